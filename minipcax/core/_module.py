@@ -1,0 +1,172 @@
+"""Modules: what a model is built from.
+
+A module is a plain Python object whose attributes are its children in the pytree: parameters, other modules, and lists
+and dicts of these. There is no registration and no declaration of fields:
+
+    class Model(Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = Param(1.0)
+
+Two things are structure instead of children: the values of `StaticParam`s, and the attributes that a class names with
+`class Layer(Module, static=("size",))`, for what is the layer's definition rather than its state.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Any, ClassVar, Self, TypeVar, overload
+
+import jax
+from jax.tree_util import GetAttrKey
+
+from minipcax.core._parameter import DynamicParam, Structure
+from minipcax.core._tree import ParamRef, children, path_name, walk
+
+Child = Any  # a parameter, a module, a bare array, or a container of these
+# What a pytree says of a module beside its children: their names, and the static attributes.
+Definition = tuple[tuple[str, ...], tuple[tuple[str, Structure], ...]]
+AnyModule = TypeVar("AnyModule", bound="BaseModule")
+
+
+class BaseModule:
+    """A pytree of its attributes, in the order in which its class first assigned them.
+
+    Example:
+        >>> class Pair(BaseModule):
+        ...     def __init__(self) -> None:
+        ...         self.b = Param(jnp.zeros(2))
+        ...         self.a = Param(None)
+        >>> Pair()
+        Pair(
+          .b: Param([2], float32)
+          .a: Param(None)
+        )
+    """
+
+    _static_names: ClassVar[tuple[str, ...]] = ()
+    # The names of all children ever assigned, in order. A dict serves as an ordered set.
+    _order: ClassVar[dict[str, None]] = {}
+
+    def __init_subclass__(cls, static: Iterable[str] = (), **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._static_names = (*cls._static_names, *static)
+        cls._order = {}
+        _register(cls)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        type(self)._order.setdefault(name)
+        super().__setattr__(name, value)
+
+    def _flatten(self) -> tuple[tuple[Child, ...], Definition]:
+        attributes, order = vars(self), type(self)._order
+        for name in attributes:  # those that were put there behind the back of __setattr__
+            order.setdefault(name)
+        names = tuple(name for name in order if name in attributes and name not in self._static_names)
+        static = tuple((name, Structure(attributes[name])) for name in self._static_names if name in attributes)
+        return tuple(attributes[name] for name in names), (names, static)
+
+    def _flatten_with_keys(self) -> tuple[tuple[tuple[GetAttrKey, Child], ...], Definition]:
+        values, definition = self._flatten()
+        return tuple((GetAttrKey(name), value) for name, value in zip(definition[0], values, strict=True)), definition
+
+    @classmethod
+    def _unflatten(cls, definition: Definition, values: Iterable[Child]) -> Self:
+        names, static = definition
+        module = object.__new__(cls)
+        vars(module).update(zip(names, values, strict=True))
+        vars(module).update((name, held.value) for name, held in static)
+        return module
+
+    @overload
+    def submodules(self) -> Iterator["BaseModule"]: ...
+    @overload
+    def submodules(self, cls: type[AnyModule]) -> Iterator[AnyModule]: ...
+    def submodules(self, cls: type[Any] | None = None) -> Iterator[Any]:
+        """Yields the nearest modules of class `cls` (by default any) below this one, each once.
+
+        It looks through lists, tuples, dicts and modules of other classes, and stops at each match.
+        """
+        target = cls or BaseModule
+        seen = {id(self)}
+
+        def nearest(node: object) -> Iterator[Any]:
+            for _, child in children(node):
+                if isinstance(child, BaseModule):
+                    if id(child) in seen:
+                        continue
+                    seen.add(id(child))
+                if isinstance(child, target):
+                    yield child
+                else:
+                    yield from nearest(child)
+
+        return nearest(self)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  {path_name(path)}: {node!r}\n"
+            for path, node in walk(self)
+            if isinstance(node, DynamicParam) and not isinstance(node, ParamRef)
+        ]
+        return f"{type(self).__name__}(\n{''.join(lines)})" if lines else f"{type(self).__name__}()"
+
+
+def _register(cls: type[BaseModule]) -> None:
+    jax.tree_util.register_pytree_with_keys(cls, cls._flatten_with_keys, cls._unflatten, cls._flatten)
+
+
+_register(BaseModule)
+
+
+class Module(BaseModule, static=("_mode",)):
+    """A module with a train/eval mode, which starts as neither.
+
+    Example:
+        >>> class Model(Module):
+        ...     pass
+        >>> model = Model()
+        >>> model.is_train, model.is_eval
+        (False, False)
+        >>> model.eval()
+        >>> model.is_eval
+        True
+    """
+
+    class MODE(Enum):
+        """What a model is being used for."""
+
+        TRAIN = "train"
+        EVAL = "eval"
+
+    _mode: MODE | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def mode(self, value: MODE | None = None) -> MODE | None:
+        """Sets the mode of this module and all below it; returns the mode, which `mode(None)` leaves as it is."""
+        if value is not None:
+            if not isinstance(value, Module.MODE):
+                raise ValueError(f"expected Module.MODE.TRAIN or Module.MODE.EVAL, found {value!r}")
+            self._mode = value
+            for module in self.submodules(Module):
+                module.mode(value)
+        return self._mode
+
+    def train(self) -> None:
+        """Puts this module and all below it in training mode."""
+        self.mode(Module.MODE.TRAIN)
+
+    def eval(self) -> None:
+        """Puts this module and all below it in evaluation mode."""
+        self.mode(Module.MODE.EVAL)
+
+    @property
+    def is_train(self) -> bool:
+        """Whether the mode is TRAIN."""
+        return self._mode is Module.MODE.TRAIN
+
+    @property
+    def is_eval(self) -> bool:
+        """Whether the mode is EVAL."""
+        return self._mode is Module.MODE.EVAL

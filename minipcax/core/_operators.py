@@ -1,0 +1,162 @@
+"""Arithmetic forwarding: what makes a parameter stand for its array in an expression.
+
+Python looks operators up on the class, so forwarding them takes one method each. Each is made here from the function of
+the standard module `operator` that it stands for: one line an operator.
+"""
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from minipcax.core._parameter import BaseParam, get
+
+Operand = ArrayLike | BaseParam[Any]
+
+
+def array_of(param: Any) -> Any:  # the value of a parameter is whatever was put into it
+    """The value of a parameter, which must not be cleared."""
+    value = param.get()
+    if value is None:
+        raise AttributeError(f"this {type(param).__name__} is cleared (its value is None): set it before you use it")
+    return value
+
+
+def _unary(op: Callable[[Any], Any]) -> Callable[[Any], jax.Array]:
+    def method(self: Any) -> Any:
+        return op(array_of(self))
+
+    return method
+
+
+def _binary(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], jax.Array]:
+    def method(self: Any, other: Operand) -> Any:
+        return op(array_of(self), get(other))
+
+    return method
+
+
+def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], jax.Array]:
+    def method(self: Any, other: Operand) -> Any:
+        return op(get(other), array_of(self))
+
+    return method
+
+
+def _augmented(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], Any]:
+    def method(self: Any, other: Operand) -> Any:
+        return self.set(op(array_of(self), get(other)))
+
+    return method
+
+
+class ArrayOperators:
+    """Every operator of `jax.Array`, on the value of a parameter; augmented ones change the parameter in place."""
+
+    __slots__ = ()
+    __array_priority__ = 100  # so that numpy leaves `numpy_array + param` to the parameter, as it does for jax.Array
+    __hash__ = object.__hash__  # a parameter is its identity, although == compares elements
+
+    __neg__ = _unary(operator.neg)
+    __pos__ = _unary(operator.pos)
+    __abs__ = _unary(operator.abs)
+    __invert__ = _unary(operator.invert)
+
+    __add__ = _binary(operator.add)
+    __sub__ = _binary(operator.sub)
+    __mul__ = _binary(operator.mul)
+    __truediv__ = _binary(operator.truediv)
+    __floordiv__ = _binary(operator.floordiv)
+    __mod__ = _binary(operator.mod)
+    __pow__ = _binary(operator.pow)
+    __matmul__ = _binary(operator.matmul)
+    __and__ = _binary(operator.and_)
+    __or__ = _binary(operator.or_)
+    __xor__ = _binary(operator.xor)
+    __lshift__ = _binary(operator.lshift)
+    __rshift__ = _binary(operator.rshift)
+
+    __radd__ = _reflected(operator.add)
+    __rsub__ = _reflected(operator.sub)
+    __rmul__ = _reflected(operator.mul)
+    __rtruediv__ = _reflected(operator.truediv)
+    __rfloordiv__ = _reflected(operator.floordiv)
+    __rmod__ = _reflected(operator.mod)
+    __rpow__ = _reflected(operator.pow)
+    __rmatmul__ = _reflected(operator.matmul)
+    __rand__ = _reflected(operator.and_)
+    __ror__ = _reflected(operator.or_)
+    __rxor__ = _reflected(operator.xor)
+    __rlshift__ = _reflected(operator.lshift)
+    __rrshift__ = _reflected(operator.rshift)
+
+    __iadd__ = _augmented(operator.add)
+    __isub__ = _augmented(operator.sub)
+    __imul__ = _augmented(operator.mul)
+    __itruediv__ = _augmented(operator.truediv)
+    __ifloordiv__ = _augmented(operator.floordiv)
+    __imod__ = _augmented(operator.mod)
+    __ipow__ = _augmented(operator.pow)
+    __imatmul__ = _augmented(operator.matmul)
+    __iand__ = _augmented(operator.and_)
+    __ior__ = _augmented(operator.or_)
+    __ixor__ = _augmented(operator.xor)
+    __ilshift__ = _augmented(operator.lshift)
+    __irshift__ = _augmented(operator.rshift)
+
+    __eq__ = _binary(operator.eq)  # type: ignore[assignment]  # elements are compared, as jax.Array does
+    __ne__ = _binary(operator.ne)  # type: ignore[assignment]  # the same
+    __lt__ = _binary(operator.lt)
+    __le__ = _binary(operator.le)
+    __gt__ = _binary(operator.gt)
+    __ge__ = _binary(operator.ge)
+
+    def __divmod__(self, other: Operand) -> tuple[jax.Array, jax.Array]:
+        quotient, remainder = divmod(array_of(self), get(other))
+        return quotient, remainder
+
+    def __rdivmod__(self, other: Operand) -> tuple[jax.Array, jax.Array]:
+        quotient, remainder = divmod(get(other), array_of(self))
+        return quotient, remainder
+
+    def __round__(self, ndigits: int | None = None) -> Any:  # an array, or an int as Python's round gives
+        return round(array_of(self), ndigits)
+
+    def __getitem__(self, index: Any) -> jax.Array:  # whatever jax.Array takes as an index
+        item: jax.Array = array_of(self)[get(index)]
+        return item
+
+    def __contains__(self, item: Operand) -> bool:
+        return get(item) in array_of(self)
+
+    def __iter__(self) -> Iterator[jax.Array]:
+        return iter(array_of(self))
+
+    def __len__(self) -> int:
+        return len(array_of(self))
+
+    def __float__(self) -> float:
+        return float(array_of(self))
+
+    def __int__(self) -> int:
+        return int(array_of(self))
+
+    def __complex__(self) -> complex:
+        return complex(array_of(self))
+
+    def __index__(self) -> int:
+        return operator.index(array_of(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(array_of(self), spec) if spec else str(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array = np.asarray(array_of(self), dtype=dtype)
+        return array.copy() if copy else array
+
+    def __jax_array__(self) -> jax.Array:
+        array: jax.Array = array_of(self)
+        return array

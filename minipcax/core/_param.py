@@ -1,0 +1,110 @@
+"""The dynamic parameters that models are made of: one array that acts like an array, and a dict of arrays."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from minipcax.core._operators import ArrayOperators, array_of
+from minipcax.core._parameter import DynamicParam, get, is_own_name
+
+# An array, any pytree of arrays, or None when cleared: a parameter holds what it is given.
+Value = Any
+
+
+class Param(ArrayOperators, DynamicParam[Value]):
+    """A parameter that stands for its array in arithmetic.
+
+    Operators give bare arrays; augmented assignment changes the parameter in place. It may also hold any pytree of
+    arrays, or `None` when it is cleared.
+
+    Raises:
+        AttributeError: an operator or array attribute is used while the parameter is cleared.
+
+    Example:
+        >>> p = Param(jnp.arange(3.0))
+        >>> alias = p
+        >>> p += 1
+        >>> alias is p, (2 * p).tolist(), p.shape
+        (True, [2.0, 4.0, 6.0], (3,))
+        >>> p
+        Param([3], float32)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: Value = None) -> None:
+        super().__init__(get(value))
+
+    if TYPE_CHECKING:  # the attributes of the array that people use; a misspelt one is an error for a type checker
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+        @property
+        def dtype(self) -> jax.numpy.dtype: ...
+        @property
+        def ndim(self) -> int: ...
+        @property
+        def size(self) -> int: ...
+        @property
+        def T(self) -> jax.Array: ...
+        @property
+        def at(self) -> Any: ...  # jax types it for its own use only
+        @property
+        def sharding(self) -> jax.sharding.Sharding: ...
+        def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> jax.Array: ...
+        def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> jax.Array: ...
+        def astype(self, dtype: Any) -> jax.Array: ...  # anything that names a dtype
+        def reshape(self, *shape: int | tuple[int, ...]) -> jax.Array: ...
+        def item(self) -> bool | int | float | complex: ...
+        def tolist(self) -> Any: ...  # nested lists, as deep as the array
+
+    else:
+
+        def __getattr__(self, name):
+            if is_own_name(name):
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            return getattr(array_of(self), name)
+
+
+class ParamDict(DynamicParam[dict[str, Any] | None]):
+    """A parameter that holds a dict of arrays, the very dict it is given; without one it is cleared, and reads empty.
+
+    Raises:
+        KeyError: `[key]` of a key that is not there, which is every key of a cleared one.
+
+    Example:
+        >>> p = ParamDict()
+        >>> "u" in p, p.get("u", 0)
+        (False, 0)
+        >>> p["u"] = jnp.ones(2)
+        >>> "u" in p, sorted(p.get())
+        (True, ['u'])
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: dict[str, Any] | None = None) -> None:
+        super().__init__(value)
+
+    def get(self, key: str | None = None, default: Any = None) -> Any:  # the dict, or what it holds
+        """Returns what the dict holds under `key`, else `default`; without a key, the whole dict."""
+        if key is None:
+            return self.value
+        return (self.value or {}).get(key, default)
+
+    def __getitem__(self, key: str) -> Any:  # arrays, or pytrees of them
+        return (self.value or {})[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if self.value is None:
+            self.value = {}
+        self.value[key] = get(value)
+
+    def __contains__(self, key: object) -> bool:
+        return key in (self.value or {})
+
+
+class ParamCache:
+    """Marks parameters that hold temporary results, so that a mask can clear them together."""
+
+    __slots__ = ()

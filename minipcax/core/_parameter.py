@@ -1,0 +1,224 @@
+"""Parameters: named boxes around values, which live in a model and keep their identity.
+
+JAX works on immutable arrays and pure functions. A *parameter* is the mutable thing on top: a box that holds one value,
+and that many places of a model may hold at once. Changing what is in the box (`set`) is seen by all of them; the box
+itself, not the array in it, is what "shared" means here.
+
+Every parameter is a JAX pytree with one child, its value, so `jax.tree.map` reaches the array inside. Any other
+attribute (`p.frozen = True`) is part of the tree's *structure*: JAX compares it, and never traces it.
+
+    BaseParam            one value, get, set
+    ├── DynamicParam     transforms trace the value, and write it back
+    └── StaticParam      the value is structure: functions, names, modes, ...
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar
+
+import jax
+import numpy as np
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+
+class Structure:
+    """A value inside JAX's tree structure: equal to another when type and value are. It need not be hashable."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:  # anything at all
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Structure) or type(self.value) is not type(other.value):
+            return False
+        if self.value is other.value:
+            return True
+        equal = self.value == other.value
+        try:
+            return bool(equal)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"a static value needs an == that gives one bool, but {type(self.value).__name__} gives "
+                f"{type(equal).__name__}; hold arrays in a Param instead"
+            ) from error
+
+    def __hash__(self) -> int:
+        try:
+            return hash(self.value)
+        except TypeError:
+            return hash(type(self.value))
+
+
+class BaseParam(Generic[T]):
+    """The abstract root: a box around one value.
+
+    Subclasses are pytrees as soon as they are defined.
+
+    Example:
+        >>> import copy
+        >>> p = Param(1.0)
+        >>> p.set(2.0) is p, p.get()
+        (True, 2.0)
+        >>> p.frozen = True
+        >>> jax.tree.map(lambda x: x + 1, p).frozen
+        True
+    """
+
+    # A slot is what lets a transform read hundreds of values at C speed; `__dict__` holds the static attributes.
+    __slots__ = ("__dict__", "__weakref__", "value")
+
+    _has_leaves: ClassVar[bool] = True
+    value: T
+
+    def __init__(self, value: T) -> None:
+        if type(self) is BaseParam:
+            raise TypeError("BaseParam is abstract: use Param for arrays, static(...) for anything else")
+        self.value = value
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_with_keys(
+            cls,
+            lambda param: (((jax.tree_util.GetAttrKey("value"), param.value),) * cls._has_leaves, param.structure()),
+            cls.from_structure,
+            lambda param: ((param.value,) * cls._has_leaves, param.structure()),
+        )
+
+    def structure(self) -> tuple[Structure, ...]:
+        """What a pytree says of this parameter beside its value: the static attributes, by name."""
+        attributes = vars(self)
+        return tuple(item for name in sorted(attributes) for item in (Structure(name), Structure(attributes[name])))
+
+    @classmethod
+    def from_structure(cls, structure: tuple[Structure, ...], children: Iterable[T]) -> Self:
+        """Puts a new parameter together from its structure and its value."""
+        param = object.__new__(cls)
+        (param.value,) = children
+        for name, attribute in zip(structure[::2], structure[1::2], strict=True):
+            vars(param)[name.value] = attribute.value
+        return param
+
+    def get(self) -> T:
+        """Returns the value."""
+        return self.value
+
+    def set(self, value: T) -> Self:
+        """Replaces the value, for everyone who holds this parameter, and returns the parameter."""
+        self.value = get(value)
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            f"parameters can not be used as Python bool (found a {type(self).__name__}); to see whether one is there, "
+            "compare with `is None`; to test its value, use `.get()`"
+        )
+
+    def __repr__(self) -> str:
+        value = self.value
+        if isinstance(value, (jax.Array, np.ndarray)):
+            return f"{type(self).__name__}([{','.join(map(str, value.shape))}], {value.dtype})"
+        return f"{type(self).__name__}({value!r})"
+
+
+class DynamicParam(BaseParam[T]):
+    """A parameter that transforms track: its value is traced, and what a function writes into it is kept."""
+
+    __slots__ = ()
+
+
+class StaticParam(BaseParam[T]):
+    """A parameter whose value JAX must not trace: it is part of the tree structure.
+
+    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replace it with `set`: what changes
+    inside a dict or list that it holds is not seen.
+
+    Example:
+        >>> act_fn = static(jax.nn.relu)
+        >>> float(act_fn(-1.0)), jax.tree.leaves(act_fn)
+        (0.0, [])
+    """
+
+    __slots__ = ()
+    _has_leaves = False
+
+    def __init__(self, value: T) -> None:
+        if isinstance(value, (jax.Array, np.ndarray, DynamicParam)):
+            raise TypeError(
+                f"static(...) is for what JAX must not trace, found a {type(value).__name__}; hold arrays in a Param"
+            )
+        super().__init__(value)
+
+    def structure(self) -> tuple[Structure, ...]:
+        return (Structure(self.value), *super().structure())
+
+    @classmethod
+    def from_structure(cls, structure: tuple[Structure, ...], children: Iterable[T]) -> Self:
+        return super().from_structure(structure[1:], (structure[0].value,))
+
+    def __call__(self: "StaticParam[Callable[P, R]]", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.value(*args, **kwargs)
+
+    def __iter__(self: "StaticParam[Any]") -> Iterator[Any]:  # whatever the value iterates over
+        return iter(self.value)
+
+    def __len__(self: "StaticParam[Any]") -> int:
+        return len(self.value)
+
+    def __contains__(self: "StaticParam[Any]", item: object) -> bool:
+        return item in self.value
+
+    def __getitem__(self: "StaticParam[Any]", index: object) -> Any:  # whatever the value holds
+        return self.value[index]
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == get(other))
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    if not TYPE_CHECKING:  # a type checker should refuse what is not declared
+
+        def __getattr__(self, name):
+            if is_own_name(name):
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            return getattr(self.value, name)
+
+
+def is_own_name(name: str) -> bool:
+    """Whether an attribute is never looked up in a parameter's value: special names, and the value itself."""
+    return name == "value" or (name.startswith("__") and name.endswith("__"))
+
+
+def static(value: T | StaticParam[T]) -> StaticParam[T]:
+    """Marks a value as structure; what is static already is returned as it is.
+
+    Example:
+        >>> static(3), static(static(3)) == 3
+        (StaticParam(3), True)
+    """
+    return value if isinstance(value, StaticParam) else StaticParam(value)
+
+
+def get(x: Any) -> Any:  # a parameter gives its value, anything else itself: no type relates the two
+    """Unwraps a parameter; passes anything else through.
+
+    Example:
+        >>> get(Param(3)), get(3)
+        (3, 3)
+    """
+    return x.get() if isinstance(x, BaseParam) else x
+
+
+def set(obj: Any, x: Any) -> Any:  # see get
+    """Writes `x` into a parameter and returns it; for anything else, returns `x`. Unwraps `x` in both cases.
+
+    Example:
+        >>> p = Param(1)
+        >>> set(p, Param(2)) is p, p.get(), set(1, Param(2))
+        (True, 2, 2)
+    """
+    return obj.set(x) if isinstance(obj, BaseParam) else get(x)

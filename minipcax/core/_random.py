@@ -1,0 +1,114 @@
+"""Random keys as state: a generator holds a key, and each draw splits it.
+
+`RKG` is the generator that everything uses unless told otherwise. Its key is *lent* to a transform: while a function is
+traced, the thread that traces it sees the traced key, and every other thread the real one. The loan ends when the
+function does, however it ends.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, overload
+
+import jax
+from jaxtyping import Array, UInt32
+
+from minipcax.core._module import BaseModule
+from minipcax.core._param import Param
+
+
+class RKGState(Param):
+    """The key of a random key generator."""
+
+    __slots__ = ()
+
+
+class _Loans(threading.local):
+    """The keys lent to this thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.keys: list[Any] = []
+
+
+class GlobalKey(RKGState):
+    """The key of `RKG`. It is drawn from the clock when it is first needed: importing must not start JAX."""
+
+    __slots__ = ("_key", "_loans")
+    _key: Any
+    _loans: _Loans
+
+    def __init__(self) -> None:
+        self._loans = _Loans()
+        super().__init__(None)
+
+    @property
+    def value(self) -> Any:  # a key, or a tracer that stands for one
+        if self._loans.keys:
+            return self._loans.keys[-1]
+        if self._key is None:
+            self._key = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)
+        return self._key
+
+    @value.setter
+    def value(self, key: Any) -> None:
+        if self._loans.keys:
+            self._loans.keys[-1] = key
+        else:
+            self._key = key
+
+    @contextmanager
+    def lend(self, key: Any) -> Iterator[None]:
+        """Within the block, this thread sees `key` instead, and what is written goes to it."""
+        self._loans.keys.append(key)
+        try:
+            yield
+        finally:
+            self._loans.keys.pop()
+
+    @classmethod
+    def from_structure(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> Any:  # a copy is an ordinary key
+        return RKGState.from_structure(structure, children)
+
+    def __reduce__(self) -> tuple[type[RKGState], tuple[Any]]:
+        return RKGState, (self.value,)
+
+
+class RandomKeyGenerator(BaseModule):
+    """Draws random keys, and remembers how far it has come.
+
+    Each draw is `jax.random.split(key, n + 1)`: the first row becomes the new state, the others are handed out.
+
+    Args:
+        seed: what the first key is made from.
+
+    Example:
+        >>> rkg = RandomKeyGenerator(0)
+        >>> rkg().shape, rkg(1).shape, rkg(3).shape
+        ((2,), (1, 2), (3, 2))
+        >>> rkg.seed(0)
+        >>> bool((rkg() == jax.random.split(jax.random.PRNGKey(0))[1]).all())
+        True
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.key = RKGState(jax.random.PRNGKey(seed))
+
+    def seed(self, seed: int = 0) -> None:
+        """Starts again from `seed`."""
+        self.key.set(jax.random.PRNGKey(seed))
+
+    @overload
+    def __call__(self) -> UInt32[Array, "2"]: ...
+    @overload
+    def __call__(self, n: int) -> UInt32[Array, "{n} 2"]: ...
+    def __call__(self, n: int | None = None) -> UInt32[Array, "..."]:
+        """Returns one key, or, with `n`, an array of n keys."""
+        keys = jax.random.split(self.key.get(), (1 if n is None else n) + 1)
+        self.key.set(keys[0])
+        return keys[1] if n is None else keys[1:]
+
+
+global_key = GlobalKey()
+RKG = object.__new__(RandomKeyGenerator)  # not from a seed: see GlobalKey
+RKG.key = global_key

@@ -1,0 +1,209 @@
+"""`value_and_grad` and `grad`: gradients with respect to the parameters that a mask selects."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, TypeVarTuple, overload
+
+import jax
+import jax.numpy as jnp
+
+from minipcax.core import get
+from minipcax.core._tree import ParamRef, is_param
+from minipcax.functional._base import P, R, Transform
+from minipcax.functional._masking import Mask, answers
+from minipcax.functional._tracking import Keywords, Skeleton, Value, collect, write_back
+
+Aux = TypeVarTuple("Aux")
+# The structure of the keyword arguments, with a parameter that holds the gradient, or None, in each parameter's place;
+# with respect to positional arguments, whatever those are made of.
+Gradients = dict[str, Any]
+PositionalGradients = Any
+
+
+class ValueAndGrad(Transform[P, R]):
+    """What `value_and_grad` makes."""
+
+    def __init__(
+        self,
+        fn: Callable[P, Any],  # a value, or with has_aux a tuple that starts with it
+        kwargs_mask: Mask = {},  # noqa: B006  # never changed
+        argnums: int | Sequence[int] = (),
+        has_aux: bool = False,
+    ) -> None:
+        super().__init__(fn)
+        self.kwargs_mask, self.argnums, self.has_aux = kwargs_mask, argnums, has_aux
+
+    def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        tracked = collect(keywords)
+        values = tracked.values(keywords)
+        chosen = [
+            index
+            for index, answer in enumerate(answers(self.kwargs_mask, keywords))
+            if _is_chosen(answer, values[index], partial(tracked.path, index, keywords))
+        ]
+
+        def pure(selected: dict[int, Value], *args: Any) -> tuple[Any, Any]:
+            inputs = [selected.get(index, value) for index, value in enumerate(values)]
+            output, after, changed = self._run(tracked.skeleton, inputs, args)
+            value, *aux = output if self.has_aux else (output,)
+            return get(value), (tuple(aux), {index: after[index] for index in changed})
+
+        one = isinstance(self.argnums, int)
+        argnums = [n % len(args) + 1 for n in ((self.argnums,) if isinstance(self.argnums, int) else self.argnums)]
+        differentiate = jax.value_and_grad(pure, argnums=(0, *argnums), has_aux=True)
+        copies = jax.tree.map(lambda x: x, args)  # nothing written to a positional parameter escapes
+        (value, (aux, changes)), (grads, *positional) = differentiate({i: values[i] for i in chosen}, *copies)
+        write_back(tracked.leaves, changes)
+
+        gradients = _gradients(tracked.skeleton, grads)
+        result = (positional[0] if one else tuple(positional), gradients) if argnums else gradients
+        return self._returned((value, aux) if self.has_aux else value, aux, result)
+
+    def _returned(self, value: Any, aux: tuple[Any, ...], grads: Any) -> Any:
+        return value, grads
+
+
+class Grad(ValueAndGrad[P, R]):
+    """What `grad` makes."""
+
+    def _returned(self, value: Any, aux: tuple[Any, ...], grads: Any) -> Any:
+        return (grads, aux) if self.has_aux else grads
+
+
+def _is_chosen(answer: object, value: Value, path: Callable[[], str]) -> bool:
+    """Whether a mask selects a parameter: it says True, or keeps it (as `M` does)."""
+    if answer is None or answer is False:
+        return False
+    if answer is not True and not is_param(answer):
+        raise TypeError(f"the mask of grad gives {answer!r} for {path()}: expected True, False or None")
+    for array in jax.tree.leaves(value):
+        if not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
+            raise TypeError(
+                f"the mask of grad selects {path()}, whose dtype is {jnp.result_type(array)}: only floating-point "
+                "values have gradients; leave it out of the mask"
+            )
+    return True
+
+
+def _gradients(skeleton: Skeleton, grads: dict[int, Value]) -> Gradients:
+    """The keyword arguments with gradients in place of values, and None where there is none."""
+    nodes = [
+        None
+        if index not in grads
+        else grads[index]
+        if kind is None
+        else kind[0].from_structure(kind[1], (grads[index],))
+        for index, kind in enumerate(skeleton.kinds)
+    ]
+    tree = skeleton.treedef.unflatten(nodes)[1]
+    gradients: Gradients = jax.tree.map(
+        lambda node: None if isinstance(node, ParamRef) else node, tree, is_leaf=is_param
+    )
+    return gradients
+
+
+@overload
+def value_and_grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
+    kwargs_mask: Mask = ...,
+    argnums: tuple[()] = (),
+    has_aux: Literal[False] = False,
+) -> Callable[[Callable[P, R]], ValueAndGrad[P, tuple[R, Gradients]]]: ...
+@overload
+def value_and_grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
+    kwargs_mask: Mask = ...,
+    argnums: tuple[()] = (),
+    *,
+    has_aux: Literal[True],
+) -> Callable[[Callable[P, tuple[R, *Aux]]], ValueAndGrad[P, tuple[tuple[R, tuple[*Aux]], Gradients]]]: ...
+@overload
+def value_and_grad(
+    kwargs_mask: Mask = ...,
+    *,
+    argnums: int | Sequence[int],
+    has_aux: Literal[False] = False,
+) -> Callable[[Callable[P, R]], ValueAndGrad[P, tuple[R, tuple[PositionalGradients, Gradients]]]]: ...
+@overload
+def value_and_grad(
+    kwargs_mask: Mask = ...,
+    *,
+    argnums: int | Sequence[int],
+    has_aux: Literal[True],
+) -> Callable[
+    [Callable[P, tuple[R, *Aux]]],
+    ValueAndGrad[P, tuple[tuple[R, tuple[*Aux]], tuple[PositionalGradients, Gradients]]],
+]: ...
+def value_and_grad(
+    kwargs_mask: Mask = {},  # noqa: B006  # never changed
+    argnums: int | Sequence[int] = (),
+    has_aux: bool = False,
+) -> Any:
+    """The value of a function and its gradients: `jax.value_and_grad`, with tracked keyword arguments.
+
+    A shared parameter gets the sum over its uses, at its first occurrence.
+
+    Args:
+        kwargs_mask: True for each parameter to differentiate.
+        argnums: which positional arguments to differentiate as well.
+        has_aux: whether the function returns `value, *aux` instead of a scalar value.
+
+    Returns:
+        `(value, grads)`, or `((value, aux), grads)` where `aux` is a tuple. The gradients are a dict with the structure
+        of the keyword arguments, a parameter that holds the gradient where the mask is True, and `None` elsewhere;
+        with `argnums`, a pair: those of the positional arguments, and this dict.
+
+    Example:
+        >>> @value_and_grad({"w": True})
+        ... def loss(x: Array, *, w: Param) -> Array:
+        ...     return (w * x) ** 2
+        >>> value, grads = loss(jnp.array(3.0), w=Param(jnp.array(2.0)))
+        >>> float(value), grads["w"], float(grads["w"])
+        (36.0, Param([], float32), 36.0)
+    """
+    return lambda fn: ValueAndGrad(fn, kwargs_mask, argnums, has_aux)
+
+
+@overload
+def grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
+    kwargs_mask: Mask = ...,
+    argnums: tuple[()] = (),
+    has_aux: Literal[False] = False,
+) -> Callable[[Callable[P, R]], Grad[P, Gradients]]: ...
+@overload
+def grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
+    kwargs_mask: Mask = ...,
+    argnums: tuple[()] = (),
+    *,
+    has_aux: Literal[True],
+) -> Callable[[Callable[P, tuple[R, *Aux]]], Grad[P, tuple[Gradients, tuple[*Aux]]]]: ...
+@overload
+def grad(
+    kwargs_mask: Mask = ...,
+    *,
+    argnums: int | Sequence[int],
+    has_aux: Literal[False] = False,
+) -> Callable[[Callable[P, R]], Grad[P, tuple[PositionalGradients, Gradients]]]: ...
+@overload
+def grad(
+    kwargs_mask: Mask = ...,
+    *,
+    argnums: int | Sequence[int],
+    has_aux: Literal[True],
+) -> Callable[[Callable[P, tuple[R, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]]: ...
+def grad(
+    kwargs_mask: Mask = {},  # noqa: B006  # never changed
+    argnums: int | Sequence[int] = (),
+    has_aux: bool = False,
+) -> Any:
+    """The gradients of a function: `value_and_grad` without the value.
+
+    Returns:
+        The gradients, or `(gradients, aux)`, as `jax.grad` does.
+
+    Example:
+        >>> @grad({"w": True})
+        ... def loss(x: Array, *, w: Param) -> Array:
+        ...     return (w * x) ** 2
+        >>> float(loss(jnp.array(3.0), w=Param(jnp.array(2.0)))["w"])
+        36.0
+    """
+    return lambda fn: Grad(fn, kwargs_mask, argnums, has_aux)

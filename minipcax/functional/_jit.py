@@ -1,0 +1,126 @@
+"""`jit`: compiled functions of stateful models.
+
+The compiled program takes the values of all parameters and gives back those that changed, so a call that changes
+nothing costs no copies. Which ones change is known when the function is traced.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import jax
+
+from minipcax.core import tree_extract
+from minipcax.functional._base import P, R, Transform
+from minipcax.functional._tracking import Keywords, Skeleton, Tracked, Value, collect, write_back
+
+
+class Jit(Transform[P, R]):
+    """What `jit` makes."""
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        static_argnums: int | Sequence[int] = (),
+        donate_argnums: int | Sequence[int] = (),
+        donate_argnames: str | Sequence[str] = (),
+        keep_unused: bool = False,
+        inline: bool = False,
+        compiler_options: dict[str, Any] | None = None,  # XLA's, of any type
+    ) -> None:
+        super().__init__(fn)
+        self._donated = (donate_argnames,) if isinstance(donate_argnames, str) else tuple(donate_argnames)
+
+        def pure(skeleton: Skeleton, values: list[Value], *args: Any) -> tuple[R, dict[int, Value]]:
+            output, after, changed = self._run(skeleton, values, args)
+            return output, {index: after[index] for index in changed}
+
+        def donating(
+            skeleton: Skeleton, donated: dict[int, Value], values: list[Value], *args: Any
+        ) -> tuple[R, dict[int, Value]]:
+            merged = [donated.get(index, value) for index, value in enumerate(values)]
+            result: tuple[R, dict[int, Value]] = self._compiled(skeleton, merged, *args)
+            return result
+
+        pure.__name__ = donating.__name__ = getattr(fn, "__name__", type(fn).__name__)
+        options: dict[str, Any] = {"keep_unused": keep_unused, "inline": inline, "compiler_options": compiler_options}
+        self._compiled = jax.jit(
+            pure,
+            static_argnums=(0, *_shifted(static_argnums, 2)),
+            donate_argnums=() if self._donated else _shifted(donate_argnums, 2),
+            **options,
+        )
+        self._donating = jax.jit(
+            donating,
+            static_argnums=(0, *_shifted(static_argnums, 3)),
+            donate_argnums=(1, *_shifted(donate_argnums, 3)),
+            **options,
+        )
+
+    def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        tracked = collect(keywords)
+        values = tracked.values(keywords)
+        if self._donated:
+            output, changes = self._donate(tracked, values, args, keywords)
+        else:
+            output, changes = self._compiled(tracked.skeleton, values, *args)
+        if changes:
+            write_back(tracked.leaves, changes)
+        return output
+
+    def _donate(self, tracked: Tracked, values: list[Value], args: tuple[Any, ...], keywords: Keywords) -> Any:
+        """Donates, of the named keywords, only what the call replaces: tracing tells, and is not done again."""
+        names = [name for name in self._donated if name in keywords]
+        params = {id(param) for name in names for param in tree_extract(keywords[name])}
+        _, changes = self._compiled.eval_shape(tracked.skeleton, values, *args)  # type: ignore[no-untyped-call]  # jax
+        donated = {index: values[index] for index in changes if id(tracked.leaves[index]) in params}
+        kept = [None if index in donated else value for index, value in enumerate(values)]
+        return self._donating(tracked.skeleton, donated, kept, *args)
+
+    def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
+        """The program that a call with these arguments would compile, as `jax.jit(...).lower` gives it."""
+        keywords = {**self._bound, **kwargs}
+        tracked = collect(keywords)
+        return self._compiled.lower(tracked.skeleton, tracked.values(keywords), *args)
+
+
+def _shifted(argnums: int | Sequence[int], by: int) -> tuple[int, ...]:
+    """Positions of the user's arguments among those of the function that JAX sees; negative ones count from the end."""
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    return tuple(number + by if number >= 0 else number for number in numbers)
+
+
+@overload
+def jit(fn: Callable[P, R], /) -> Jit[P, R]: ...
+@overload
+def jit(
+    fn: None = None,
+    /,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    donate_argnums: int | Sequence[int] = (),
+    donate_argnames: str | Sequence[str] = (),
+    keep_unused: bool = False,
+    inline: bool = False,
+    compiler_options: dict[str, Any] | None = None,
+) -> Callable[[Callable[P, R]], Jit[P, R]]: ...
+def jit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Compiles a function: `jax.jit`, with tracked keyword arguments.
+
+    It traces once for each structure of the arguments. Bare or with options, it is a decorator.
+
+    Args:
+        fn: the function.
+        options: `static_argnums`, `donate_argnums`, `donate_argnames`, `keep_unused`, `inline` and `compiler_options`,
+            as in `jax.jit`. Donating a tracked keyword donates only the arrays that the call replaces.
+
+    Example:
+        >>> @jit
+        ... def count(x: Array, *, calls: Param) -> Array:
+        ...     calls += 1
+        ...     return 2 * x
+        >>> calls = Param(jnp.array(0))
+        >>> float(count(jnp.array(3.0), calls=calls)), int(calls)
+        (6.0, 1)
+    """
+    return Jit(fn, **options) if fn is not None else lambda fn: Jit(fn, **options)

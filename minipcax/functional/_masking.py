@@ -1,0 +1,71 @@
+"""Masks: which parameters a transform treats how.
+
+`vmap` wants an axis for each parameter, `grad` wants to know whether to differentiate it. A mask answers for all of
+them at once: a callable (such as `utils.M`) that takes the dict of keyword arguments and gives the same tree with
+answers in the parameters' places, or a dict with a callable, or one answer, for each keyword.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from minipcax.core import tree_ref
+from minipcax.core._random import global_key
+from minipcax.core._tree import is_param
+from minipcax.functional._tracking import ARRAY_TYPES, Keywords, is_dynamic
+
+# A mask's answers are the transform's business: axes, bools, ...; and so is the tree they stand in.
+Mask = Callable[..., Any] | Mapping[Any, Any]
+
+
+def answers(mask: Mask, keywords: Keywords) -> list[Any]:
+    """What a mask says of each leaf, in the order of `Tracked.leaves`; `None` where it says nothing.
+
+    Raises:
+        TypeError: the mask is neither a callable nor a dict.
+        ValueError: the mask names a keyword that was not passed, or gives a tree that does not fit.
+    """
+    tree = tree_ref((global_key, keywords))[1]
+    if callable(mask):
+        answered = _ask(mask, tree)
+    elif isinstance(mask, Mapping):
+        answered = dict.fromkeys(keywords)
+        for names, submask in mask.items():
+            for name in names if isinstance(names, tuple) else (names,):
+                if name not in keywords:
+                    raise ValueError(f"the mask names the keyword {name!r}, expected one of {sorted(keywords)}")
+                answered[name] = _ask(submask, tree[name]) if callable(submask) else _everywhere(submask, tree[name])
+    else:
+        raise TypeError(f"expected a mask that is a callable or a dict by keyword, found {mask!r}")
+
+    found = []
+
+    def visit(node: Any, answer: Any) -> None:
+        if is_dynamic(node) or isinstance(node, ARRAY_TYPES):
+            found.append(answer)
+
+    for name in sorted(keywords):
+        if answered[name] is None:
+            answered[name] = _everywhere(None, tree[name])
+        try:
+            jax.tree.map(visit, tree[name], answered[name], is_leaf=is_param)
+        except ValueError as error:
+            raise ValueError(
+                f"the mask for the keyword {name!r} does not fit it: expected a tree of the same structure, with one "
+                f"answer in the place of each parameter, found {answered[name]!r}"
+            ) from error
+    return [None, *found]
+
+
+def _ask(mask: Callable[..., Any], tree: Any) -> Any:
+    try:
+        accepts = inspect.signature(mask).parameters
+    except (TypeError, ValueError):  # a callable that Python cannot look into
+        return mask(tree)
+    return mask(tree, is_pytree=True) if "is_pytree" in accepts else mask(tree)
+
+
+def _everywhere(answer: Any, tree: Any) -> Any:
+    return jax.tree.map(lambda _: answer, tree, is_leaf=is_param)

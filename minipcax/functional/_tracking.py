@@ -1,0 +1,314 @@
+"""How a call crosses a JAX transform: collect, run, write back.
+
+JAX transforms take pure functions of arrays. A function that changes the parameters of its keyword arguments becomes
+one in three steps, the same for every transform:
+
+1. `collect` walks the keyword arguments. It gives the *leaves*, every dynamic parameter once (and the bare arrays), and
+   the `Skeleton`, a hashable description of all else: classes, attributes, containers, statics, where repeats point.
+2. `run` is what JAX gets to see: a function of plain values. It rebuilds a fresh copy of the keyword arguments around
+   them, calls the user's function on the copy, and reports which parameters of the copy have another value now.
+3. `write_back` puts these into the caller's own parameters, once the transform has returned. Nothing is written if it
+   raises, for until then only the copy has changed.
+
+Nested transforms repeat the steps: the caller's parameters of the inner one are the copies of the outer one. The key of
+`RKG` goes along as the first leaf of every call; it is not copied but lent.
+
+Walking costs more than calling a compiled function, so `collect` remembers what it looked at, and on the next call only
+checks that it is all still there: every attribute dictionary, list and dict is compared with the present, element by
+element and by identity, in one pass that runs in C. Models are remembered weakly, and the memory goes when they go.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from operator import attrgetter, is_
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import all_leaves
+
+from minipcax.core import RKG, BaseModule, BaseParam, DynamicParam, StaticParam, tree_ref, tree_unref
+from minipcax.core._random import global_key
+from minipcax.core._tree import children, path_name, walk
+
+# Values are arrays or pytrees of arrays; keyword arguments are trees of any make.
+Value = Any
+Keywords = dict[str, Any]
+
+
+class Bare:
+    """A leaf that is not a parameter: an array or number, which a function may read but not replace."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+
+class Input:
+    """Holds the place of a keyword that is itself an array or number, and so another one in every call."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+Leaf = DynamicParam[Any] | Bare
+ARRAY_TYPES = (jax.Array, np.ndarray, np.generic, int, float, complex)
+
+
+def is_dynamic(node: object) -> bool:
+    """Whether a node is a parameter that transforms track."""
+    return isinstance(node, DynamicParam)
+
+
+class Skeleton:
+    """Everything about the keyword arguments except the values of their leaves. Equal ones are the same object."""
+
+    def __init__(self, treedef: Any, kinds: tuple[Any, ...]) -> None:  # jax does not name its treedef's type
+        self.treedef = treedef
+        self.kinds = kinds  # of each leaf, how to make the parameter: its class and static attributes; None if bare
+
+    def rebuild(self, values: Sequence[Value]) -> tuple[Keywords, list[Leaf]]:
+        """Copies of the keyword arguments and of their leaves, with these values."""
+        leaves = [
+            Bare(value) if kind is None else kind[0].from_structure(kind[1], (value,))
+            for kind, value in zip(self.kinds, values, strict=True)
+        ]
+        leaves[0] = global_key
+        return self.unflatten(leaves), leaves
+
+    def unflatten(self, leaves: Iterable[Any]) -> Keywords:
+        """The keyword arguments with other leaves, or whatever is given, in their places."""
+        nodes = [leaf.value if isinstance(leaf, Bare) else leaf for leaf in leaves]
+        keywords: Keywords = tree_unref(self.treedef.unflatten(nodes))[1]
+        return keywords
+
+
+# Skeletons by what they describe, so that JAX's caches, which compare them on every call, need only their identity.
+_skeletons: weakref.WeakValueDictionary[Any, Skeleton] = weakref.WeakValueDictionary()
+
+_END = (object(),)  # marks where one container ends in the flat list of what a walk looked at
+_value_of = attrgetter("value")
+
+
+class Tracked:
+    """What a walk over keyword arguments found, and whether it still holds."""
+
+    def __init__(self, keywords: Keywords) -> None:
+        self._containers: list[Iterable[Any]] = []  # live views of all that can change
+        self._statics: list[StaticParam[Any]] = []
+        self.can_be_checked = True
+        self.alive: list[weakref.ref[BaseModule]] = []
+        self._watch(keywords, keywords, set())
+        self._expected = tuple(self._present())
+
+        inputs = {name: Input(name) if isinstance(root, ARRAY_TYPES) else root for name, root in keywords.items()}
+        nodes, treedef = jax.tree.flatten(tree_ref((global_key, inputs)), is_leaf=is_dynamic)
+        self.leaves: list[Leaf] = [node if is_dynamic(node) else Bare(node) for node in nodes]
+        self._inputs = [(index, node.name) for index, node in enumerate(nodes) if isinstance(node, Input)]
+        kinds = tuple((type(node), node.structure()) if is_dynamic(node) else None for node in nodes)
+        # Inside a vmap, energies are scalars: the same function traces to another program there.
+        description = treedef, kinds, in_vmap()
+        self.skeleton = _skeletons.setdefault(description, Skeleton(treedef, kinds))
+
+    def _watch(self, node: Any, keywords: Keywords, seen: set[int]) -> None:
+        """Notes all below a node that can change, and refuses what a transform cannot carry."""
+        if isinstance(node, BaseParam):
+            if id(node) not in seen:
+                seen.add(id(node))
+                self._watch_contents(vars(node))
+                if isinstance(node, StaticParam):
+                    self._statics.append(node)
+        elif isinstance(node, BaseModule):
+            if id(node) in seen and node is not RKG:
+                first, second = islice((path for path, other in walk(keywords) if other is node), 2)
+                raise ValueError(
+                    f"{type(node).__name__} is reached by two paths, {keyword_path(first)} and {keyword_path(second)}, "
+                    "and copying a model would silently split it in two; to use the same parameters twice, put "
+                    "nn.shared(module) in one of the places"
+                )
+            seen.add(id(node))
+            self._watch_contents(vars(node))
+            for name, child in vars(node).items():
+                if name not in node._static_names:
+                    self._watch(child, keywords, seen)
+        elif isinstance(node, dict):
+            if node is not keywords:  # these are compared by name, see `collect`
+                self._watch_contents(node)
+            for child in node.values():
+                self._watch(child, keywords, seen)
+        elif isinstance(node, (list, tuple)):
+            self._containers += (node, _END)
+            for child in node:
+                self._watch(child, keywords, seen)
+        elif node is not None and not isinstance(node, ARRAY_TYPES):
+            if all_leaves([node]):
+                path = next(path for path, other in walk(keywords) if other is node)
+                raise TypeError(
+                    f"{keyword_path(path)} is a {type(node).__name__}, which JAX cannot carry: expected a parameter, a "
+                    "module, an array or a container of these; wrap it in static(...)"
+                )
+            self.can_be_checked = False  # a pytree from elsewhere: only JAX knows how to look into it
+            for _, child in children(node):
+                self._watch(child, keywords, seen)
+
+    def _watch_contents(self, attributes: dict[str, Any]) -> None:
+        if attributes:
+            self._containers += (attributes.keys(), attributes.values(), _END)
+        else:
+            self._containers.append(attributes)
+
+    def _present(self) -> Iterator[Any]:
+        return chain(chain.from_iterable(self._containers), map(_value_of, self._statics), _END)
+
+    def still_holds(self) -> bool:
+        """Whether everything the walk looked at is the same object as then."""
+        return all(map(is_, self._present(), self._expected))
+
+    def values(self, keywords: Keywords) -> list[Value]:
+        """The present values of all leaves."""
+        values = list(map(_value_of, self.leaves))
+        for index, name in self._inputs:
+            values[index] = keywords[name]
+        return values
+
+    def path(self, index: int, keywords: Keywords) -> str:
+        """Where the leaf at a position is, for messages."""
+        leaf = self.leaves[index]
+        target = leaf.value if isinstance(leaf, Bare) else leaf
+        if isinstance(target, Input):
+            return target.name
+        return next(keyword_path(path) for path, node in walk(keywords) if path and node is target)
+
+
+_remembered: dict[tuple[Any, ...], Tracked] = {}
+
+
+def collect(keywords: Keywords) -> Tracked:
+    """Walks the keyword arguments, or finds that nothing has moved since it last did.
+
+    Raises:
+        ValueError: a module is reached by two paths.
+        TypeError: an attribute is nothing that JAX can carry.
+    """
+    names_and_roots: list[Any] = [in_vmap()]
+    modules = []
+    can_be_remembered = True
+    for name, root in keywords.items():
+        if isinstance(root, BaseModule):
+            modules.append(root)
+            names_and_roots += (name, id(root))
+        elif root is None or isinstance(root, ARRAY_TYPES):
+            names_and_roots += (name, root is None)
+        else:
+            can_be_remembered = False  # nothing would tell that it is gone
+    if not can_be_remembered:
+        return Tracked(keywords)
+    key = tuple(names_and_roots)
+    tracked = _remembered.get(key)
+    if tracked is None or not tracked.still_holds():
+        tracked = Tracked(keywords)
+        if tracked.can_be_checked:
+            tracked.alive = [weakref.ref(module, lambda _: _remembered.pop(key, None)) for module in modules]
+            _remembered[key] = tracked
+    return tracked
+
+
+def run(
+    call: Callable[[tuple[Any, ...], Keywords], Any], skeleton: Skeleton, values: Sequence[Value], args: tuple[Any, ...]
+) -> tuple[Any, list[Value], frozenset[int]]:
+    """Calls a function on a copy of the keyword arguments that holds `values`.
+
+    Returns:
+        What the function returns, the values of all leaves afterwards, and the positions of those that changed.
+
+    Raises:
+        TypeError: the function assigned a bare array to an attribute.
+        ValueError: the function added, removed or replaced a parameter.
+    """
+    keywords, leaves = skeleton.rebuild(values)
+    # Flat, because a container may be changed in place. JAX does not name its treedef's type.
+    before: list[tuple[list[Any], Any]] = [jax.tree.flatten(value) for value in values]
+    objects = _tracked_objects(keywords)
+    with global_key.lend(values[0]):
+        output = call(args, dict(keywords))
+        after = [leaf.value for leaf in leaves]
+    if not _same(objects, _tracked_objects(keywords)):
+        _refuse_new_structure(skeleton.unflatten(leaves), keywords)
+    changed = set()
+    for index, (value, (arrays, treedef)) in enumerate(zip(after, before, strict=True)):
+        arrays_now, treedef_now = jax.tree.flatten(value)
+        if not (treedef == treedef_now and _same(arrays, arrays_now)):
+            changed.add(index)
+    return output, after, frozenset(changed)
+
+
+def write_back(leaves: Sequence[Leaf], changes: Mapping[int, Value]) -> None:
+    """Puts the changed values, by position, into the caller's parameters."""
+    for index, value in changes.items():
+        leaves[index].value = value
+
+
+def _same(before: list[Any], after: list[Any]) -> bool:
+    return len(before) == len(after) and all(map(is_, before, after))
+
+
+def _tracked_objects(keywords: Keywords) -> list[Any]:
+    nodes = jax.tree.leaves(keywords, is_leaf=lambda node: isinstance(node, BaseParam))
+    return [node for node in nodes if not isinstance(node, StaticParam)]
+
+
+def _refuse_new_structure(original: Keywords, present: Keywords) -> None:
+    """Says which parameter or bare array a function added, removed or replaced, if it did."""
+
+    def by_path(keywords: Keywords) -> dict[str, Any]:
+        nodes = ((path, node) for path, node in walk(keywords) if is_dynamic(node) or isinstance(node, ARRAY_TYPES))
+        return {keyword_path(path): node for path, node in nodes}
+
+    before, after = by_path(original), by_path(present)
+    for path in before | after:
+        old, new = before.get(path), after.get(path)
+        if old is new:
+            continue
+        if isinstance(new, ARRAY_TYPES) and not is_dynamic(old):
+            raise TypeError(
+                f"{path} was assigned a bare array inside a transform, where it would be lost: bare arrays are "
+                "read-only inputs; make it a Param before the call, and use .set"
+            )
+        done = "created" if old is None else "removed" if new is None else "replaced"
+        raise ValueError(
+            f"the parameter {path} was {done} inside a transform (found {new!r}, expected {old!r}): a transform "
+            "changes the values of parameters, not which there are; do this outside, and use .set inside"
+        )
+
+
+def keyword_path(path: tuple[Any, ...]) -> str:
+    """A path into the keyword arguments as people write it: `model.layers[0].nn.weight`."""
+    return f"{path[0].key}{path_name(path[1:])}"
+
+
+class _VmapDepth(threading.local):
+    depth = 0
+
+
+_vmap = _VmapDepth()
+
+
+def in_vmap() -> bool:
+    """Whether this thread is inside a `vmap` of minipcax: whether a node sees one sample, or the whole batch."""
+    return _vmap.depth > 0
+
+
+@contextmanager
+def inside_vmap() -> Iterator[None]:
+    """Within the block, `in_vmap` is true for this thread."""
+    _vmap.depth += 1
+    try:
+        yield
+    finally:
+        _vmap.depth -= 1

@@ -1,0 +1,159 @@
+"""`vmap`: a function of one sample becomes a function of a batch, with the parameters that belong to a sample mapped.
+
+A mask says which: value nodes have an axis of samples, weights have none.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from minipcax.functional._base import P, R, Transform
+from minipcax.functional._masking import Mask, answers
+from minipcax.functional._tracking import Keywords, Value, collect, inside_vmap, write_back
+
+# An axis, or a tree of axes, for each positional argument or output, as in jax.vmap.
+Axes = Any
+# A mapped array: what to call it in messages, its shape, its axis.
+Mapped = tuple[Callable[[], str], tuple[int, ...], int]
+
+
+class Vmap(Transform[P, R]):
+    """What `vmap` makes."""
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        kwargs_mask: Mask = {},  # noqa: B006  # never changed
+        in_axes: Axes = 0,
+        out_axes: Axes = 0,
+        axis_name: str | None = None,
+    ) -> None:
+        super().__init__(fn)
+        self.kwargs_mask, self.in_axes, self.out_axes, self.axis_name = kwargs_mask, in_axes, out_axes, axis_name
+
+    def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        tracked = collect(keywords)
+        values = tracked.values(keywords)
+        axes = answers(self.kwargs_mask, keywords)
+        for index, axis in enumerate(axes):
+            if not (axis is None or (isinstance(axis, int) and not isinstance(axis, bool))):
+                raise TypeError(
+                    f"the mask of vmap gives {axis!r} for {tracked.path(index, keywords)}: expected an axis (an int) "
+                    "or None; with M, write M(...).to((None, 0))"
+                )
+        in_axes = tuple(self.in_axes) if isinstance(self.in_axes, (list, tuple)) else (self.in_axes,) * len(args)
+        if len(in_axes) != len(args):
+            raise ValueError(
+                f"in_axes of vmap has {len(in_axes)} entries, but there are {len(args)} positional arguments"
+            )
+        mapped: list[Mapped] = []
+        for number, (axis_tree, arg) in enumerate(zip(in_axes, args, strict=True)):
+            mapped += _mapped(f"argument {number}".format, axis_tree, arg)
+        for index, axis in enumerate(axes):
+            mapped += _mapped(partial(tracked.path, index, keywords), axis, values[index])
+        lanes = _lane_count(mapped)
+
+        changed: frozenset[int] = frozenset()
+
+        def pure(values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
+            nonlocal changed
+            with inside_vmap():
+                output, after, changed = self._run(tracked.skeleton, values, args)
+            return output, after
+
+        axes[0] = 0  # every lane has a key of its own
+        values[0] = jax.random.split(values[0], lanes + 1)[1:]
+
+        def mapped_over(fn: Callable[..., Any], out_axes: Axes) -> Any:
+            return jax.vmap(fn, (axes, *in_axes), out_axes, axis_name=self.axis_name)
+
+        try:
+            output, after = mapped_over(pure, (self.out_axes, axes))(values, *args)
+        except ValueError:
+            for index in sorted(changed):
+                if axes[index] is None:
+                    one = mapped_over(lambda *inputs, index=index: pure(*inputs)[1][index], None)
+                    _refuse_per_lane(one, (values, *args), tracked.path(index, keywords))
+            raise
+        changes = {index: after[index] for index in changed}
+        if 0 in changes:
+            changes[0] = changes[0][0]  # the global key goes on from the first lane's
+        write_back(tracked.leaves, changes)
+        return output
+
+
+def _mapped(name: Callable[[], str], axis_tree: Axes, value: Value) -> list[Mapped]:
+    """Every mapped array of an argument or parameter, with its axis."""
+    mapped: list[Mapped] = []
+
+    def visit(axis: int | None, subtree: Value) -> None:
+        if axis is None:
+            return
+        for array in jax.tree.leaves(subtree):
+            shape = np.shape(array)
+            if not -len(shape) <= axis < len(shape):
+                raise ValueError(f"vmap expected {name()} to have axis {axis}, but its shape is {shape}")
+            mapped.append((name, shape, axis))
+
+    jax.tree.map(visit, axis_tree, value, is_leaf=lambda axis: axis is None)
+    return mapped
+
+
+def _lane_count(mapped: Sequence[Mapped]) -> int:
+    if not mapped:
+        raise ValueError(
+            "vmap has nothing to map over: every argument has axis None and no parameter has an axis; give in_axes, "
+            "or a kwargs_mask"
+        )
+    (first, shape, axis), *others = mapped
+    for other, other_shape, other_axis in others:
+        if other_shape[other_axis] != shape[axis]:
+            raise ValueError(
+                f"vmap's lane counts disagree: {shape[axis]} in {first()} (axis {axis} of {shape}), "
+                f"{other_shape[other_axis]} in {other()} (axis {other_axis} of {other_shape})"
+            )
+    return shape[axis]
+
+
+def _refuse_per_lane(one: Callable[..., Any], inputs: tuple[Any, ...], path: str) -> None:
+    try:
+        jax.eval_shape(one, *inputs)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} has axis None, so all lanes share it, but the function writes another value into it in each lane: "
+            "give it an axis in the kwargs_mask, or reduce over the lanes before writing"
+        ) from error
+
+
+def vmap(
+    kwargs_mask: Mask = {},  # noqa: B006  # never changed
+    in_axes: Axes = 0,
+    out_axes: Axes = 0,
+    axis_name: str | None = None,
+) -> Callable[[Callable[P, R]], Vmap[P, R]]:
+    """Maps a function over axes of its arguments and parameters: `jax.vmap`, with tracked keyword arguments.
+
+    Every lane draws from its own key of `RKG`.
+
+    Args:
+        kwargs_mask: the axis of each parameter, for its input and output alike, or `None`: all lanes share it.
+        in_axes: the axes of the positional arguments.
+        out_axes: the axes of the outputs.
+        axis_name: a name of the mapped axis, for collectives such as `jax.lax.psum`.
+
+    Raises:
+        ValueError: nothing is mapped, or lane counts disagree, or a per-lane value is written to a shared parameter.
+
+    Example:
+        >>> @vmap({"state": 0})
+        ... def add(x: Array, *, state: Param) -> Array:
+        ...     state += x
+        ...     return 2 * state
+        >>> state = Param(jnp.ones(3))
+        >>> add(jnp.arange(3.0), state=state).tolist(), state.tolist()
+        ([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    """
+    return lambda fn: Vmap(fn, kwargs_mask, in_axes, out_axes, axis_name)

@@ -1,0 +1,84 @@
+"""Layers: a definition, and the stateful shell around it.
+
+`layer.nn` is the definition: a pytree with the usual names (`weight`, `bias`), whose call is the layer's equation.
+The shell, a `Module`, gives it the train/eval mode and a uniform call. `Layer` puts any callable pytree from elsewhere
+into the same shell, its arrays as `LayerParam`s.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from minipcax.core import BaseModule, BaseParam, Module, StaticParam, get, static
+from minipcax.core._tree import is_param
+from minipcax.nn._parameter import LayerParam
+
+
+class Definition(BaseModule):
+    """The base of layer definitions: parameters may be replaced by parameters (which shares them), not by arrays."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        present = vars(self).get(name)
+        if isinstance(present, BaseParam) and not isinstance(value, BaseParam):
+            raise TypeError(
+                f"{type(self).__name__}.{name} holds a {type(present).__name__}, found a {type(value).__name__} to "
+                f"put in its place: change the value with .{name}.set(...), or assign another parameter to share it"
+            )
+        super().__setattr__(name, value)
+
+
+def is_array(leaf: object) -> bool:
+    """Whether a leaf is a JAX or numpy array."""
+    return isinstance(leaf, (jax.Array, np.ndarray))
+
+
+class Layer(Module):
+    """The shell around a definition.
+
+    Args:
+        cls: makes the definition, any callable pytree.
+        args: what to call `cls` with.
+        filter: which leaves become `LayerParam`s; the others become static.
+        kwargs: what to call `cls` with.
+
+    Raises:
+        TypeError: what `cls` makes can not be called.
+
+    Example:
+        >>> layer = Layer(jax.tree_util.Partial, jnp.multiply, jnp.array(2.0))
+        >>> layer
+        Layer(
+          .nn.args[0]: LayerParam([], float32)
+        )
+        >>> float(layer(jnp.array(3.0)))
+        6.0
+    """
+
+    nn: Any  # a pytree of any class
+
+    def __init__(
+        self, cls: Callable[..., Any], *args: Any, filter: Callable[[Any], bool] = is_array, **kwargs: Any
+    ) -> None:
+        super().__init__()
+        definition = cls(*args, **kwargs)
+        if not callable(definition):
+            raise TypeError(f"Layer expects a class of callable pytrees, found {cls!r}, which makes {definition!r}")
+
+        def wrap(leaf: Any) -> BaseParam[Any]:
+            return leaf if isinstance(leaf, BaseParam) else LayerParam(leaf) if filter(leaf) else static(leaf)
+
+        self.nn = jax.tree.map(wrap, definition, is_leaf=is_param)
+
+    def mode(self, value: Module.MODE | None = None) -> Module.MODE | None:
+        flag = getattr(self.nn, "inference", None)
+        if value is not None and isinstance(flag, StaticParam):
+            flag.set(value is Module.MODE.EVAL)
+        return super().mode(value)
+
+    def __call__(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> Any:
+        """Calls the definition with the values of its parameters; passes `key` on only when given."""
+        if key is not None:
+            kwargs["key"] = key
+        return jax.tree.map(get, self.nn, is_leaf=is_param)(*args, **kwargs)
