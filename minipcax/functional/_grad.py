@@ -26,7 +26,7 @@ class ValueAndGrad(Transform[P, R]):
     def __init__(
         self,
         fn: Callable[P, Any],  # a value, or with has_aux a tuple that starts with it
-        kwargs_mask: Mask = {},  # noqa: B006  # never changed
+        kwargs_mask: Mask = {},
         argnums: int | Sequence[int] = (),
         has_aux: bool = False,
     ) -> None:
@@ -133,7 +133,7 @@ def value_and_grad(
     ValueAndGrad[P, tuple[tuple[R, tuple[*Aux]], tuple[PositionalGradients, Gradients]]],
 ]: ...
 def value_and_grad(
-    kwargs_mask: Mask = {},  # noqa: B006  # never changed
+    kwargs_mask: Mask = {},
     argnums: int | Sequence[int] = (),
     has_aux: bool = False,
 ) -> Any:
@@ -190,7 +190,7 @@ def grad(
     has_aux: Literal[True],
 ) -> Callable[[Callable[P, tuple[R, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]]: ...
 def grad(
-    kwargs_mask: Mask = {},  # noqa: B006  # never changed
+    kwargs_mask: Mask = {},
     argnums: int | Sequence[int] = (),
     has_aux: bool = False,
 ) -> Any:

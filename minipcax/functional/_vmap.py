@@ -26,7 +26,7 @@ class Vmap(Transform[P, R]):
     def __init__(
         self,
         fn: Callable[P, R],
-        kwargs_mask: Mask = {},  # noqa: B006  # never changed
+        kwargs_mask: Mask = {},
         in_axes: Axes = 0,
         out_axes: Axes = 0,
         axis_name: str | None = None,
@@ -129,7 +129,7 @@ def _refuse_per_lane(one: Callable[..., Any], inputs: tuple[Any, ...], path: str
 
 
 def vmap(
-    kwargs_mask: Mask = {},  # noqa: B006  # never changed
+    kwargs_mask: Mask = {},
     in_axes: Axes = 0,
     out_axes: Axes = 0,
     axis_name: str | None = None,

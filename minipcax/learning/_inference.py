@@ -1,0 +1,49 @@
+"""Inference: the states of the nodes move down the energy, with the weights fixed."""
+
+from typing import Any
+
+from jaxtyping import Array, Float
+
+from minipcax.functional import jit, scan, value_and_grad
+from minipcax.learning._batch import NODES, Model, energies
+from minipcax.predictive_coding import VodeParam
+from minipcax.utils import Optim, step
+
+
+@value_and_grad({"model": NODES}, has_aux=True)
+def _energy_and_gradients(x: Any, *, model: Model) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    each = energies(x, model=model)
+    return each.sum(), each.mean()
+
+
+@jit(static_argnums=1)
+def infer(x: Any, steps: int, *, model: Model, optim: Optim) -> Float[Array, " steps"]:
+    """Relaxes the states of the nodes for a number of steps: h ← h − lr ∂E/∂h, or what else the optimiser does.
+
+    E is the sum over nodes and samples, so that a sample moves the same in a batch of any size. The loop is compiled as
+    one `jax.lax.scan`: neither memory nor compile time grow with the number of steps.
+
+    Args:
+        x: a batch of samples; the nodes hold states of the same batch (see `initialise`).
+        steps: how many steps; another number compiles anew.
+        model: the model, whose nodes change, but for the frozen ones.
+        optim: the optimiser of the nodes; it starts anew, and is cleared afterwards.
+
+    Returns:
+        The energy before every step, a mean over the samples.
+
+    Reference:
+        Whittington and Bogacz, An Approximation of the Error Backpropagation Algorithm in a Predictive Coding Network,
+        Neural Computation 29 (2017).
+    """
+    optim.init(NODES(model))
+
+    def relax(no_input: None, *, model: Model, optim: Optim) -> tuple[tuple[()], Float[Array, ""]]:
+        with step(model, clear_params=VodeParam.Cache):
+            (_, (energy,)), grads = _energy_and_gradients(x, model=model)
+        optim.step(model, grads["model"])
+        return (), energy
+
+    history = scan(relax, length=steps)(model=model, optim=optim)[1]
+    optim.clear()
+    return history

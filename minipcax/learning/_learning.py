@@ -1,0 +1,33 @@
+"""Learning: the weights move down the energy, with the states of the nodes fixed."""
+
+from typing import Any
+
+from jaxtyping import Array, Float
+
+from minipcax.functional import jit, value_and_grad
+from minipcax.learning._batch import WEIGHTS, Model, energies
+from minipcax.predictive_coding import VodeParam
+from minipcax.utils import Optim, step
+
+
+@value_and_grad({"model": WEIGHTS})
+def _energy_and_gradients(x: Any, *, model: Model) -> Float[Array, ""]:
+    return energies(x, model=model).mean()
+
+
+@jit
+def learn(x: Any, *, model: Model, optim: Optim) -> Float[Array, ""]:
+    """One update of the weights at the present state of the nodes, from the energy's mean over the samples.
+
+    Args:
+        x: the batch of samples that the nodes hold states of.
+        model: the model, whose weights change, but for the frozen ones.
+        optim: the optimiser of the weights.
+
+    Returns:
+        The energy before the update, a mean over the samples.
+    """
+    with step(model, clear_params=VodeParam.Cache):
+        energy, grads = _energy_and_gradients(x, model=model)
+    optim.step(model, grads["model"])
+    return energy

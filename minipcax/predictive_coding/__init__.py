@@ -1,0 +1,18 @@
+"""Value nodes, their energies and their rules."""
+
+from minipcax.predictive_coding._energy import ce_energy, se_energy, zero_energy
+from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
+from minipcax.predictive_coding._parameter import VodeParam
+from minipcax.predictive_coding._ruleset import Ruleset
+from minipcax.predictive_coding._vode import Vode
+
+__all__ = [
+    "STATUS",
+    "EnergyModule",
+    "Ruleset",
+    "Vode",
+    "VodeParam",
+    "ce_energy",
+    "se_energy",
+    "zero_energy",
+]

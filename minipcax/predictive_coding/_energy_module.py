@@ -1,0 +1,52 @@
+"""Modules that have an energy: the sum of those of their parts."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from minipcax.core import DynamicParam, Module, tree_extract
+from minipcax.core._filter import Filter, as_predicate
+
+
+class STATUS:
+    """The statuses that the library itself uses; any other string will do as well."""
+
+    NONE = None
+    INIT = "init"  # nodes are set to their predictions
+    ALL = ".*"  # in rules: every status
+
+
+class EnergyModule(Module, static=("status",)):
+    """A module whose energy is the sum over its nearest energy modules, and so over all nodes below it.
+
+    `status`, a free string or `None`, says what the model is being used for; rules of value nodes depend on it.
+
+    Example:
+        >>> class Model(EnergyModule):
+        ...     def __init__(self) -> None:
+        ...         super().__init__()
+        ...         self.vodes = [Vode(), Vode()]
+        >>> model = Model()
+        >>> for vode in model.vodes:
+        ...     _ = vode.set("h", jnp.ones(2)).set("u", jnp.zeros(2))
+        >>> float(model.energy())
+        2.0
+    """
+
+    status: str | None = None
+
+    def energy(self) -> Float[Array, "..."]:
+        """The energy summed over nodes and samples, a scalar: 0.0 when there are no nodes."""
+        energies = [module.energy().sum() for module in self.submodules(EnergyModule)]
+        return sum(energies[1:], start=energies[0]) if energies else jnp.zeros(())
+
+    def clear_params(self, filter: Filter) -> None:
+        """Sets the selected parameters to `None`."""
+        select = as_predicate(filter)
+
+        def is_selected(param: Any) -> bool:
+            return isinstance(param, DynamicParam) and select(param)
+
+        for param in tree_extract(self, filter_fn=is_selected):
+            param.set(None)

@@ -1,0 +1,154 @@
+"""The value node (vode): the state of one layer for one sample, and the prediction it receives."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, overload
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from minipcax.core import RKG, Param, RandomKeyGenerator, get
+from minipcax.functional._tracking import in_vmap
+from minipcax.predictive_coding._energy import se_energy
+from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
+from minipcax.predictive_coding._parameter import VodeParam
+from minipcax.predictive_coding._ruleset import Rules, Ruleset, Tform
+
+H = TypeVar("H", bound=Param)
+# vode, and rkg=... if it takes one -> one energy per element of h; Python can not say "maybe with this keyword".
+EnergyFn = Callable[..., Float[Array, "..."]]
+
+FORWARD_INITIALISATION: Rules = {STATUS.INIT: ("h, u <- u",)}
+
+
+class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
+    """A value node: the state `h`, and in the cache the prediction `u` and the energy `E`.
+
+    Called with a prediction, it stores it and returns its state, so that it stands between two layers:
+    `x = vode(act_fn(layer(x)))`. In status `STATUS.INIT` the prediction becomes the state (forward initialisation).
+
+    Args:
+        energy_fn: called as `energy_fn(vode, rkg=rkg)`, gives one energy per element of h; `None` means none.
+        ruleset: rules by status, see `Ruleset`; with its own `STATUS.INIT` it replaces the built-in one.
+        tforms: the transformations that the rules name.
+        param_type: the class of `h`.
+        param_args: what `h` is made from.
+        param_kwargs: what `h` is made from.
+
+    Raises:
+        ValueError: a rule can not be parsed, or names an unknown transformation.
+
+    Example:
+        >>> vode = Vode()
+        >>> vode.status = STATUS.INIT
+        >>> vode(jnp.ones(2)).tolist()
+        [1.0, 1.0]
+    """
+
+    h: H
+    cache: VodeParam.Cache
+    energy_fn: EnergyFn | None
+    ruleset: Ruleset
+
+    @overload
+    def __init__(
+        self: "Vode[VodeParam]",
+        energy_fn: EnergyFn | None = se_energy,
+        ruleset: Rules = ...,
+        tforms: Mapping[str, Tform] = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        energy_fn: EnergyFn | None = se_energy,
+        ruleset: Rules = ...,
+        tforms: Mapping[str, Tform] = ...,
+        param_type: type[H] = ...,
+        *param_args: Any,
+        **param_kwargs: Any,
+    ) -> None: ...
+    def __init__(
+        self,
+        energy_fn: EnergyFn | None = se_energy,
+        ruleset: Rules = {},
+        tforms: Mapping[str, Tform] = {},
+        param_type: type[Any] = VodeParam,
+        *param_args: Any,  # whatever param_type takes
+        **param_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.energy_fn = energy_fn
+        self.ruleset = Ruleset({**FORWARD_INITIALISATION, **ruleset}, tforms)
+        self.h = param_type(*param_args, **param_kwargs)
+        self.cache = VodeParam.Cache()
+
+    @overload
+    def __call__(
+        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, *, output: None, **activations: Any
+    ) -> "Vode[H]": ...
+    @overload
+    def __call__(
+        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, output: str = "h", **activations: Any
+    ) -> Array: ...
+    def __call__(
+        self, u: Any = None, rkg: RandomKeyGenerator = RKG, output: str | None = "h", **activations: Any
+    ) -> Any:
+        """Stores the prediction, and other activations by name; returns what `output` names, or with `None` itself."""
+        for key, value in (("u", u), *activations.items()):
+            if value is not None:
+                self.set(key, value, rkg)
+        return self if output is None else self.get(output, rkg=rkg)
+
+    def set(self, key: str, value: Any, rkg: RandomKeyGenerator = RKG) -> "Vode[H]":
+        """Stores a value where the input rules for `key` say, or else under its own name."""
+        rules = self.ruleset.inputs_for(self.status, key)
+        if not rules:
+            self._store(key, get(value))
+        for rule in rules:
+            result = get(value)
+            for _, tform in rule.tforms:
+                result = tform(self, key, result, rkg)
+            for target in rule.others:
+                self._store(target, result)
+        return self
+
+    def get(self, key: str, default: Any = None, rkg: RandomKeyGenerator = RKG) -> Any:
+        """What the output rule for `key` says, computed once; or else what is stored under that name."""
+        rule = self.ruleset.output_for(self.status, key)
+        if rule is None:
+            value = self._stored(key)
+        elif key in self.cache:
+            value = self.cache[key]
+        else:
+            value = self._stored(rule.others[0])
+            if value is not None:
+                for _, tform in rule.tforms:
+                    value = tform(self, key, value, rkg)
+                self.cache[key] = value
+        return default if value is None else value
+
+    def energy(self, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
+        """The energy: a scalar inside `vmap`, outside one per sample, of shape (batch,). It is computed once."""
+        if "E" not in self.cache:
+            self.cache["E"] = self._energy(rkg)
+        energy: Array = self.cache["E"]
+        return energy
+
+    def _energy(self, rkg: RandomKeyGenerator) -> Array:
+        if self.energy_fn is None:
+            return jnp.zeros(())
+        accepted = inspect.signature(self.energy_fn).parameters
+        takes_rkg = "rkg" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+        terms = self.energy_fn(self, rkg=rkg) if takes_rkg else self.energy_fn(self)
+        return terms.sum() if in_vmap() else terms.sum(axis=tuple(range(1, terms.ndim)))
+
+    def _stored(self, key: str) -> Any:
+        param = vars(self).get(key)
+        return param.get() if isinstance(param, Param) else self.cache.get(key)
+
+    def _store(self, key: str, value: Any) -> None:
+        param = vars(self).get(key)
+        if isinstance(param, Param):
+            param.set(value)
+        else:
+            self.cache[key] = value

@@ -1,0 +1,7 @@
+"""Masks, optimisers, and what else a training loop needs."""
+
+from minipcax.utils._mask import M, M_has, M_hasnot, M_is
+from minipcax.utils._optim import Optim, OptimTree
+from minipcax.utils._step import step
+
+__all__ = ["M", "M_has", "M_hasnot", "M_is", "Optim", "OptimTree", "step"]

@@ -1,0 +1,202 @@
+"""Optimisers: optax, with its state in a parameter, so that transforms carry it along.
+
+Optax sees the targets as a dict from path to array, `{".layers[0].nn.weight": ...}`: a shared parameter is in it once,
+and nothing of the model's own structure gets into the optimiser's state.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import optax
+from jax.tree_util import register_dataclass, tree_leaves_with_path
+
+from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
+from minipcax.core._tree import children, is_param, path_name
+
+OptaxFn = optax.GradientTransformation | Callable[[], optax.GradientTransformation]
+# A model, or the same tree with gradients or updates, or None, in the places of its parameters.
+Tree = Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class _State:
+    """Optax's state, and, as structure, the paths of the parameters that it is for."""
+
+    optax: Any  # each optimiser has its own
+    targets: tuple[str, ...] = field(metadata={"static": True})
+
+
+def _by_path(tree: Tree) -> dict[str, DynamicParam[Any]]:
+    """The dynamic parameters of a tree, each once, by path."""
+    nodes = tree_leaves_with_path(tree_ref(tree), is_leaf=is_param)
+    return {path_name(path): node for path, node in nodes if isinstance(node, DynamicParam)}
+
+
+class Optim(BaseModule, static=("optax_fn",)):
+    """An optimiser of the parameters that `init` is given.
+
+    Args:
+        optax_fn: an optax optimiser, or a function that returns one.
+        parameters: what to initialise it with.
+
+    Example:
+        >>> w = Param(jnp.array(1.0))
+        >>> optim = Optim(optax.sgd(0.1), [w])
+        >>> _ = optim.step([w], [Param(jnp.array(2.0))])
+        >>> w.item()
+        0.800000011920929
+    """
+
+    state: Param
+
+    def __init__(self, optax_fn: OptaxFn, parameters: Tree | None = None) -> None:
+        self.optax_fn = optax_fn
+        self.state = Param(None)
+        if parameters is not None:
+            self.init(parameters)
+
+    def init(self, parameters: Tree) -> None:
+        """Starts anew, for these parameters: a masked model, such as `M(LayerParam)(model)`.
+
+        Raises:
+            ValueError: a parameter is cleared.
+        """
+        targets = _by_path(parameters)
+        for path, param in targets.items():
+            if param.get() is None:
+                raise ValueError(f"Optim.init expected {path} to have a value, but it is cleared: set it first")
+        values = {path: param.get() for path, param in targets.items()}
+        self.state.set(_State(self._optax().init(values), tuple(targets)))
+
+    def step(
+        self,
+        module: Tree,
+        grads: Tree,
+        scale_by: float | jax.Array | None = None,
+        apply_updates: bool = True,
+        allow_none: bool = False,
+    ) -> Tree | None:
+        """Updates the parameters of a model that `init` was given.
+
+        Args:
+            module: the whole model.
+            grads: its gradients, as `value_and_grad` gives them.
+            scale_by: a factor for the gradients.
+            apply_updates: whether to change the parameters, or only to return the updates.
+            allow_none: whether to do nothing when a gradient is missing.
+
+        Returns:
+            The updates, in the places of the gradients; `None` if nothing was done.
+
+        Raises:
+            ValueError: `init` was not called, or the model lacks a target, or a gradient is missing.
+        """
+        state = self.state.get()
+        if state is None:
+            raise ValueError(
+                "Optim.step expected an initialised optimiser: call init with the parameters to optimise first"
+            )
+        params, gradients = _by_path(module), _by_path(grads)
+        lacking = [path for path in state.targets if path not in params]
+        if lacking:
+            raise ValueError(
+                f"Optim.step expected the model that init was given, but it has no parameter {', '.join(lacking)}"
+            )
+        missing = [path for path in state.targets if path not in gradients or gradients[path].get() is None]
+        if missing and allow_none:
+            return None
+        if missing:
+            raise ValueError(
+                f"Optim.step found no gradient for {', '.join(missing)}: expected one for every parameter that init "
+                "was given; differentiate it, leave it out of init, or pass allow_none=True to skip the step"
+            )
+        grad_values = {path: gradients[path].get() for path in state.targets}
+        if scale_by is not None:
+            grad_values = jax.tree.map(lambda grad: grad * scale_by, grad_values)
+        values = {path: params[path].get() for path in state.targets}
+        updates, optax_state = self._optax().update(grad_values, state.optax, values)
+        self.state.set(_State(optax_state, state.targets))
+        if apply_updates:
+            for path, value in optax.apply_updates(values, updates).items():
+                params[path].set(value)
+        return _put(updates, grads)
+
+    def clear(self) -> None:
+        """Forgets the state, and what the optimiser is for."""
+        self.state.set(None)
+
+    def _optax(self) -> optax.GradientTransformation:
+        return self.optax_fn if isinstance(self.optax_fn, optax.GradientTransformation) else self.optax_fn()
+
+
+def _put(updates: dict[str, Any], grads: Tree) -> Tree:
+    """The tree of gradients with the updates in their places, and `None` elsewhere."""
+
+    def update(path: tuple[Any, ...], node: Any) -> Any:
+        value = updates.get(path_name(path)) if isinstance(node, DynamicParam) else None
+        return None if value is None else type(node).from_structure(node.structure(), (value,))
+
+    return jax.tree_util.tree_map_with_path(update, tree_ref(grads), is_leaf=is_param)
+
+
+class OptimTree(BaseModule, static=("optax_fn", "leaf_fn")):
+    """An independent optimiser for each node that `leaf_fn` selects, such as each layer.
+
+    Args:
+        optax_fn: an optax optimiser, or a function that returns one.
+        leaf_fn: whether a node of the model gets an optimiser of its own.
+        parameters: what to initialise it with.
+
+    Example:
+        >>> a, b = Param(jnp.array(1.0)), Param(jnp.array(1.0))
+        >>> optim = OptimTree(optax.sgd(0.5), lambda node: isinstance(node, Param), [a, b])
+        >>> optim.step([a, b], [Param(jnp.array(1.0)), None])
+        >>> a.item(), b.item()
+        (0.5, 1.0)
+    """
+
+    state: Param  # an Optim for each node, by path
+
+    def __init__(self, optax_fn: OptaxFn, leaf_fn: Callable[[Any], bool], parameters: Tree | None = None) -> None:
+        self.optax_fn, self.leaf_fn = optax_fn, leaf_fn
+        self.state = Param(None)
+        if parameters is not None:
+            self.init(parameters)
+
+    def init(self, parameters: Tree) -> None:
+        """Starts anew, with an optimiser for each selected node of this tree that has parameters."""
+        nodes = self._nodes(tree_ref(parameters), self.leaf_fn)
+        self.state.set({path: Optim(self.optax_fn, node) for path, node in nodes.items() if _by_path(node)})
+
+    def step(
+        self, module: Tree, grads: Tree, scale_by: float | jax.Array | None = None, apply_updates: bool = True
+    ) -> None:
+        """Steps the optimiser of every node that has gradients."""
+        if self.state.get() is None:
+            raise ValueError("OptimTree.step expected an initialised optimiser: call init with the parameters first")
+        optims = dict(self.state.get())
+        nodes, gradients = (self._nodes(tree, optims.__contains__, by_path=True) for tree in (module, grads))
+        for path, optim in optims.items():
+            optim.step(nodes[path], gradients.get(path), scale_by, apply_updates, allow_none=True)
+        self.state.set(optims)
+
+    def clear(self) -> None:
+        """Forgets the state of all optimisers."""
+        self.state.set(None)
+
+    @staticmethod
+    def _nodes(tree: Tree, select: Callable[[Any], bool], by_path: bool = False) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def visit(node: Any, path: tuple[Any, ...]) -> None:
+            if select(path_name(path) if by_path else node):
+                found[path_name(path)] = node
+            else:
+                for key, child in children(node):
+                    visit(child, path + key)
+
+        visit(tree, ())
+        return found

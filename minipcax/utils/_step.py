@@ -1,0 +1,52 @@
+"""`step`: what a model is being used for, for the length of a block."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from minipcax.core import DynamicParam, tree_extract
+from minipcax.core._filter import Filter, as_predicate
+from minipcax.core._tree import walk
+from minipcax.predictive_coding import EnergyModule
+
+Status = str | None
+
+
+@contextmanager
+def step(
+    model: object,
+    status: Status | tuple[Status, Status] = None,
+    *,
+    clear_params: Filter | tuple[Filter | None, Filter | None] | None = None,
+) -> Iterator[None]:
+    """Within the block, every energy module of the model has a status; after it, the one it had before.
+
+    Args:
+        model: the model, or any tree of models.
+        status: the status, or a pair: the second is then set after the block, when it is not `None`.
+        clear_params: which parameters to clear after the block, or a pair: before and after it.
+
+    Example:
+        >>> model = Vode()
+        >>> with step(model, STATUS.INIT, clear_params=VodeParam.Cache):
+        ...     _ = model(jnp.ones(2))
+        >>> model.status, model.h, model.cache
+        (None, VodeParam([2], float32), Cache(None))
+    """
+    during, then = status if isinstance(status, tuple) else (status, None)
+    before, after = clear_params if isinstance(clear_params, tuple) else (None, clear_params)
+    modules = [(node, node.status) for _, node in walk(model) if isinstance(node, EnergyModule)]
+
+    def clear(filter: Filter | None) -> None:
+        select = as_predicate(filter or (lambda param: False))
+        for param in tree_extract(model, filter_fn=lambda param: isinstance(param, DynamicParam) and select(param)):
+            param.set(None)
+
+    clear(before)
+    try:
+        for module, _ in modules:
+            module.status = during
+        yield
+    finally:
+        for module, previous in modules:
+            module.status = previous if then is None else then
+        clear(after)

@@ -1,0 +1,43 @@
+"""Types of what is used of optax, which ships none."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from jax import Array
+from jax.typing import ArrayLike
+
+# Parameters, gradients, updates and states are pytrees of any make.
+Tree = Any
+ScalarOrSchedule = ArrayLike | Callable[[ArrayLike], ArrayLike]
+
+class InitFn(Protocol):
+    def __call__(self, params: Tree) -> Tree: ...
+
+class UpdateFn(Protocol):
+    def __call__(self, updates: Tree, state: Tree, params: Tree | None = None) -> tuple[Tree, Tree]: ...
+
+class GradientTransformation(NamedTuple):
+    init: InitFn
+    update: UpdateFn
+
+class GradientTransformationExtraArgs(GradientTransformation): ...
+
+def apply_updates(params: Tree, updates: Tree) -> Tree: ...
+def sgd(
+    learning_rate: ScalarOrSchedule, momentum: float | None = None, nesterov: bool = False
+) -> GradientTransformationExtraArgs: ...
+def adam(
+    learning_rate: ScalarOrSchedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> GradientTransformationExtraArgs: ...
+def adamw(
+    learning_rate: ScalarOrSchedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    *,
+    weight_decay: float = 1e-4,
+) -> GradientTransformationExtraArgs: ...
+def chain(*transforms: GradientTransformation) -> GradientTransformationExtraArgs: ...
+def warmup_cosine_decay_schedule(
+    init_value: float, peak_value: float, warmup_steps: int, decay_steps: int, end_value: float = 0.0
+) -> Callable[[ArrayLike], Array]: ...
