@@ -126,7 +126,8 @@ class ArrayOperators:
         return round(array_of(self), ndigits)
 
     def __getitem__(self, index: Any) -> jax.Array:  # whatever jax.Array takes as an index
-        item: jax.Array = array_of(self)[get(index)]
+        index = tuple(map(get, index)) if isinstance(index, tuple) else get(index)
+        item: jax.Array = array_of(self)[index]
         return item
 
     def __contains__(self, item: Operand) -> bool:
@@ -154,8 +155,7 @@ class ArrayOperators:
         return format(array_of(self), spec) if spec else str(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        array = np.asarray(array_of(self), dtype=dtype)
-        return array.copy() if copy else array
+        return np.asarray(array_of(self), dtype=dtype, copy=copy)
 
     def __jax_array__(self) -> jax.Array:
         array: jax.Array = array_of(self)

@@ -1,5 +1,6 @@
 """The dynamic parameters that models are made of: one array that acts like an array, and a dict of arrays."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -31,6 +32,9 @@ class Param(ArrayOperators, DynamicParam[Value]):
     """
 
     __slots__ = ()
+
+    # By convention, what inference and learning leave as it is.
+    frozen: bool = False
 
     def __init__(self, value: Value = None) -> None:
         super().__init__(get(value))
@@ -102,6 +106,9 @@ class ParamDict(DynamicParam[dict[str, Any] | None]):
 
     def __contains__(self, key: object) -> bool:
         return key in (self.value or {})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.value or {})
 
 
 class ParamCache:

@@ -37,13 +37,12 @@ class Structure:
             return False
         if self.value is other.value:
             return True
-        equal = self.value == other.value
         try:
-            return bool(equal)
+            return bool(self.value == other.value)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"a static value needs an == that gives one bool, but {type(self.value).__name__} gives "
-                f"{type(equal).__name__}; hold arrays in a Param instead"
+                f"a static value needs an == that gives one bool, but that of {type(self.value).__name__} does not; "
+                "hold arrays in a Param instead"
             ) from error
 
     def __hash__(self) -> int:

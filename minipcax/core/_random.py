@@ -7,7 +7,7 @@ function does, however it ends.
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, overload
 
@@ -18,60 +18,52 @@ from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
 
 
-class RKGState(Param):
-    """The key of a random key generator."""
-
-    __slots__ = ()
-
-
 class _Loans(threading.local):
-    """The keys lent to this thread, innermost last."""
+    """The keys lent to this thread in place of that of `RKG`, innermost last."""
 
     def __init__(self) -> None:
         self.keys: list[Any] = []
 
 
-class GlobalKey(RKGState):
-    """The key of `RKG`. It is drawn from the clock when it is first needed: importing must not start JAX."""
+_loans = _Loans()
 
-    __slots__ = ("_key", "_loans")
+
+class RKGState(Param):
+    """The key of a random key generator.
+
+    That of `RKG` is drawn from the clock when it is first needed, for importing must not start JAX.
+    """
+
+    __slots__ = ("_key",)
     _key: Any
-    _loans: _Loans
-
-    def __init__(self) -> None:
-        self._loans = _Loans()
-        super().__init__(None)
 
     @property
     def value(self) -> Any:  # a key, or a tracer that stands for one
-        if self._loans.keys:
-            return self._loans.keys[-1]
+        if self is not global_key:
+            return self._key
+        if _loans.keys:
+            return _loans.keys[-1]
         if self._key is None:
-            self._key = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)
+            with jax.ensure_compile_time_eval():  # a trace that happens to be the first to look must not keep it
+                self._key = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)
         return self._key
 
     @value.setter
     def value(self, key: Any) -> None:
-        if self._loans.keys:
-            self._loans.keys[-1] = key
+        if _loans.keys and self is global_key:
+            _loans.keys[-1] = key
         else:
             self._key = key
 
+    @staticmethod
     @contextmanager
-    def lend(self, key: Any) -> Iterator[None]:
-        """Within the block, this thread sees `key` instead, and what is written goes to it."""
-        self._loans.keys.append(key)
+    def lend(key: Any) -> Iterator[None]:
+        """Within the block, this thread sees `key` as that of `RKG`, and what is written there goes to it."""
+        _loans.keys.append(key)
         try:
             yield
         finally:
-            self._loans.keys.pop()
-
-    @classmethod
-    def from_structure(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> Any:  # a copy is an ordinary key
-        return RKGState.from_structure(structure, children)
-
-    def __reduce__(self) -> tuple[type[RKGState], tuple[Any]]:
-        return RKGState, (self.value,)
+            _loans.keys.pop()
 
 
 class RandomKeyGenerator(BaseModule):
@@ -109,6 +101,6 @@ class RandomKeyGenerator(BaseModule):
         return keys[1] if n is None else keys[1:]
 
 
-global_key = GlobalKey()
-RKG = object.__new__(RandomKeyGenerator)  # not from a seed: see GlobalKey
+global_key = RKGState(None)
+RKG = object.__new__(RandomKeyGenerator)  # not from a seed: see RKGState
 RKG.key = global_key

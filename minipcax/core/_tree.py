@@ -219,7 +219,7 @@ def tree_inject(
     if (params is None) == (values is None):
         raise TypeError("tree_inject takes what to write either as params=... or as values=...: give one of the two")
     targets = tree_extract(tree, filter_fn=filter_fn, is_pytree=is_pytree)
-    new = [get(x) for x in (params if values is None else values) or ()]
+    new = [get(x) for given in (params, values) if given is not None for x in given]
     if strict and len(new) != len(targets):
         raise ValueError(
             f"the number of values to write must be the number of parameters that are selected: expected "

@@ -2,10 +2,10 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from minipcax.core import BaseModule, BaseParam
+from minipcax.core import RKG, BaseModule, BaseParam
 from minipcax.core._tree import walk
 from minipcax.functional._tracking import Keywords, Skeleton, Value, run
 
@@ -20,38 +20,45 @@ class Transform(Generic[P, R]):
 
     As a method, it tracks `self`. Keywords that the function was bound to, or has as defaults, are tracked when they
     hold parameters.
+
+    Raises:
+        TypeError: a positional argument that the function was bound to holds parameters.
     """
 
     def __init__(self, fn: Callable[..., Any]) -> None:  # what fn returns is not always what the transform returns
         self.fn = fn
-        self._bound: Keywords = {}
-        self._target = fn
-        if isinstance(fn, functools.partial):
-            self._bound = {name: value for name, value in fn.keywords.items() if _holds_params(value)}
-            rest = {name: value for name, value in fn.keywords.items() if name not in self._bound}
-            self._target = functools.partial(fn.func, *fn.args, **rest) if fn.args or rest else fn.func
-        elif inspect.ismethod(fn) and _holds_params(fn.__self__):
-            self._bound, self._target = {"self": fn.__self__}, fn.__func__
-        elif isinstance(fn, BaseModule):
-            self._bound, self._target = {"self": fn}, type(fn).__call__
-        if inspect.isfunction(self._target):
-            defaults = self._target.__kwdefaults__ or {}
-            self._bound |= {name: value for name, value in defaults.items() if _holds_params(value)}
+        self._function, self._arguments, keywords = _taken_apart(fn)
+        self._bound = {name: value for name, value in keywords.items() if name == "self" or _is_tracked(value)}
+        self._options = {name: value for name, value in keywords.items() if name not in self._bound}
+        if _is_tracked(self._arguments):
+            raise TypeError(
+                f"{describe(fn)} is bound to parameters by position, where their values would be taken once and for "
+                "all: bind them by keyword, which is tracked, or pass them in the call"
+            )
+        # What a call gives by position takes the place of a default.
+        self._positions = [p.name for p in _parameters(fn) if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the function through the transform."""
-        keywords = {**self._bound, **kwargs} if self._bound else kwargs
-        return self._transformed(args, keywords)  # type: ignore[no-any-return]  # JAX does not know what fn returns
+        return self._transformed(args, self._keywords(args, kwargs))  # type: ignore[no-any-return]  # JAX does not know what fn returns
+
+    def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
+        """The keyword arguments of a call, with those that the function comes with."""
+        if not self._bound:
+            return kwargs
+        given = self._positions[: len(args)]
+        return {**{name: value for name, value in self._bound.items() if name not in given}, **kwargs}
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         raise NotImplementedError  # each transform has its own
 
     def _call(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         """The plain function; a method gets its `self` first, unless another transform is there to track it."""
-        if "self" in keywords and not isinstance(_innermost(self._target), Transform):
-            return self._target(keywords.pop("self"), *args, **keywords)
-        return self._target(*args, **keywords)
+        args, keywords = (*self._arguments, *args), {**self._options, **keywords}
+        if "self" in keywords and not isinstance(self._function, Transform):
+            args = (keywords.pop("self"), *args)
+        return self._function(*args, **keywords)
 
     def _run(
         self, skeleton: Skeleton, values: Sequence[Value], args: tuple[Any, ...]
@@ -66,34 +73,55 @@ class Transform(Generic[P, R]):
         return functools.partial(self, self=instance)  # type: ignore[arg-type]  # `self` is a tracked keyword
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(fn={_describe(self.fn)})"
+        return f"{type(self).__name__}(fn={describe(self.fn)})"
 
 
 def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
     return _innermost(fn.func) if isinstance(fn, functools.partial) else fn
 
 
-def _holds_params(value: object) -> bool:
-    return any(isinstance(node, BaseParam) for _, node in walk(value))
+def _taken_apart(fn: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], Keywords]:
+    """The function inside a callable, and the positional and keyword arguments that it comes with."""
+    if isinstance(fn, functools.partial):
+        function, args, keywords = _taken_apart(fn.func)
+        return function, (*args, *fn.args), {**keywords, **fn.keywords}
+    if isinstance(fn, BaseModule):
+        function, args, keywords = _taken_apart(type(fn).__call__)
+        return function, args, {**keywords, "self": fn}
+    if inspect.ismethod(fn) and _is_tracked(fn.__self__):
+        function, args, keywords = _taken_apart(fn.__func__)
+        return function, args, {**keywords, "self": fn.__self__}
+    if isinstance(fn, Transform):
+        return fn, (), fn._bound
+    return fn, (), {p.name: p.default for p in _parameters(fn) if p.default is not p.empty and _is_tracked(p.default)}
 
 
-def _describe(fn: Callable[..., Any]) -> str:
+def _parameters(fn: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+    try:
+        return inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # a builtin that does not say
+        return ()
+
+
+def _is_tracked(value: object) -> bool:
+    """Whether a value holds what may change from call to call. The key of `RKG` goes along with every call anyway."""
+    return value is not RKG and any(isinstance(node, (BaseParam, BaseModule)) for _, node in walk(value))
+
+
+def describe(fn: Callable[..., Any]) -> str:
     """A function's name with its default and bound arguments; an object's class name."""
     if isinstance(_innermost(fn), Transform):
         return repr(_innermost(fn))
     if isinstance(fn, functools.partial):
-        name = _describe(fn.func).partition("(")[0]
+        name = describe(fn.func).partition("(")[0]
         bound = [repr(value) for value in fn.args]
     elif inspect.isroutine(fn):
         name, bound = fn.__name__, []
     else:
         return type(fn).__name__
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):  # a builtin that does not say
-        parameters = {}.values()
-    keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
-    others = [p for p in parameters if p.kind is not p.KEYWORD_ONLY and p.default is not p.empty]
+    defaults = [p for p in _parameters(fn) if p.default is not p.empty]
+    keyword_only = [p for p in defaults if p.kind is p.KEYWORD_ONLY]
+    others = [p for p in defaults if p.kind is not p.KEYWORD_ONLY]
     arguments = bound + [f"{p.name}={p.default!r}" for p in others]
     if keyword_only:
         arguments += ["*", *(f"{p.name}={p.default!r}" for p in keyword_only)]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from minipcax.functional._base import P, R, Transform
+from minipcax.functional._base import P, R, Transform, describe
 from minipcax.functional._tracking import Keywords, Tracked, Value, collect, write_back
 
 X = TypeVar("X")
@@ -39,6 +39,25 @@ def _refuse_new_form(before: Value, after: Value, where: str, path: Callable[[],
             f"the parameter {path()} does not keep its form {where}: expected {_form(before)}, found {_form(after)}; "
             "give it its shape and dtype before, and set or clear it on all ways through"
         )
+
+
+class _Part(Transform[..., Any]):
+    """One of the functions of a loop or branch. Each may be bound to a model of its own."""
+
+    def __init__(self, fn: Callable[..., Any], all_bound: Keywords) -> None:
+        super().__init__(fn)
+        self._keys: dict[str, str] = {}  # under which keyword to find what this function is bound to
+        self._all_bound = all_bound
+        for name, value in self._bound.items():
+            key = name
+            while all_bound.setdefault(key, value) is not value:
+                key += "_"
+            self._keys[name] = key
+
+    def _call(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        own = {name: keywords[key] for name, key in self._keys.items()}
+        given = {name: value for name, value in keywords.items() if name not in self._all_bound}
+        return super()._call(args, {**given, **own})
 
 
 class Scan(Transform[P, R]):
@@ -146,7 +165,11 @@ class WhileLoop(Transform[P, R]):
     def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:
         super().__init__(fn)
         self.cond_fun = cond_fun
-        self._condition = Transform[..., Any](cond_fun)
+        self._bound = {}
+        self._step, self._condition = _Part(fn, self._bound), _Part(cond_fun, self._bound)
+
+    def __repr__(self) -> str:
+        return f"WhileLoop(fn={describe(self.fn)}, cond_fun={describe(self.cond_fun)})"
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         tracked = collect(keywords)
@@ -158,7 +181,7 @@ class WhileLoop(Transform[P, R]):
 
         def body(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state
-            output, after, changes = self._run(tracked.skeleton, values, carry)
+            output, after, changes = self._step._run(tracked.skeleton, values, carry)
             return _tuple(output), _kept(tracked, keywords, values, after, changes, changed)
 
         carry, after = jax.lax.while_loop(goes_on, body, (args, tracked.values(keywords)))
@@ -200,8 +223,12 @@ class Switch(Transform[P, R]):
         self.branches = tuple(branches)
         if not self.branches:
             raise ValueError("switch expected at least one branch, found none")
-        self._transforms = [Transform[..., Any](branch) for branch in self.branches]
         super().__init__(self.branches[0])
+        self._bound = {}
+        self._parts = [_Part(branch, self._bound) for branch in self.branches]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(fn={', '.join(map(describe, self.branches))})"
 
     def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:
         return jax.lax.switch(which, functions, *args)
@@ -212,9 +239,9 @@ class Switch(Transform[P, R]):
         changed: set[int] = set()
         forms: dict[int, Value] = {}  # what the first branch makes of each parameter
 
-        def pure(transform: Transform[..., Any]) -> Callable[..., Any]:
+        def pure(part: _Part) -> Callable[..., Any]:
             def branch(values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
-                output, after, changes = transform._run(tracked.skeleton, values, args)
+                output, after, changes = part._run(tracked.skeleton, values, args)
                 for index, value in enumerate(after):
                     first = forms.setdefault(index, value)
                     _refuse_new_form(first, value, "in all branches", partial(tracked.path, index, keywords))
@@ -223,7 +250,7 @@ class Switch(Transform[P, R]):
 
             return branch
 
-        functions = [pure(transform) for transform in self._transforms]
+        functions = [pure(part) for part in self._parts]
         output, after = self._select(which, functions, (tracked.values(keywords), *rest))
         write_back(tracked.leaves, {index: after[index] for index in changed})
         return output

@@ -45,14 +45,21 @@ class ValueAndGrad(Transform[P, R]):
         def pure(selected: dict[int, Value], *args: Any) -> tuple[Any, Any]:
             inputs = [selected.get(index, value) for index, value in enumerate(values)]
             output, after, changed = self._run(tracked.skeleton, inputs, args)
+            if self.has_aux and not (isinstance(output, (tuple, list)) and output):
+                raise TypeError(f"with has_aux, grad expected the function to return value, *aux, found {output!r}")
             value, *aux = output if self.has_aux else (output,)
             return get(value), (tuple(aux), {index: after[index] for index in changed})
 
         one = isinstance(self.argnums, int)
-        argnums = [n % len(args) + 1 for n in ((self.argnums,) if isinstance(self.argnums, int) else self.argnums)]
+        argnums = []
+        for number in (self.argnums,) if isinstance(self.argnums, int) else self.argnums:
+            if not -len(args) <= number < len(args):
+                raise ValueError(
+                    f"argnums of grad names the positional argument {number}, but the call has {len(args)} of them"
+                )
+            argnums.append(number % len(args) + 1)
         differentiate = jax.value_and_grad(pure, argnums=(0, *argnums), has_aux=True)
-        copies = jax.tree.map(lambda x: x, args)  # nothing written to a positional parameter escapes
-        (value, (aux, changes)), (grads, *positional) = differentiate({i: values[i] for i in chosen}, *copies)
+        (value, (aux, changes)), (grads, *positional) = differentiate({i: values[i] for i in chosen}, *args)
         write_back(tracked.leaves, changes)
 
         gradients = _gradients(tracked.skeleton, grads)

@@ -4,6 +4,7 @@ The compiled program takes the values of all parameters and gives back those tha
 nothing costs no copies. Which ones change is known when the function is traced.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
@@ -72,14 +73,20 @@ class Jit(Transform[P, R]):
         """Donates, of the named keywords, only what the call replaces: tracing tells, and is not done again."""
         names = [name for name in self._donated if name in keywords]
         params = {id(param) for name in names for param in tree_extract(keywords[name])}
+        uses = Counter(map(id, jax.tree.leaves((values, args))))  # one array may be the value of several parameters
+
+        def may_go(index: int) -> bool:
+            once = all(uses[id(array)] == 1 for array in jax.tree.leaves(values[index]))
+            return once and id(tracked.leaves[index]) in params
+
         _, changes = self._compiled.eval_shape(tracked.skeleton, values, *args)  # type: ignore[no-untyped-call]  # jax
-        donated = {index: values[index] for index in changes if id(tracked.leaves[index]) in params}
+        donated = {index: values[index] for index in changes if may_go(index)}
         kept = [None if index in donated else value for index, value in enumerate(values)]
         return self._donating(tracked.skeleton, donated, kept, *args)
 
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
         """The program that a call with these arguments would compile, as `jax.jit(...).lower` gives it."""
-        keywords = {**self._bound, **kwargs}
+        keywords = self._keywords(args, kwargs)
         tracked = collect(keywords)
         return self._compiled.lower(tracked.skeleton, tracked.values(keywords), *args)
 

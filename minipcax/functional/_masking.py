@@ -25,11 +25,16 @@ def answers(mask: Mask, keywords: Keywords) -> list[Any]:
 
     Raises:
         TypeError: the mask is neither a callable nor a dict.
-        ValueError: the mask names a keyword that was not passed, or gives a tree that does not fit.
+        ValueError: the mask names a keyword that was not passed, or gives something that does not fit.
     """
     tree = tree_ref((global_key, keywords))[1]
     if callable(mask):
         answered = _ask(mask, tree)
+        if not (isinstance(answered, Mapping) and answered.keys() == keywords.keys()):
+            raise ValueError(
+                f"expected the mask to give a dict with the keywords {sorted(keywords)}, as it is given, found "
+                f"{answered!r}"
+            )
     elif isinstance(mask, Mapping):
         answered = dict.fromkeys(keywords)
         for names, submask in mask.items():
@@ -47,14 +52,13 @@ def answers(mask: Mask, keywords: Keywords) -> list[Any]:
             found.append(answer)
 
     for name in sorted(keywords):
-        if answered[name] is None:
-            answered[name] = _everywhere(None, tree[name])
+        answer = _everywhere(None, tree[name]) if answered[name] is None else answered[name]
         try:
-            jax.tree.map(visit, tree[name], answered[name], is_leaf=is_param)
+            jax.tree.map(visit, tree[name], answer, is_leaf=is_param)
         except ValueError as error:
             raise ValueError(
                 f"the mask for the keyword {name!r} does not fit it: expected a tree of the same structure, with one "
-                f"answer in the place of each parameter, found {answered[name]!r}"
+                f"answer in the place of each parameter, found {answer!r}"
             ) from error
     return [None, *found]
 

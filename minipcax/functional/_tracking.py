@@ -91,6 +91,7 @@ class Skeleton:
 
 # Skeletons by what they describe, so that JAX's caches, which compare them on every call, need only their identity.
 _skeletons: weakref.WeakValueDictionary[Any, Skeleton] = weakref.WeakValueDictionary()
+_interning = threading.Lock()
 
 _END = (object(),)  # marks where one container ends in the flat list of what a walk looked at
 _value_of = attrgetter("value")
@@ -101,6 +102,7 @@ class Tracked:
 
     def __init__(self, keywords: Keywords) -> None:
         self._containers: list[Iterable[Any]] = []  # live views of all that can change
+        self._empty: list[dict[Any, Any]] = []  # most parameters have no attributes: these are quicker to check
         self._statics: list[StaticParam[Any]] = []
         self.can_be_checked = True
         self.alive: list[weakref.ref[BaseModule]] = []
@@ -114,7 +116,8 @@ class Tracked:
         kinds = tuple((type(node), node.structure()) if is_dynamic(node) else None for node in nodes)
         # Inside a vmap, energies are scalars: the same function traces to another program there.
         description = treedef, kinds, in_vmap()
-        self.skeleton = _skeletons.setdefault(description, Skeleton(treedef, kinds))
+        with _interning:
+            self.skeleton = _skeletons.setdefault(description, Skeleton(treedef, kinds))
 
     def _watch(self, node: Any, keywords: Keywords, seen: set[int]) -> None:
         """Notes all below a node that can change, and refuses what a transform cannot carry."""
@@ -137,6 +140,14 @@ class Tracked:
             for name, child in vars(node).items():
                 if name not in node._static_names:
                     self._watch(child, keywords, seen)
+        elif node is None or isinstance(node, ARRAY_TYPES):
+            return
+        elif all_leaves([node]):
+            path = next(path for path, other in walk(keywords) if other is node)
+            raise TypeError(
+                f"{keyword_path(path)} is a {type(node).__name__}, which JAX cannot carry: expected a parameter, a "
+                "module, an array or a container of these; wrap it in static(...)"
+            )
         elif isinstance(node, dict):
             if node is not keywords:  # these are compared by name, see `collect`
                 self._watch_contents(node)
@@ -146,13 +157,7 @@ class Tracked:
             self._containers += (node, _END)
             for child in node:
                 self._watch(child, keywords, seen)
-        elif node is not None and not isinstance(node, ARRAY_TYPES):
-            if all_leaves([node]):
-                path = next(path for path, other in walk(keywords) if other is node)
-                raise TypeError(
-                    f"{keyword_path(path)} is a {type(node).__name__}, which JAX cannot carry: expected a parameter, a "
-                    "module, an array or a container of these; wrap it in static(...)"
-                )
+        else:
             self.can_be_checked = False  # a pytree from elsewhere: only JAX knows how to look into it
             for _, child in children(node):
                 self._watch(child, keywords, seen)
@@ -161,14 +166,14 @@ class Tracked:
         if attributes:
             self._containers += (attributes.keys(), attributes.values(), _END)
         else:
-            self._containers.append(attributes)
+            self._empty.append(attributes)
 
     def _present(self) -> Iterator[Any]:
         return chain(chain.from_iterable(self._containers), map(_value_of, self._statics), _END)
 
     def still_holds(self) -> bool:
         """Whether everything the walk looked at is the same object as then."""
-        return all(map(is_, self._present(), self._expected))
+        return not any(self._empty) and all(map(is_, self._present(), self._expected))
 
     def values(self, keywords: Keywords) -> list[Value]:
         """The present values of all leaves."""
@@ -231,12 +236,12 @@ def run(
         TypeError: the function assigned a bare array to an attribute.
         ValueError: the function added, removed or replaced a parameter.
     """
-    keywords, leaves = skeleton.rebuild(values)
     # Flat, because a container may be changed in place. JAX does not name its treedef's type.
     before: list[tuple[list[Any], Any]] = [jax.tree.flatten(value) for value in values]
+    keywords, leaves = skeleton.rebuild([treedef.unflatten(arrays) for arrays, treedef in before])
     objects = _tracked_objects(keywords)
     with global_key.lend(values[0]):
-        output = call(args, dict(keywords))
+        output = _copy(call(_copy(args), keywords))  # what is returned may hold the key, which is only lent
         after = [leaf.value for leaf in leaves]
     if not _same(objects, _tracked_objects(keywords)):
         _refuse_new_structure(skeleton.unflatten(leaves), keywords)
@@ -252,6 +257,10 @@ def write_back(leaves: Sequence[Leaf], changes: Mapping[int, Value]) -> None:
     """Puts the changed values, by position, into the caller's parameters."""
     for index, value in changes.items():
         leaves[index].value = value
+
+
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf, tree)
 
 
 def _same(before: list[Any], after: list[Any]) -> bool:

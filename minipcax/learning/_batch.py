@@ -7,9 +7,12 @@ such as the clamped one, are not inferred; weights with `frozen = True` are not 
 
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from minipcax.core import tree_extract
 from minipcax.functional import jit, vmap
 from minipcax.nn import LayerParam
 from minipcax.predictive_coding import STATUS, VodeParam
@@ -42,8 +45,21 @@ def _predictions(x: Any, y: Any, *, model: Model) -> Any:
 @vmap({"model": M(PER_SAMPLE).to((None, 0))})
 def energies(x: Any, *, model: Model) -> Float[Array, ""]:
     """The energy of every sample of a batch, at the present state of the nodes."""
-    model(x)
-    return model.energy()
+    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+        model(x)
+        return model.energy()
+
+
+def _clear_other_batches(batch: Any, model: Model) -> None:
+    """Clears what an earlier batch left in the nodes, where it does not fit this one."""
+    sizes = {np.shape(array)[:1] for array in jax.tree.leaves(batch)}
+
+    def does_not_fit(param: Any) -> bool:
+        arrays = jax.tree.leaves(param.get()) if isinstance(param, PER_SAMPLE) else []
+        return not sizes >= {np.shape(array)[:1] for array in arrays}
+
+    for param in tree_extract(model, filter_fn=does_not_fit):
+        param.set(None)
 
 
 @jit
@@ -55,17 +71,19 @@ def initialise(x: Any, y: Any = None, *, model: Model) -> None:
         y: their targets; `None` leaves the output node at its prediction.
         model: the model; the states of its nodes get a leading axis of samples.
     """
-    with step(model, STATUS.INIT, clear_params=VodeParam.Cache):
+    _clear_other_batches((x, y), model)
+    with step(model, STATUS.INIT, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         _predictions(x, y, model=model)
 
 
 @jit
 def predict(x: Any, model: Model) -> Any:
     """The model's predictions for a batch, in one pass forward. Nothing is written to the model."""
-    with step(model, STATUS.INIT):
+    _clear_other_batches(x, model)
+    with step(model, STATUS.INIT, clear_params=(VodeParam.Cache, None)):
         return _predictions(x, None, model=model)
 
 
-def accuracy(x: Any, labels: Int[Array, " batch"], model: Model) -> float:
+def accuracy(x: Any, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:
     """The share of a batch for which the largest output is that of the label."""
     return float(jnp.mean(jnp.argmax(predict(x, model), axis=-1) == labels))

@@ -17,7 +17,7 @@ def _energy_and_gradients(x: Any, *, model: Model) -> tuple[Float[Array, ""], Fl
 
 
 @jit(static_argnums=1)
-def infer(x: Any, steps: int, *, model: Model, optim: Optim) -> Float[Array, " steps"]:
+def infer(x: Any, steps: int, /, *, model: Model, optim: Optim) -> Float[Array, " steps"]:
     """Relaxes the states of the nodes for a number of steps: h ← h − lr ∂E/∂h, or what else the optimiser does.
 
     E is the sum over nodes and samples, so that a sample moves the same in a batch of any size. The loop is compiled as
@@ -39,11 +39,11 @@ def infer(x: Any, steps: int, *, model: Model, optim: Optim) -> Float[Array, " s
     optim.init(NODES(model))
 
     def relax(no_input: None, *, model: Model, optim: Optim) -> tuple[tuple[()], Float[Array, ""]]:
-        with step(model, clear_params=VodeParam.Cache):
-            (_, (energy,)), grads = _energy_and_gradients(x, model=model)
+        (_, (energy,)), grads = _energy_and_gradients(x, model=model)
         optim.step(model, grads["model"])
         return (), energy
 
-    history = scan(relax, length=steps)(model=model, optim=optim)[1]
+    with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
+        history = scan(relax, length=steps)(model=model, optim=optim)[1]
     optim.clear()
     return history

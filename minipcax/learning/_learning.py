@@ -6,8 +6,7 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import jit, value_and_grad
 from minipcax.learning._batch import WEIGHTS, Model, energies
-from minipcax.predictive_coding import VodeParam
-from minipcax.utils import Optim, step
+from minipcax.utils import Optim
 
 
 @value_and_grad({"model": WEIGHTS})
@@ -27,7 +26,6 @@ def learn(x: Any, *, model: Model, optim: Optim) -> Float[Array, ""]:
     Returns:
         The energy before the update, a mean over the samples.
     """
-    with step(model, clear_params=VodeParam.Cache):
-        energy, grads = _energy_and_gradients(x, model=model)
+    energy, grads = _energy_and_gradients(x, model=model)
     optim.step(model, grads["model"])
     return energy

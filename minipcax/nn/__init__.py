@@ -1,8 +1,34 @@
 """Layers, their parameters, and sharing."""
 
+from minipcax.nn._conv import Conv, Conv1d, Conv2d, Conv3d
+from minipcax.nn._conv_transpose import ConvTranspose
+from minipcax.nn._dropout import Dropout
 from minipcax.nn._layer import Layer
 from minipcax.nn._linear import Linear
-from minipcax.nn._parameter import LayerParam, StateParam
+from minipcax.nn._norm import BatchNorm, LayerNorm
+from minipcax.nn._parameter import LayerParam, LayerState, StateParam
+from minipcax.nn._pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AdaptivePool, AvgPool2d, MaxPool2d, Pool
 from minipcax.nn._shared import shared
 
-__all__ = ["Layer", "LayerParam", "Linear", "StateParam", "shared"]
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "AdaptivePool",
+    "AvgPool2d",
+    "BatchNorm",
+    "Conv",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose",
+    "Dropout",
+    "Layer",
+    "LayerNorm",
+    "LayerParam",
+    "LayerState",
+    "Linear",
+    "MaxPool2d",
+    "Pool",
+    "StateParam",
+    "shared",
+]

@@ -3,24 +3,35 @@
 import math
 
 import jax
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+
+from minipcax.core import RandomKeyGenerator
+from minipcax.nn._layer import Definition
+from minipcax.nn._parameter import LayerParam
 
 
-def uniform_init(
-    key: Array,
-    weight_shape: tuple[int, ...],
-    bias_shape: tuple[int, ...] | None,
-    fan_in: int,
-    dtype: jax.numpy.dtype | None,
-) -> tuple[Float[Array, "..."], Float[Array, "..."] | None]:
-    """A weight and a bias (or None), uniform in ±1/√fan_in, from the two halves of one key.
+class WeightedDefinition(Definition, static=("use_bias",)):
+    """A definition with a weight and, if it wants one, a bias, both uniform in ±1/√fan_in.
 
     Reference:
-        The scheme of equinox, so that the same key gives the same layer.
+        The scheme of equinox (one key, of which each gets a half), so that the same key gives the same layer.
     """
-    weight_key, bias_key = jax.random.split(key, 2)
-    limit = 1 / math.sqrt(fan_in)
-    weight = jax.random.uniform(weight_key, weight_shape, dtype or float, -limit, limit)
-    if bias_shape is None:
-        return weight, None
-    return weight, jax.random.uniform(bias_key, bias_shape, dtype or float, -limit, limit)
+
+    weight: LayerParam
+    bias: LayerParam | None = None
+    use_bias: bool
+
+    def draw(
+        self,
+        rkg: RandomKeyGenerator,
+        weight_shape: tuple[int, ...],
+        bias_shape: tuple[int, ...],
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        """Draws the parameters; the weight's axes after the first, that of the outputs, make up the fan-in."""
+        weight_key, bias_key = jax.random.split(rkg(), 2)
+        limit = 1 / math.sqrt(math.prod(weight_shape[1:]))
+        dtype = float if dtype is None else dtype
+        self.weight = LayerParam(jax.random.uniform(weight_key, weight_shape, dtype, -limit, limit))
+        if self.use_bias:
+            self.bias = LayerParam(jax.random.uniform(bias_key, bias_shape, dtype, -limit, limit))

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from minipcax.core import BaseModule, BaseParam, Module, StaticParam, get, static
-from minipcax.core._tree import is_param
-from minipcax.nn._parameter import LayerParam
+from minipcax.core._tree import is_param, walk
+from minipcax.nn._parameter import LayerParam, LayerState
 
 
 class Definition(BaseModule):
@@ -21,10 +22,11 @@ class Definition(BaseModule):
 
     def __setattr__(self, name: str, value: object) -> None:
         present = vars(self).get(name)
-        if isinstance(present, BaseParam) and not isinstance(value, BaseParam):
+        if is_array(value) or (isinstance(present, BaseParam) and not isinstance(value, BaseParam)):
+            held = "parameters" if present is None else f"a {type(present).__name__}"
             raise TypeError(
-                f"{type(self).__name__}.{name} holds a {type(present).__name__}, found a {type(value).__name__} to "
-                f"put in its place: change the value with .{name}.set(...), or assign another parameter to share it"
+                f"{type(self).__name__}.{name} holds {held}, found a {type(value).__name__} to put in its place: "
+                f"change the value with .{name}.set(...), or assign another parameter to share it"
             )
         super().__setattr__(name, value)
 
@@ -40,7 +42,7 @@ class Layer(Module):
     Args:
         cls: makes the definition, any callable pytree.
         args: what to call `cls` with.
-        filter: which leaves become `LayerParam`s; the others become static.
+        filter: which leaves become `LayerParam`s; the others become static, arrays among them a `LayerState`.
         kwargs: what to call `cls` with.
 
     Raises:
@@ -48,10 +50,8 @@ class Layer(Module):
 
     Example:
         >>> layer = Layer(jax.tree_util.Partial, jnp.multiply, jnp.array(2.0))
-        >>> layer
-        Layer(
-          .nn.args[0]: LayerParam([], float32)
-        )
+        >>> jax.tree.leaves(layer.nn, is_leaf=lambda node: isinstance(node, LayerParam))
+        [LayerParam([], float32)]
         >>> float(layer(jnp.array(3.0)))
         6.0
     """
@@ -67,18 +67,35 @@ class Layer(Module):
             raise TypeError(f"Layer expects a class of callable pytrees, found {cls!r}, which makes {definition!r}")
 
         def wrap(leaf: Any) -> BaseParam[Any]:
-            return leaf if isinstance(leaf, BaseParam) else LayerParam(leaf) if filter(leaf) else static(leaf)
+            if isinstance(leaf, BaseParam):
+                return leaf
+            return LayerParam(leaf) if filter(leaf) else LayerState(leaf) if is_array(leaf) else static(leaf)
 
         self.nn = jax.tree.map(wrap, definition, is_leaf=is_param)
 
     def mode(self, value: Module.MODE | None = None) -> Module.MODE | None:
-        flag = getattr(self.nn, "inference", None)
-        if value is not None and isinstance(flag, StaticParam):
-            flag.set(value is Module.MODE.EVAL)
-        return super().mode(value)
+        """As `Module.mode`; sets every `inference` flag of the definition as well."""
+        mode = super().mode(value)
+        if value is not None:
+            for _, node in walk(self.nn):
+                flag = None if is_param(node) else getattr(node, "inference", None)
+                if isinstance(flag, StaticParam):
+                    flag.set(value is Module.MODE.EVAL)
+                elif isinstance(flag, bool):  # the definition is this layer's own copy, also where its class is frozen
+                    object.__setattr__(node, "inference", value is Module.MODE.EVAL)
+        return mode
 
-    def __call__(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the definition with the values of its parameters; passes `key` on only when given."""
-        if key is not None:
-            kwargs["key"] = key
+        if kwargs.get("key") is None:
+            kwargs.pop("key", None)
         return jax.tree.map(get, self.nn, is_leaf=is_param)(*args, **kwargs)
+
+
+class ArrayLayer(Layer):
+    """A layer of this library: from one array to another, by a definition that takes parameters as they are."""
+
+    def __call__(self, x: Float[Array, "..."], *, key: Array | None = None) -> Float[Array, "..."]:
+        """The layer's equation, for one sample; only `Dropout` draws from the key."""
+        y: Array = self.nn(x)
+        return y

@@ -3,24 +3,19 @@
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator
-from minipcax.nn._init import uniform_init
-from minipcax.nn._layer import Definition, Layer
-from minipcax.nn._parameter import LayerParam
+from minipcax.nn._init import WeightedDefinition
+from minipcax.nn._layer import ArrayLayer
+from minipcax.nn._sizes import size
 
 
-class LinearDefinition(Definition, static=("in_features", "out_features", "use_bias")):
+class LinearDefinition(WeightedDefinition, static=("in_features", "out_features")):
     """y = W x + b."""
 
-    weight: LayerParam
-    bias: LayerParam | None = None
-
-    def __init__(self, in_features: int, out_features: int, use_bias: bool, key: Array) -> None:
-        self.in_features, self.out_features, self.use_bias = in_features, out_features, use_bias
-        bias_shape = (out_features,) if use_bias else None
-        weight, bias = uniform_init(key, (out_features, in_features), bias_shape, in_features, None)
-        self.weight = LayerParam(weight)
-        if bias is not None:
-            self.bias = LayerParam(bias)
+    def __init__(self, in_features: int, out_features: int, use_bias: bool, rkg: RandomKeyGenerator) -> None:
+        self.in_features = size("Linear", "in_features", in_features)
+        self.out_features = size("Linear", "out_features", out_features)
+        self.use_bias = use_bias
+        self.draw(rkg, (self.out_features, self.in_features), (self.out_features,))
 
     def __call__(self, x: Float[Array, " in_features"]) -> Float[Array, " out_features"]:
         if x.shape != (self.in_features,):
@@ -31,7 +26,7 @@ class LinearDefinition(Definition, static=("in_features", "out_features", "use_b
         return y if self.bias is None else y + self.bias
 
 
-class Linear(Layer):
+class Linear(ArrayLayer):
     """A fully connected layer: y = W x + b.
 
     Args:
@@ -41,7 +36,7 @@ class Linear(Layer):
         rkg: gives the key that the weights are drawn from, uniform in ±1/√in_features.
 
     Raises:
-        ValueError: a size is not a positive number, or x has another shape.
+        ValueError: a size is not a positive int, or x has another shape.
 
     Example:
         >>> layer = Linear(3, 2, rkg=RandomKeyGenerator(0))
@@ -60,13 +55,4 @@ class Linear(Layer):
         use_bias: bool | None = None,
         rkg: RandomKeyGenerator = RKG,
     ) -> None:
-        for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"Linear expected {name} to be a positive int, found {size!r}")
-        with_bias = bias if use_bias is None else use_bias
-        super().__init__(LinearDefinition, in_features, out_features, with_bias, rkg())
-
-    def __call__(  # type: ignore[override]  # a Layer takes what its definition takes; this one is known
-        self, x: Float[Array, " in_features"], *, key: Array | None = None
-    ) -> Float[Array, " out_features"]:
-        return self.nn(x)
+        super().__init__(LinearDefinition, in_features, out_features, bias if use_bias is None else use_bias, rkg)

@@ -9,7 +9,13 @@ class LayerParam(Param):
     __slots__ = ()
 
 
-class StateParam(Param):
-    """What a layer remembers beside its weights, such as running statistics: no mask of `LayerParam`s selects it."""
+class LayerState(Param):
+    """What a layer remembers beside its weights: no mask of `LayerParam`s selects it."""
+
+    __slots__ = ()
+
+
+class StateParam(LayerState):
+    """The whole state of a layer in one parameter, such as the running statistics of `BatchNorm`."""
 
     __slots__ = ()

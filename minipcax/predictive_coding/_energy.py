@@ -3,6 +3,7 @@
 Each is the negative logarithm of a probability of h given u, up to a constant.
 """
 
+import math
 from typing import Any, Protocol
 
 import jax
@@ -21,26 +22,39 @@ class Node(Protocol):
 
 
 def _required(vode: Node, key: str) -> Array:
-    value = get(vode.get(key))
+    value = vode.get(key)
     if value is None:
         raise ValueError(
             f"the energy of a node needs its {key}, which is not set: call the node with a prediction first, under "
             "step(model, STATUS.INIT) the first time"
         )
-    array: Array = value
-    return array
+    return jnp.asarray(get(value))
 
 
-def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
-    """The squared error ½(h − u)², of a Gaussian with unit variance.
+def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = False) -> Float[Array, "..."]:
+    """The squared error ½(h − u)², of a Gaussian with unit variance; or ½p(h − u)² in a node with a precision p.
+
+    The precision, 1 / variance, is an entry of the node like any other: `vode.precision = LayerParam(...)` is learned
+    with the weights, `vode(u, precision=p)` is a prediction of the network.
+
+    Args:
+        vode: the node.
+        rkg: not used.
+        log_normaliser: whether to add ½log(2π/p), so that the energy is the negative log density. Without it, the
+            energy is least for p = 0. `Vode(partial(se_energy, log_normaliser=True))` has it.
 
     Example:
         >>> vode = Vode().set("h", jnp.array([3.0])).set("u", jnp.array([1.0]))
-        >>> se_energy(vode).tolist()
-        [2.0]
+        >>> se_energy(vode).tolist(), se_energy(vode.set("precision", jnp.array([0.5]))).tolist()
+        ([2.0], [1.0])
     """
     error = _required(vode, "h") - _required(vode, "u")
-    return 0.5 * error * error
+    energy = 0.5 * error * error
+    if vode.get("precision") is None:
+        return energy + 0.5 * math.log(2 * math.pi) if log_normaliser else energy
+    precision = _required(vode, "precision")
+    energy = precision * energy
+    return energy + 0.5 * jnp.log(2 * math.pi / precision) if log_normaliser else energy
 
 
 def ce_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
@@ -51,10 +65,11 @@ def ce_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
         >>> ce_energy(vode).round(3).tolist()
         [0.693, -0.0]
     """
-    logarithm = jax.nn.log_softmax(_required(vode, "u"), axis=-1)
+    logits = _required(vode, "u")
+    finite = jnp.finfo(logits.dtype)  # type: ignore[no-untyped-call]  # jax
+    logarithm = jax.nn.log_softmax(jnp.clip(logits, finite.min, finite.max), axis=-1)
     # Overflow would give 0 · −∞ where h is zero.
-    logarithm = jnp.maximum(logarithm, jnp.finfo(logarithm.dtype).min)  # type: ignore[no-untyped-call]  # jax
-    return -_required(vode, "h") * logarithm
+    return -_required(vode, "h") * jnp.maximum(logarithm, finite.min)
 
 
 def zero_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from minipcax.core import DynamicParam, Module, tree_extract
 from minipcax.core._filter import Filter, as_predicate
+from minipcax.core._tree import path_name, walk
 
 
 class STATUS:
@@ -40,6 +41,14 @@ class EnergyModule(Module, static=("status",)):
         """The energy summed over nodes and samples, a scalar: 0.0 when there are no nodes."""
         energies = [module.energy().sum() for module in self.submodules(EnergyModule)]
         return sum(energies[1:], start=energies[0]) if energies else jnp.zeros(())
+
+    def energies(self) -> dict[str, Float[Array, "..."]]:
+        """The energy of each node by its path, for plots and debugging; they sum up to `energy()`."""
+        if type(self).energy is not EnergyModule.energy:  # a node, or a module with an energy of its own
+            return {"": self.energy()}
+        paths = {id(node): path_name(path) for path, node in reversed([*walk(self)])}
+        modules = self.submodules(EnergyModule)
+        return {paths[id(node)] + path: energy for node in modules for path, energy in node.energies().items()}
 
     def clear_params(self, filter: Filter) -> None:
         """Sets the selected parameters to `None`."""

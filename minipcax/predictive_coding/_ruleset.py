@@ -53,7 +53,7 @@ class Ruleset:
         self.inputs: list[Rule] = []
         self.outputs: list[Rule] = []
         for status, texts in rules.items():
-            if isinstance(texts, str):
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
                 raise TypeError(f"the rules of status {status!r} must be a sequence of strings, found {texts!r}")
             for text in texts:
                 self._parse(status or "", text, tforms)
@@ -69,28 +69,21 @@ class Ruleset:
             pattern = re.compile(status)
         except re.error as error:
             raise ValueError(f"the status pattern {status!r} is not a regular expression: {error}") from error
-        left, arrow, right = re.fullmatch(r"(.*?)(<-|->|$)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]  # it matches any text
-        if not arrow:
-            raise ValueError(
-                f"can not parse the rule {text!r}: expected 'targets <- key:tform' or 'key -> source:tform'"
-            )
-        names = [name.strip() for name in left.split(",")]
-        source, *chain = [name.strip() for name in right.split(":")]
-        for name in (*names, source, *chain):
-            if not name.isidentifier():
-                raise ValueError(f"can not parse the rule {text!r}: expected a name, found {name!r}")
-        for name in chain:
+        arrow = re.search("<-|->", text)
+        if arrow is None:
+            raise _refusal(text, len(text), "an arrow, as in 'targets <- key:tform' or 'key -> source:tform'")
+        names = _names(text, 0, arrow.start(), ",")
+        (source, _), *chain = _names(text, arrow.end(), len(text), ":")
+        for name, place in chain:
             if name not in tforms:
-                raise ValueError(
-                    f"the rule {text!r} names the transformation {name!r}, expected one of {sorted(tforms)}"
-                )
-        steps = tuple((name, tforms[name]) for name in chain)
-        if arrow == "<-":
-            self.inputs.append(Rule(pattern, text, source, tuple(names), steps))
+                raise _refusal(text, place, f"the name of a transformation, one of {sorted(tforms)}")
+        steps = tuple((name, tforms[name]) for name, _ in chain)
+        if arrow.group() == "<-":
+            self.inputs.append(Rule(pattern, text, source, tuple(name for name, _ in names), steps))
         elif len(names) == 1:
-            self.outputs.append(Rule(pattern, text, names[0], (source,), steps))
+            self.outputs.append(Rule(pattern, text, names[0][0], (source,), steps))
         else:
-            raise ValueError(f"can not parse the rule {text!r}: expected one key before '->', found {len(names)}")
+            raise _refusal(text, names[1][1], "only one key before '->'")
 
     def inputs_for(self, status: str | None, key: str) -> list[Rule]:
         """All input rules for a key that is set."""
@@ -106,3 +99,20 @@ class Ruleset:
                 stacklevel=3,
             )
         return matching[0] if matching else None
+
+
+def _names(text: str, start: int, end: int, separator: str) -> list[tuple[str, int]]:
+    """The names in a part of a rule, each with its place."""
+    names = []
+    for part in text[start:end].split(separator):
+        name, place = part.strip(), start + len(part) - len(part.lstrip())
+        if not name.isidentifier():
+            raise _refusal(text, place, "a name")
+        names.append((name, place))
+        start += len(part) + len(separator)
+    return names
+
+
+def _refusal(text: str, place: int, expected: str) -> ValueError:
+    found = repr(text[place:]) if text[place:] else "the end"
+    return ValueError(f"can not parse the rule {text!r}: at column {place + 1} expected {expected}, found {found}")

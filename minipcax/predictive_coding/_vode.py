@@ -47,6 +47,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
     h: H
     cache: VodeParam.Cache
+    precision: Param  # not there unless it is set, see se_energy
     energy_fn: EnergyFn | None
     ruleset: Ruleset
 
@@ -78,7 +79,8 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
     ) -> None:
         super().__init__()
         self.energy_fn = energy_fn
-        self.ruleset = Ruleset({**FORWARD_INITIALISATION, **ruleset}, tforms)
+        # The order of the rules is the user's own, also where they replace the built-in one.
+        self.ruleset = Ruleset(ruleset if STATUS.INIT in ruleset else {**FORWARD_INITIALISATION, **ruleset}, tforms)
         self.h = param_type(*param_args, **param_kwargs)
         self.cache = VodeParam.Cache()
 
@@ -117,15 +119,18 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         rule = self.ruleset.output_for(self.status, key)
         if rule is None:
             value = self._stored(key)
-        elif key in self.cache:
-            value = self.cache[key]
-        else:
-            value = self._stored(rule.others[0])
-            if value is not None:
-                for _, tform in rule.tforms:
-                    value = tform(self, key, value, rkg)
-                self.cache[key] = value
-        return default if value is None else value
+            return default if value is None else value
+        source = rule.others[0]
+        # What is made of the entry of the same name must not take its place, or it would be made of itself.
+        name = rule.text if source == key else key
+        if name not in self.cache:
+            value = self._stored(key) if source == key else self.get(source, rkg=rkg)
+            if value is None:
+                return default
+            for _, tform in rule.tforms:
+                value = tform(self, key, value, rkg)
+            self.cache[name] = value
+        return self.cache[name]
 
     def energy(self, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
         """The energy: a scalar inside `vmap`, outside one per sample, of shape (batch,). It is computed once."""
@@ -139,7 +144,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
             return jnp.zeros(())
         accepted = inspect.signature(self.energy_fn).parameters
         takes_rkg = "rkg" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        terms = self.energy_fn(self, rkg=rkg) if takes_rkg else self.energy_fn(self)
+        terms = jnp.asarray(self.energy_fn(self, rkg=rkg) if takes_rkg else self.energy_fn(self))
         return terms.sum() if in_vmap() else terms.sum(axis=tuple(range(1, terms.ndim)))
 
     def _stored(self, key: str) -> Any:

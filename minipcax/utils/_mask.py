@@ -75,11 +75,11 @@ class M:
         """Selects of these the parameters that have none of the attributes with these values."""
         return self & M(lambda param: not any(_has(param, name, value) for name, value in attributes.items()))
 
-    def __and__(self, other: Filter) -> "M":
+    def __and__(self, other: Filter | None) -> "M":
         first, second = self, M(other)
         return M(lambda param: first.apply(param) and second.apply(param))
 
-    def __or__(self, other: Filter) -> "M":
+    def __or__(self, other: Filter | None) -> "M":
         first, second = self, M(other)
         return M(lambda param: first.apply(param) or second.apply(param))
 
@@ -103,7 +103,8 @@ def M_is(*masks: Filter | None) -> M:
         >>> M_is(LayerParam, StateParam).apply(LayerParam(1.0))
         True
     """
-    return M(lambda param: any(M(mask).apply(param) for mask in masks))
+    alternatives = [M(mask) for mask in masks]
+    return M(lambda param: any(mask.apply(param) for mask in alternatives))
 
 
 def M_has(mask: Filter | None = None, **attributes: Any) -> M:

@@ -4,11 +4,12 @@ Optax sees the targets as a dict from path to array, `{".layers[0].nn.weight": .
 and nothing of the model's own structure gets into the optimiser's state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.tree_util import register_dataclass, tree_leaves_with_path
 
@@ -23,16 +24,36 @@ Tree = Any
 @register_dataclass
 @dataclass(frozen=True)
 class _State:
-    """Optax's state, and, as structure, the paths of the parameters that it is for."""
+    """Optax's state, which its attributes and items are; and, as structure, the parameters that it is for."""
 
     optax: Any  # each optimiser has its own
-    targets: tuple[str, ...] = field(metadata={"static": True})
+    targets: tuple[str, ...] = field(metadata={"static": True})  # their paths
+    shapes: tuple[str, ...] = field(metadata={"static": True})
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "optax" or name.startswith("__"):  # copying asks for these before there is a state
+            raise AttributeError(name)
+        return getattr(self.optax, name)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.optax[index]
 
 
 def _by_path(tree: Tree) -> dict[str, DynamicParam[Any]]:
     """The dynamic parameters of a tree, each once, by path."""
     nodes = tree_leaves_with_path(tree_ref(tree), is_leaf=is_param)
     return {path_name(path): node for path, node in nodes if isinstance(node, DynamicParam)}
+
+
+def _shapes(values: Iterable[Any]) -> tuple[str, ...]:
+    """What the values look like, for comparing them and for messages."""
+    return tuple(str(jax.tree.map(jnp.shape, value)) for value in values)
+
+
+def _differences(targets: Iterable[str], first: str, one: Iterable[str], second: str, other: Iterable[str]) -> str:
+    """The targets whose shapes differ, with both shapes."""
+    pairs = zip(targets, one, other, strict=True)
+    return ", ".join(f"{path} ({first} {a}, {second} {b})" for path, a, b in pairs if a != b)
 
 
 class Optim(BaseModule, static=("optax_fn",)):
@@ -69,7 +90,7 @@ class Optim(BaseModule, static=("optax_fn",)):
             if param.get() is None:
                 raise ValueError(f"Optim.init expected {path} to have a value, but it is cleared: set it first")
         values = {path: param.get() for path, param in targets.items()}
-        self.state.set(_State(self._optax().init(values), tuple(targets)))
+        self.state.set(_State(self._optax().init(values), tuple(targets), _shapes(values.values())))
 
     def step(
         self,
@@ -78,7 +99,7 @@ class Optim(BaseModule, static=("optax_fn",)):
         scale_by: float | jax.Array | None = None,
         apply_updates: bool = True,
         allow_none: bool = False,
-    ) -> Tree | None:
+    ) -> Tree:
         """Updates the parameters of a model that `init` was given.
 
         Args:
@@ -92,7 +113,7 @@ class Optim(BaseModule, static=("optax_fn",)):
             The updates, in the places of the gradients; `None` if nothing was done.
 
         Raises:
-            ValueError: `init` was not called, or the model lacks a target, or a gradient is missing.
+            ValueError: `init` was not called, or for parameters of other paths or shapes, or a gradient is missing.
         """
         state = self.state.get()
         if state is None:
@@ -102,8 +123,10 @@ class Optim(BaseModule, static=("optax_fn",)):
         params, gradients = _by_path(module), _by_path(grads)
         lacking = [path for path in state.targets if path not in params]
         if lacking:
+            others = [path for path in params if path not in state.targets]
             raise ValueError(
-                f"Optim.step expected the model that init was given, but it has no parameter {', '.join(lacking)}"
+                f"Optim.step expected the model that init was given, but it has no parameter {', '.join(lacking)}; "
+                f"found instead {', '.join(others) or 'none'}"
             )
         missing = [path for path in state.targets if path not in gradients or gradients[path].get() is None]
         if missing and allow_none:
@@ -117,8 +140,18 @@ class Optim(BaseModule, static=("optax_fn",)):
         if scale_by is not None:
             grad_values = jax.tree.map(lambda grad: grad * scale_by, grad_values)
         values = {path: params[path].get() for path in state.targets}
-        updates, optax_state = self._optax().update(grad_values, state.optax, values)
-        self.state.set(_State(optax_state, state.targets))
+        shapes = _shapes(values.values())
+        differ = _differences(state.targets, "parameter", shapes, "gradient", _shapes(grad_values.values()))
+        if differ:
+            raise ValueError(f"Optim.step expected gradients of the parameters' shapes, found {differ}")
+        try:
+            updates, optax_state = self._optax().update(grad_values, state.optax, values)
+        except (TypeError, ValueError) as error:
+            differ = _differences(state.targets, "then", state.shapes, "now", shapes)
+            if differ:
+                raise ValueError(f"Optim.step found other shapes than init was given: {differ}; call init") from error
+            raise
+        self.state.set(_State(optax_state, state.targets, state.shapes))
         if apply_updates:
             for path, value in optax.apply_updates(values, updates).items():
                 params[path].set(value)
@@ -174,13 +207,24 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn")):
     def step(
         self, module: Tree, grads: Tree, scale_by: float | jax.Array | None = None, apply_updates: bool = True
     ) -> None:
-        """Steps the optimiser of every node that has gradients."""
+        """Steps the optimiser of every node that has gradients.
+
+        Raises:
+            ValueError: `init` was not called, or for other nodes, or a node has gradients of some targets only.
+        """
         if self.state.get() is None:
             raise ValueError("OptimTree.step expected an initialised optimiser: call init with the parameters first")
-        optims = dict(self.state.get())
+        optims = jax.tree.map(lambda leaf: leaf, self.state.get())  # a parameter's value is never changed in place
         nodes, gradients = (self._nodes(tree, optims.__contains__, by_path=True) for tree in (module, grads))
+        lacking = [path for path in optims if path not in nodes]
+        if lacking:
+            raise ValueError(
+                f"OptimTree.step expected the model that init was given, but it has no node {', '.join(lacking)}"
+            )
         for path, optim in optims.items():
-            optim.step(nodes[path], gradients.get(path), scale_by, apply_updates, allow_none=True)
+            node_grads = gradients.get(path)
+            if any(grad.get() is not None for grad in _by_path(node_grads).values()):
+                optim.step(nodes[path], node_grads, scale_by, apply_updates)
         self.state.set(optims)
 
     def clear(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from minipcax.core import DynamicParam, tree_extract
-from minipcax.core._filter import Filter, as_predicate
+from minipcax.core._filter import Filter, Predicate, as_predicate
 from minipcax.core._tree import walk
 from minipcax.predictive_coding import EnergyModule
 
@@ -36,12 +36,12 @@ def step(
     before, after = clear_params if isinstance(clear_params, tuple) else (None, clear_params)
     modules = [(node, node.status) for _, node in walk(model) if isinstance(node, EnergyModule)]
 
-    def clear(filter: Filter | None) -> None:
-        select = as_predicate(filter or (lambda param: False))
+    def clear(select: Predicate) -> None:
         for param in tree_extract(model, filter_fn=lambda param: isinstance(param, DynamicParam) and select(param)):
             param.set(None)
 
-    clear(before)
+    clear_before, clear_after = (as_predicate(filter or (lambda param: False)) for filter in (before, after))
+    clear(clear_before)
     try:
         for module, _ in modules:
             module.status = during
@@ -49,4 +49,4 @@ def step(
     finally:
         for module, previous in modules:
             module.status = previous if then is None else then
-        clear(after)
+        clear(clear_after)

@@ -1,6 +1,6 @@
 """Types of what is used of optax, which ships none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from jax import Array
@@ -41,3 +41,13 @@ def chain(*transforms: GradientTransformation) -> GradientTransformationExtraArg
 def warmup_cosine_decay_schedule(
     init_value: float, peak_value: float, warmup_steps: int, decay_steps: int, end_value: float = 0.0
 ) -> Callable[[ArrayLike], Array]: ...
+def clip_by_global_norm(max_norm: ArrayLike) -> GradientTransformation: ...
+def linear_schedule(
+    init_value: ArrayLike, end_value: ArrayLike, transition_steps: int, transition_begin: int = 0
+) -> Callable[[ArrayLike], Array]: ...
+def multi_transform(
+    transforms: Mapping[Hashable, GradientTransformation], param_labels: Tree | Callable[[Tree], Tree]
+) -> GradientTransformationExtraArgs: ...
+def inject_hyperparams(
+    inner_factory: Callable[..., GradientTransformation], static_args: str | Iterable[str] = ()
+) -> Callable[..., GradientTransformationExtraArgs]: ...

@@ -1,0 +1,89 @@
+"""What a call costs: `minipcax.functional.jit` on a model of many layers, against `jax.jit` on the same arrays."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from timing import arguments, interleaved, report
+
+import minipcax as px
+import minipcax.functional as pxf
+import minipcax.nn as pxnn
+
+
+class Model(px.Module):
+    """A stack of linear layers."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.layers = [pxnn.Linear(8, 8) for _ in range(layers)]
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pxf.jit
+def forward(x: Array, *, model: Model) -> Array:
+    """Changes nothing."""
+    return model(x)
+
+
+@pxf.jit
+def update(x: Array, *, model: Model) -> Array:
+    """Changes every parameter."""
+    for param in px.tree_extract(model):
+        param += 1e-6
+    return model(x)
+
+
+@jax.jit
+def forward_by_hand(arrays: list[Array], x: Array) -> Array:
+    """The same as `forward`, on plain arrays: weight, bias, weight, bias, ..."""
+    for weight, bias in zip(arrays[::2], arrays[1::2], strict=True):
+        x = weight @ x + bias
+    return x
+
+
+@jax.jit
+def update_by_hand(arrays: list[Array], x: Array) -> tuple[list[Array], Array]:
+    """The same as `update`."""
+    arrays = [array + 1e-6 for array in arrays]
+    return arrays, forward_by_hand(arrays, x)
+
+
+def measure(layers: int, rounds: int) -> list[tuple[str, float, float]]:
+    """The two rows for a model of so many layers."""
+    model, x = Model(layers), jnp.ones(8)
+    arrays = [param.get() for param in px.tree_extract(model)]
+    state = list(arrays)
+
+    def update_state() -> Array:
+        y: Array
+        state[:], y = update_by_hand(state, x)
+        return y
+
+    calls: dict[str, Callable[[], Array]] = {
+        "forward_by_hand": lambda: forward_by_hand(arrays, x),
+        "forward": lambda: forward(x, model=model),
+        "update_by_hand": update_state,
+        "update": lambda: update(x, model=model),
+    }
+    times = interleaved(calls, rounds, repeats=2000 // layers)
+    return [
+        (f"{layers} layers, nothing changes", times["forward_by_hand"], times["forward"]),
+        (f"{layers} layers, every parameter changes", times["update_by_hand"], times["update"]),
+    ]
+
+
+def main() -> None:
+    """Prints the table and draws the picture."""
+    options = arguments(__doc__, rounds=25)
+    rows = [row for layers in (5, 50) for row in measure(layers, options.rounds)]
+    report("call overhead", rows, options.out / "dispatch.png")
+
+
+if __name__ == "__main__":
+    main()

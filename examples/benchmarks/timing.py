@@ -1,0 +1,63 @@
+"""Timing that survives noisy machines: ratios within one process, medians over interleaved rounds."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from matplotlib.figure import Figure
+
+
+def _wait_for(result: Any) -> None:
+    jax.block_until_ready(result)  # type: ignore[no-untyped-call]  # jax
+
+
+def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, repeats: int) -> dict[str, float]:
+    """The median time of each call, in seconds. In every round each call is repeated, and waited for at the end."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        _wait_for(call())
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            for _ in range(repeats):
+                result = call()
+            _wait_for(result)
+            times[name].append((time.perf_counter() - start) / repeats)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def arguments(description: str | None, rounds: int) -> argparse.Namespace:
+    """The options that all benchmarks have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--rounds", type=int, default=rounds, help="rounds to take the median over")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
+    return parser.parse_args()
+
+
+def report(title: str, rows: list[tuple[str, float, float]], path: Path) -> None:
+    """Prints a table of times and their ratios to the yardstick, and draws the ratios.
+
+    Args:
+        title: of the table.
+        rows: a label, the time of the yardstick, and the time of minipcax, in seconds.
+        path: where to write the picture.
+    """
+    width = max(len(label) for label, _, _ in rows)
+    print(f"{title}; jax {jax.__version__} on {jax.devices()[0].device_kind}")
+    print(f"{'':{width}}  {'jax by hand':>12}  {'minipcax':>12}  ratio")
+    for label, yardstick, ours in rows:
+        print(f"{label:{width}}  {1e6 * yardstick:9.1f} µs  {1e6 * ours:9.1f} µs  {ours / yardstick:5.2f}")
+    figure = Figure(figsize=(8, 0.5 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.barh([label for label, _, _ in reversed(rows)], [ours / yardstick for _, yardstick, ours in reversed(rows)])
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(title=title, xlabel="time relative to JAX by hand")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    print(f"wrote {path}")

@@ -1,0 +1,139 @@
+"""What a training step costs: `minipcax.learning.PC`, against the same step by hand in JAX with `lax.scan`."""
+
+import time
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from timing import arguments, interleaved, report
+
+import minipcax as px
+import minipcax.learning as pxl
+import minipcax.nn as pxnn
+import minipcax.predictive_coding as pxc
+import minipcax.utils as pxu
+
+NODES = optax.sgd(0.05, momentum=0.5)
+WEIGHTS = optax.adamw(1e-4)
+Weights = list[tuple[Array, Array]]
+
+
+class Case(NamedTuple):
+    """A row of the table."""
+
+    width: int
+    batch: int
+    steps: int
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the layers."""
+        return [784, self.width, self.width, self.width, 10]
+
+
+CASES = [Case(32, 32, 8), Case(128, 128, 8), Case(128, 128, 32)]
+
+
+class Model(pxc.EnergyModule):
+    """A multilayer perceptron with a value node after each layer."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        rkg = px.RandomKeyGenerator(0)
+        self.layers = [pxnn.Linear(size, after, rkg=rkg) for size, after in pairwise(sizes)]
+        self.vodes = [pxc.Vode() for _ in self.layers]
+        self.vodes[-1].h.frozen = True
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        for layer, vode in zip(self.layers[:-1], self.vodes[:-1], strict=True):
+            x = vode(jnp.tanh(layer(x)))
+        self.vodes[-1](self.layers[-1](x))
+        if y is not None:
+            self.vodes[-1].set("h", y)
+        prediction: Array = self.vodes[-1].get("u")
+        return prediction
+
+
+def energy_by_hand(states: list[Array], weights: Weights, x: Array, y: Array) -> Array:
+    """½ Σ (h − u)² over all nodes and samples."""
+    energy = jnp.zeros(())
+    for (weight, bias), state in zip(weights[:-1], states, strict=True):
+        error = state - jnp.tanh(x @ weight.T + bias[None])
+        energy, x = energy + 0.5 * (error * error).sum(), state
+    weight, bias = weights[-1]
+    error = y - (x @ weight.T + bias[None])
+    return energy + 0.5 * (error * error).sum()
+
+
+@partial(jax.jit, static_argnums=4)
+def step_by_hand(weights: Weights, state: Any, x: Array, y: Array, steps: int) -> tuple[Weights, Any, Array]:
+    """Forward initialisation, `steps` steps of inference, and one update of the weights."""
+    states = []
+    signal = x
+    for weight, bias in weights[:-1]:
+        signal = jnp.tanh(signal @ weight.T + bias[None])
+        states.append(signal)
+
+    def relax(carry: tuple[list[Array], Any], _: None) -> tuple[tuple[list[Array], Any], Array]:
+        states, node_state = carry
+        energy, grads = jax.value_and_grad(energy_by_hand)(states, weights, x, y)
+        updates, node_state = NODES.update(grads, node_state)
+        return (optax.apply_updates(states, updates), node_state), energy / len(x)
+
+    (states, _), energies = jax.lax.scan(relax, (states, NODES.init(states)), None, length=steps)
+    grads = jax.grad(lambda weights: energy_by_hand(states, weights, x, y) / len(x))(weights)
+    updates, state = WEIGHTS.update(grads, state, weights)
+    return optax.apply_updates(weights, updates), state, energies
+
+
+def measure(case: Case, rounds: int) -> tuple[list[tuple[str, float, float]], float]:
+    """The rows of a case, steady state and first call, and the largest difference of the energies."""
+    model = Model(case.sizes)
+    nodes, optim = pxu.Optim(NODES), pxu.Optim(WEIGHTS, pxl.WEIGHTS(model))
+    algorithm = pxl.PC(case.steps)
+    weights: Weights = [
+        (layer.nn.weight.get(), layer.nn.bias.get()) for layer in model.layers if layer.nn.bias is not None
+    ]
+    state = WEIGHTS.init(weights)
+    x = jax.random.normal(jax.random.PRNGKey(0), (case.batch, 784))
+    y = jax.nn.one_hot(jnp.arange(case.batch) % 10, 10)
+
+    def ours() -> Array:
+        return algorithm(x, y, model=model, nodes=nodes, weights=optim)
+
+    def by_hand() -> Array:
+        nonlocal weights, state
+        energies: Array
+        weights, state, energies = step_by_hand(weights, state, x, y, case.steps)
+        return energies
+
+    first = {}
+    energies = {}
+    for name, call in (("by hand", by_hand), ("ours", ours)):
+        start = time.perf_counter()
+        energies[name] = call().block_until_ready()
+        first[name] = time.perf_counter() - start
+    difference = float(jnp.abs(energies["ours"] - energies["by hand"]).max())
+    times = interleaved({"by hand": by_hand, "ours": ours}, rounds, repeats=max(3, 2000 // (case.steps * case.width)))
+    label = f"width {case.width}, batch {case.batch}, T = {case.steps}"
+    rows = [(label, times["by hand"], times["ours"]), (f"{label}, first call", first["by hand"], first["ours"])]
+    return rows, difference
+
+
+def main() -> None:
+    """Prints the table and draws the picture."""
+    options = arguments(__doc__, rounds=25)
+    rows = []
+    for case in CASES:
+        measured, difference = measure(case, options.rounds)
+        rows += measured
+        print(f"{measured[0][0]}: largest difference of the first energies {difference:.1e}")
+    report("training step", rows, options.out / "training_step.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Transposed convolutions."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from minipcax.core import RKG, RandomKeyGenerator
+from minipcax.nn._conv import ConvDefinition
+from minipcax.nn._layer import ArrayLayer
+from minipcax.nn._sizes import Padding, Sizes, check_sample, per_axis
+
+
+class ConvTransposeDefinition(ConvDefinition, static=("output_padding",)):
+    """y = b + Cᵀ x: see `ConvTranspose`."""
+
+    name: ClassVar[str] = "ConvTranspose"
+
+    def __init__(self, output_padding: Sizes, *conv: Any) -> None:  # what ConvDefinition takes
+        super().__init__(*conv)
+        self.output_padding = per_axis(self.name, "output_padding", output_padding, self.num_spatial_dims, least=0)
+        if any(extra >= stride for extra, stride in zip(self.output_padding, self.stride, strict=True)):
+            raise ValueError(
+                f"{self.name} expected output_padding to be less than stride {self.stride}, found {output_padding!r}"
+            )
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The spatial shape of y, for that of x: the one which C maps to that of x."""
+        sizes = zip(shape, self.stride, self.span, self.output_padding, strict=True)
+        if isinstance(self.padding, str) and self.padding != "VALID":
+            return tuple(n * stride - extra for n, stride, _, extra in sizes)
+        pads = ((0, 0),) * len(shape) if isinstance(self.padding, str) else self.padding
+        output = tuple((n - 1) * stride + span + extra for n, stride, span, extra in sizes)
+        return tuple(n - before - after for n, (before, after) in zip(output, pads, strict=True))
+
+    def __call__(self, x: Float[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
+        check_sample(self.name, x.shape, self.in_channels, self.num_spatial_dims)
+        shape = self.output_shape(x.shape[1:])
+        if min(shape) < 1:
+            raise ValueError(
+                f"{self.name} expected padding {self.padding} to leave something of y, found x of shape {x.shape}, "
+                f"which gives spatial sizes {shape}"
+            )
+        # W as the kernel of C, which leads from the channels of y to those of x, group by group, and is not flipped.
+        weight, groups = self.weight.get(), self.groups
+        by_group = weight.reshape(groups, self.out_channels // groups, *weight.shape[1:]).swapaxes(1, 2)
+        kernel = jnp.flip(by_group.reshape(self.in_channels, -1, *self.kernel_size), range(2, weight.ndim))
+        template = jax.eval_shape(lambda: jnp.zeros((self.out_channels, *shape), x.dtype))
+        y: Array = jax.linear_transpose(lambda y: self.convolve(y, kernel), template)(x)[0]
+        return y if self.bias is None else y + self.bias
+
+
+class ConvTranspose(ArrayLayer):
+    """A transposed convolution: y = b + Cᵀ x, where the linear map C is a `Conv` from y's channels and shape to x's.
+
+    y[o, q] = b[o] + Σ_i Σ_{p, k : stride · p + dilation · k = q + before} W[o, i, K − 1 − k] · x[i, p]
+
+    K is the kernel size. The size of an axis of y is (n − 1) · stride − before − after + dilation · (K − 1) + 1 +
+    output_padding for explicit padding, n · stride − output_padding for "SAME".
+
+    Args: those of `Conv`, of which stride, padding, dilation, groups and padding_mode are C's (so padding makes y
+    smaller, and W has shape (out_channels, in_channels / groups, *kernel)), and
+        output_padding: chooses between the shapes of y that C maps to that of x; less than stride, an int or one per
+            axis.
+
+    Raises:
+        ValueError: an argument is not understood, or x has other channels or axes, or y would be empty.
+
+    Example:
+        >>> layer = ConvTranspose(1, 4, 2, kernel_size=3, stride=2, padding=1, output_padding=1)
+        >>> layer(jnp.ones((4, 4))).shape, layer.nn.weight
+        ((2, 8), LayerParam([2,4,3], float32))
+
+    Reference:
+        Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016, chapter 4.
+    """
+
+    nn: ConvTransposeDefinition
+
+    def __init__(
+        self,
+        num_spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: str | Padding = 0,
+        output_padding: Sizes = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        padding_mode: str = "ZEROS",
+        dtype: DTypeLike | None = None,
+        *,
+        rkg: RandomKeyGenerator = RKG,
+    ) -> None:
+        conv = num_spatial_dims, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, use_bias
+        super().__init__(ConvTransposeDefinition, output_padding, *conv, padding_mode, dtype, rkg)

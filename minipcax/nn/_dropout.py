@@ -1,0 +1,55 @@
+"""Dropout."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from minipcax.nn._layer import ArrayLayer, Definition
+
+
+class DropoutDefinition(Definition, static=("p", "inference")):
+    """y = x ∘ m / (1 − p): see `Dropout`."""
+
+    def __init__(self, p: float, inference: bool) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout expected p to be a probability, from 0 to 1, found {p!r}")
+        self.p, self.inference = p, inference
+
+    def __call__(self, x: Float[Array, "*shape"], *, key: Array | None = None) -> Float[Array, "*shape"]:
+        if self.inference or self.p == 0:
+            return x
+        if key is None:
+            raise RuntimeError("Dropout needs a key while training: call it with key=RKG(), or call .eval() first")
+        keep = 1 - self.p
+        mask = jax.random.bernoulli(key, keep, x.shape)
+        return jnp.where(mask, x, 0) / (keep or 1)
+
+
+class Dropout(ArrayLayer):
+    """Sets each element to zero with probability p, and scales the others so that the mean stays: y = x ∘ m / (1 − p).
+
+    The mask m is 1 with probability 1 − p. In eval mode y = x.
+
+    Args:
+        p: the probability of dropping an element.
+        inference: whether it is off until `train()` or `eval()` is called.
+
+    Raises:
+        ValueError: p is not a probability.
+        RuntimeError: it is called without a key while it is on.
+
+    Example:
+        >>> sorted({*Dropout(0.5)(jnp.ones(64), key=jax.random.PRNGKey(0)).tolist()})
+        [0.0, 2.0]
+
+    Reference:
+        Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
+    """
+
+    nn: DropoutDefinition
+
+    def __init__(self, p: float = 0.5, inference: bool = False) -> None:
+        super().__init__(DropoutDefinition, p, inference)
+
+    def __call__(self, x: Float[Array, "*shape"], *, key: Array | None = None) -> Float[Array, "*shape"]:
+        return self.nn(x, key=key)

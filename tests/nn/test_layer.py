@@ -1,0 +1,186 @@
+"""The shell: around definitions of the library, and around callable pytrees from elsewhere."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import minipcax as px
+import minipcax.functional as pxf
+import minipcax.nn as pxnn
+import minipcax.predictive_coding as pxc
+import minipcax.utils as pxu
+from tests.nn.oracles import close, normal
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class Gain:
+    factor: np.ndarray[Any, Any]
+    inference: bool = False
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        return x if self.inference else x * self.factor
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["weight", "act_fn", "gain"], meta_fields=["inference"])
+@dataclass(frozen=True)
+class Foreign:
+    """A callable pytree as other libraries make them: arrays, a function, a nested one, and a flag in its structure."""
+
+    weight: jax.Array
+    act_fn: Callable[[jax.Array], jax.Array] = jnp.tanh
+    gain: Gain = field(default_factory=lambda: Gain(np.full(2, 3.0, np.float32)))
+    inference: bool = False
+
+    def __call__(self, x: jax.Array, **kwargs: jax.Array) -> Any:
+        y = self.act_fn(self.gain(self.weight @ x))
+        return (y, *kwargs) if self.inference or kwargs else y
+
+
+def foreign(filter: Callable[[Any], bool] | None = None) -> pxnn.Layer:
+    return pxnn.Layer(Foreign, normal(0, (2, 3)), **({} if filter is None else {"filter": filter}))
+
+
+def test_arrays_become_weights_and_the_rest_static() -> None:
+    layer = foreign()
+    assert isinstance(layer.nn, Foreign)
+    assert isinstance(layer.nn.weight, pxnn.LayerParam)
+    assert isinstance(layer.nn.gain.factor, pxnn.LayerParam)
+    assert isinstance(layer.nn.act_fn, px.StaticParam)
+    assert isinstance(layer.nn.gain.inference, px.StaticParam)
+    assert "  .nn.weight: LayerParam([2,3], float32)" in repr(layer).splitlines()
+
+
+def test_the_filter_chooses() -> None:
+    layer = foreign(lambda leaf: isinstance(leaf, jax.Array))
+    assert isinstance(layer.nn.weight, pxnn.LayerParam)
+    assert isinstance(layer.nn.gain.factor, pxnn.LayerState), "an array can not be static"
+    assert not isinstance(layer.nn.gain.factor, pxnn.LayerParam)
+    close(layer(jnp.ones(3)), jnp.tanh(3 * layer.nn.weight.get().sum(1)))
+
+
+def test_parameters_stay_what_they_are() -> None:
+    param = px.Param(jnp.ones((2, 3)))
+    layer = pxnn.Layer(Foreign, param)
+    assert layer.nn.weight is param
+
+
+def test_call_gives_what_the_pytree_gives() -> None:
+    layer, x = foreign(), normal(1, (3,))
+    expected = jnp.tanh(3 * normal(0, (2, 3)) @ x)
+    close(layer(x), expected)
+    close(pxf.jit()(lambda x, *, layer: layer(x))(x, layer=layer), expected)
+
+
+def test_key_is_passed_on_only_when_given() -> None:
+    layer, x = foreign(), normal(1, (3,))
+    assert isinstance(layer(x, key=None), jax.Array)
+    assert layer(x, key=jax.random.PRNGKey(0))[1] == "key"
+
+
+def test_mode_sets_every_inference_flag() -> None:
+    layer, x = foreign(), normal(1, (3,))
+    layer.eval()
+    assert layer.nn.inference is True
+    assert layer.nn.gain.inference == True  # noqa: E712  # a StaticParam
+    close(layer(x)[0], jnp.tanh(normal(0, (2, 3)) @ x))
+    layer.mode(None)
+    assert layer.nn.inference is True
+    layer.train()
+    assert layer.nn.inference is False
+    close(layer(x), jnp.tanh(3 * normal(0, (2, 3)) @ x))
+
+
+def test_mode_reaches_layers_from_a_model() -> None:
+    class Model(px.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [foreign(), pxnn.Dropout(0.5)]
+
+    model = Model()
+    model.eval()
+    assert [layer.nn.inference for layer in model.layers] == [True, True]
+    assert model.layers[1].is_eval
+
+
+def test_a_mode_set_inside_a_transform_does_not_escape() -> None:
+    @pxf.jit()
+    def call(x: jax.Array, *, layer: pxnn.Layer) -> Any:
+        layer.eval()
+        return layer(x)[0]
+
+    layer, x = foreign(), normal(1, (3,))
+    close(call(x, layer=layer), jnp.tanh(normal(0, (2, 3)) @ x))
+    assert layer.nn.inference is False
+    assert not layer.is_eval
+
+
+def test_what_can_not_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match="expects a class of callable pytrees, found <class 'dict'>"):
+        pxnn.Layer(dict, a=1)
+
+
+def test_a_parameter_is_replaced_by_a_parameter() -> None:
+    a, b = pxnn.Linear(2, 2), pxnn.Linear(2, 2)
+    b.nn.weight = a.nn.weight
+    assert b.nn.weight is a.nn.weight
+    b.nn.weight *= 2
+    assert b.nn.weight is a.nn.weight
+
+
+@pytest.mark.parametrize("value", [jnp.ones((2, 2)), np.ones((2, 2)), 1.0, None])
+def test_but_not_by_an_array(value: Any) -> None:
+    layer = pxnn.Linear(2, 2)
+    before = layer.nn.weight
+    with pytest.raises(TypeError, match=re.escape("change the value with .weight.set(...), or assign another param")):
+        layer.nn.weight = value
+    assert layer.nn.weight is before
+
+
+def test_nor_is_an_array_put_where_nothing_was() -> None:
+    with pytest.raises(TypeError, match="bias holds parameters"):
+        pxnn.Linear(2, 2, bias=False).nn.bias = jnp.ones(2)  # type: ignore[assignment]  # what is tested
+
+
+def test_a_foreign_layer_trains_in_a_predictive_coding_network() -> None:
+    class Model(pxc.EnergyModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = foreign()
+            self.vode = pxc.Vode()
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            u: jax.Array = self.vode(self.layer(x))
+            return u
+
+    @pxf.jit()
+    @pxf.value_and_grad({"model": pxu.M(pxnn.LayerParam)})
+    def energy(x: jax.Array, y: jax.Array, *, model: Model) -> jax.Array:
+        model(x)
+        model.vode.set("h", y)
+        return model.energy()
+
+    model, x, y = Model(), normal(1, (3,)), normal(2, (2,))
+    weight, factor = model.layer.nn.weight.get(), jnp.full(2, 3.0)
+
+    def by_hand(weight: jax.Array, factor: jax.Array) -> jax.Array:
+        return 0.5 * ((y - jnp.tanh(factor * (weight @ x))) ** 2).sum()
+
+    with pxu.step(model, pxc.STATUS.INIT, clear_params=pxc.VodeParam.Cache):
+        value, grads = energy(x, y, model=model)
+    expected, (weight_grad, factor_grad) = jax.value_and_grad(by_hand, argnums=(0, 1))(weight, factor)
+    close(value, expected)
+    close(grads["model"].layer.nn.weight.get(), weight_grad)
+    close(grads["model"].layer.nn.gain.factor.get(), factor_grad)
+
+    optim = pxu.Optim(optax.sgd(0.1), pxu.M(pxnn.LayerParam)(model))
+    optim.step(model, grads["model"])
+    close(model.layer.nn.weight.get(), weight - 0.1 * weight_grad)

@@ -1,0 +1,207 @@
+"""Sharing: the twin has the same parameter objects, and whoever uses either sees both uses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import minipcax as px
+import minipcax.functional as pxf
+import minipcax.nn as pxnn
+import minipcax.predictive_coding as pxc
+import minipcax.utils as pxu
+from tests.nn.oracles import close, normal
+
+# Every layer, and the shape of a sample.
+LAYERS: list[tuple[Callable[[], pxnn.Layer], tuple[int, ...]]] = [
+    (lambda: pxnn.Linear(3, 3), (3,)),
+    (lambda: pxnn.Conv(1, 2, 2, 3, padding=1), (2, 4)),
+    (lambda: pxnn.Conv1d(2, 2, 3, padding=1), (2, 4)),
+    (lambda: pxnn.Conv2d(1, 1, 3, padding=1), (1, 4, 4)),
+    (lambda: pxnn.Conv3d(1, 1, 3, padding=1), (1, 2, 2, 2)),
+    (lambda: pxnn.ConvTranspose(1, 2, 2, 3, padding=1), (2, 4)),
+    (lambda: pxnn.Pool(0.0, jax.lax.add, 1, 3, padding=1), (2, 4)),
+    (lambda: pxnn.MaxPool2d(3, padding=1), (1, 4, 4)),
+    (lambda: pxnn.AvgPool2d(3, padding=1), (1, 4, 4)),
+    (lambda: pxnn.AdaptivePool(4, 1, jnp.mean), (2, 4)),
+    (lambda: pxnn.AdaptiveAvgPool2d(4), (1, 4, 4)),
+    (lambda: pxnn.AdaptiveMaxPool2d(4), (1, 4, 4)),
+    (lambda: pxnn.Dropout(0.0), (3,)),
+    (lambda: pxnn.LayerNorm((2, 3)), (2, 3)),
+    (lambda: pxnn.BatchNorm(2, "batch", inference=True), (2, 3)),
+    (lambda: pxnn.Layer(jax.tree_util.Partial, jnp.add, jnp.ones(3)), (3,)),
+]
+KEYLESS = {"Pool", "MaxPool2d", "AvgPool2d", "AdaptivePool", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d"} | {
+    "Dropout",
+    "LayerNorm",
+    "BatchNorm",
+    "Layer",
+}
+
+
+def params_of(tree: object) -> list[px.BaseParam[Any]]:
+    return [p for p in jax.tree.leaves(tree, is_leaf=is_param) if is_param(p)]
+
+
+def is_param(node: object) -> bool:
+    return isinstance(node, px.BaseParam)
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_every_layer_shares_every_parameter(make: Callable[[], pxnn.Layer], shape: tuple[int, ...]) -> None:
+    a = make()
+    b = pxnn.shared(a)
+    assert type(b) is type(a)
+    assert b is not a
+    assert b.nn is not a.nn or isinstance(a.nn, px.StaticParam)
+    mine, other = params_of(a), params_of(b)
+    assert len(mine) == len(other)
+    assert all(one is two for one, two in zip(mine, other, strict=True))
+    assert bool(jax.tree.structure(a) == jax.tree.structure(b))  # type: ignore[operator]  # jax
+    x = normal(0, shape)
+    np.testing.assert_array_equal(a(x), b(x, key=None))
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_gradients_are_summed_and_one_step_is_taken(make: Callable[[], pxnn.Layer], shape: tuple[int, ...]) -> None:
+    a = make()
+    weights = [param for param in params_of(a) if isinstance(param, pxnn.LayerParam)]
+    if not weights:
+        pytest.skip("nothing to learn")
+    model = [a, pxnn.shared(a)]
+    x = normal(0, shape)
+    before = [weight.get() for weight in weights]
+
+    def by_hand(values: list[Any], more: list[Any]) -> jax.Array:
+        y = x
+        for use in (values, more):
+            for weight, value in zip(weights, use, strict=True):
+                weight.set(value)
+            y = a(y)
+        return (y**2).sum()
+
+    one, two = jax.jit(jax.grad(by_hand, argnums=(0, 1)))(before, before)
+    for weight, value in zip(weights, before, strict=True):
+        weight.set(value)
+
+    @pxf.jit()
+    @pxf.grad({"model": pxu.M(pxnn.LayerParam)})
+    def gradient(x: jax.Array, *, model: list[pxnn.Layer]) -> jax.Array:
+        y: jax.Array = model[1](model[0](x))
+        return (y**2).sum()
+
+    grads = gradient(x, model=model)["model"]
+    optim = pxu.Optim(optax.sgd(0.1), pxu.M(pxnn.LayerParam)(model))
+    optim.step(model, grads)
+    for weight, value, first, second in zip(weights, before, one, two, strict=True):
+        close(weight.get(), value - 0.1 * (first + second), 1e-4)
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_keys_are_drawn_only_by_layers_with_weights(make: Callable[[], pxnn.Layer], shape: tuple[int, ...]) -> None:
+    px.RKG.seed(3)
+    name = type(make()).__name__
+    after = np.asarray(px.RKG.key.get())
+    expected = jax.random.PRNGKey(3) if name in KEYLESS else jax.random.split(jax.random.PRNGKey(3), 2)[0]
+    np.testing.assert_array_equal(after, expected)
+    layer = make()
+    layer.eval()
+    x = normal(0, shape)
+    np.testing.assert_array_equal(layer(x), layer(x, key=None))
+
+
+class Block(px.Module):
+    """Several layers, a value node, statics, one of them twice, and a weight used twice inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act_fn: px.StaticParam[Callable[[jax.Array], jax.Array]] = px.static(jax.nn.relu)
+        self.same = self.act_fn
+        self.layers = [pxnn.Linear(3, 3), pxnn.Linear(3, 3)]
+        self.layers[1].nn.weight = self.layers[0].nn.weight
+        self.parts = {"norm": pxnn.LayerNorm(3), "drop": pxnn.Dropout()}
+        self.bn = pxnn.BatchNorm(3, "batch")
+        self.vode = pxc.Vode()
+
+
+def test_a_nested_module() -> None:
+    a = Block()
+    b = pxnn.shared(a)
+    assert all(one is two for one, two in zip(params_of(a), params_of(b), strict=True))
+    assert b.layers is not a.layers
+    assert b.parts["norm"] is not a.parts["norm"]
+    b.eval()
+    assert not a.is_eval, "the mode is the module's own"
+    assert not a.parts["drop"].nn.inference
+    b.layers[0].nn.weight.set(jnp.zeros((3, 3)))
+    assert float(jnp.abs(a.layers[1].nn.weight.get()).sum()) == 0
+
+    model = [a, b]  # the two are different modules for a transform, of the same parameters
+    pxf.jit()(lambda *, model: model[1].bn.state.set(jax.tree.map(jnp.zeros_like, STATE)))(model=model)
+    assert not bool(a.bn.state.get().empty)
+
+
+STATE = pxnn.BatchNorm(3, "batch").state.get()
+
+
+def test_with_dynamic_params_statics_are_copied() -> None:
+    a = Block()
+    b = pxnn.shared(a, filter=px.DynamicParam)
+    assert b.act_fn is not a.act_fn
+    assert b.act_fn.get() is a.act_fn.get()
+    assert b.same is b.act_fn, "a reference inside stays one"
+    assert b.layers[1].nn.weight is b.layers[0].nn.weight is a.layers[0].nn.weight
+    b.act_fn.set(jnp.tanh)
+    assert a.act_fn.get() is jax.nn.relu
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        pxnn.LayerParam,
+        lambda param: isinstance(param, pxnn.LayerParam),
+        pxu.M(pxnn.LayerParam),
+        pxnn.LayerParam | pxc.VodeParam.Cache,
+    ],
+)
+def test_filters_of_all_kinds(filter: Any) -> None:
+    a = Block()
+    b = pxnn.shared(a, filter)
+    assert b.layers[0].nn.weight is a.layers[0].nn.weight
+    assert b.layers[1].nn.weight is b.layers[0].nn.weight
+    assert b.bn.state is not a.bn.state
+    assert b.vode.h is not a.vode.h
+    union = isinstance(filter, type(int | str))
+    assert (b.vode.cache is a.vode.cache) is union
+
+
+def test_copies_are_independent() -> None:
+    a = Block()
+    a.vode.set("h", jnp.ones(2))
+    a.vode.cache["u"] = jnp.zeros(2)
+    b = pxnn.shared(a, pxnn.LayerParam)
+    b.vode.cache["u"] = jnp.ones(2)
+    b.vode.h.set(None)
+    close(a.vode.cache["u"], jnp.zeros(2))
+    close(a.vode.h.get(), jnp.ones(2))
+
+
+def test_one_parameter_is_shared_by_assignment() -> None:
+    a, b = pxnn.Linear(2, 2), pxnn.Linear(2, 2)
+    b.nn.weight = a.nn.weight
+    x = normal(0, (2,))
+
+    def twice(x: jax.Array, *, a: pxnn.Linear, b: pxnn.Linear) -> jax.Array:
+        return (a(x) + b(x)).sum()
+
+    grads = pxf.grad({("a", "b"): pxu.M(pxnn.LayerParam)})(twice)(x, a=a, b=b)
+    close(grads["a"].nn.weight.get(), 2 * np.outer(np.ones(2), x))
+
+
+def test_what_is_not_a_filter_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a class, a union of classes, a predicate or an M"):
+        pxnn.shared(pxnn.Linear(1, 1), "LayerParam")  # type: ignore[arg-type]  # what is tested

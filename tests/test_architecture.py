@@ -1,0 +1,80 @@
+"""The arrows: packages import leftwards only, no two files import each other, and nothing private of JAX is used."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import minipcax
+
+ROOT = Path(minipcax.__file__).parent
+ORDER = ["core", "functional", "nn", "predictive_coding", "utils", "learning"]
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+def package(name: str) -> str | None:
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "minipcax" else None
+
+
+def test_there_is_something_to_check() -> None:
+    assert {path.parent.name for path in FILES} >= set(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_run_leftwards(path: Path) -> None:
+    own = package(module_name(path))
+    for name in imports(path):
+        other = package(name)
+        if own is not None and other is not None:
+            assert ORDER.index(other) <= ORDER.index(own), f"{path} imports {name}"
+
+
+def test_no_cycles() -> None:
+    graph = {module_name(path): {name for name in imports(path) if name.startswith("minipcax")} for path in FILES}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above, name))
+        if name not in done:
+            for other in sorted(graph.get(name, ())):
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_only_the_promised_dependencies(path: Path) -> None:
+    allowed = {"jax", "jaxlib", "jaxtyping", "optax", "numpy", "minipcax"}
+    standard = {"abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "inspect", "io"}
+    standard |= {"itertools", "json", "math", "operator", "os", "pathlib", "re", "struct", "tempfile", "threading"}
+    standard |= {"time", "types", "typing", "warnings", "weakref", "zipfile", "zlib"}
+    for name in imports(path):
+        assert name.split(".")[0] in allowed | standard, f"{path} imports {name}"
+        assert "jax._src" not in name
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_no_import_inside_a_function(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not inner, f"{path}:{node.lineno}"

@@ -1,0 +1,500 @@
+"""Optimisers against optax driven directly, on plain dicts of arrays."""
+
+import copy
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import Array
+
+import minipcax as px
+import minipcax.functional as pxf
+import minipcax.nn as pxnn
+import minipcax.utils as pxu
+
+Weight = pxnn.LayerParam
+
+
+@pytest.fixture(autouse=True)
+def _promotion() -> Iterator[None]:
+    """Adam of optax multiplies floats and its integer step count."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+class Model(px.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = Weight(jnp.arange(6.0).reshape(2, 3) / 7)
+        self.b = Weight(jnp.array([0.5, -2.0]))
+        self.frozen = Weight(jnp.ones(2))
+        self.frozen.frozen = True
+        self.count = px.Param(jnp.array(3))
+
+
+def arrays(tree: Any) -> dict[str, Array]:
+    """The values of a and b, of a model or of its gradients or updates."""
+    return {name: getattr(tree, name).get() for name in ("a", "b")}
+
+
+WEIGHTS = pxu.M(Weight).hasnot(frozen=True)
+
+
+@pxf.value_and_grad({"model": pxu.M(Weight)})
+def loss(x: Array, *, model: Model) -> Array:
+    return ((model.a @ x - model.b) ** 2).sum() + model.frozen.sum()
+
+
+def raw_loss(values: dict[str, Array], x: Array) -> Array:
+    return ((values["a"] @ x - values["b"]) ** 2).sum()
+
+
+def check(tree: Any, expected: dict[str, Array], atol: float = 1e-6) -> None:
+    found = arrays(tree)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=atol, rtol=0, err_msg=name)
+
+
+OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "sgd": lambda: optax.sgd(0.1),
+    "momentum": lambda: optax.sgd(0.1, momentum=0.9),
+    "adamw": lambda: optax.adamw(0.05, weight_decay=0.3),
+    "a schedule": lambda: optax.sgd(optax.linear_schedule(1.0, 0.0, 3)),
+    "a chain": lambda: optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1)),
+    "injected hyperparameters": lambda: optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
+    "one for each": lambda: optax.multi_transform(
+        {"fast": optax.sgd(0.5), "slow": optax.adam(1e-3)},
+        lambda params: {path: "fast" if path.endswith("b") else "slow" for path in params},
+    ),
+}
+XS = [jnp.array([1.0, -1.0, 0.5]), jnp.array([0.0, 2.0, 0.1]), jnp.array([3.0, 0.2, -0.7]), jnp.array([1.0, 1.0, 1.0])]
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("build", OPTIMISERS.values(), ids=OPTIMISERS)
+def test_steps_are_optax_steps(build: Callable[[], optax.GradientTransformation], compiled: bool) -> None:
+    model, direct = Model(), build()
+    optim = pxu.Optim(direct, WEIGHTS(model))
+    values = arrays(model)
+    state = direct.init(values)
+
+    def train(x: Array, *, model: Model, optim: pxu.Optim) -> Any:
+        _, grads = loss(x, model=model)
+        return optim.step(model, grads["model"])
+
+    step = pxf.jit(train) if compiled else train
+    for x in XS:
+        expected, state = direct.update(jax.grad(raw_loss)(values, x), state, values)
+        values = optax.apply_updates(values, expected)
+        updates = step(x, model=model, optim=optim)
+        check(updates, expected)
+        check(model, values)
+    assert type(optim.state) is px.Param
+    found, wanted = jax.tree.leaves(optim.state), jax.tree.leaves(state)
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_what_init_was_not_given_is_left_alone() -> None:
+    model = Model()
+    frozen, count = model.frozen.get(), model.count.get()
+    optim = pxu.Optim(optax.sgd(1.0), WEIGHTS(model))
+    updates = optim.step(model, loss(XS[0], model=model)[1]["model"])
+    assert model.frozen.get() is frozen
+    assert model.count.get() is count
+    assert updates.frozen is None
+    assert updates.count is None
+    assert type(updates) is Model
+    assert type(updates.a) is Weight
+
+
+def test_a_function_that_returns_an_optimiser() -> None:
+    model, other = Model(), Model()
+    optims = [pxu.Optim(optax.adam(0.1), WEIGHTS(model)), pxu.Optim(lambda: optax.adam(0.1), WEIGHTS(other))]
+    for x in XS:
+        for each, optim in zip((model, other), optims, strict=True):
+            optim.step(each, loss(x, model=each)[1]["model"])
+    check(other, arrays(model), atol=0)
+
+
+def test_the_state_never_holds_the_models_parameters() -> None:
+    model = Model()
+    optim = pxu.Optim(optax.adam(0.1), WEIGHTS(model))
+    optim.step(model, loss(XS[0], model=model)[1]["model"])
+    nodes = jax.tree.leaves(optim.state.get(), is_leaf=lambda node: isinstance(node, px.BaseParam))
+    assert not any(isinstance(node, px.BaseParam) for node in nodes)
+    assert isinstance(optim, px.BaseModule)
+    assert px.tree_extract(optim) == (optim.state,)
+
+
+@pytest.mark.parametrize("scale_by", [0.5, jnp.array(0.5)])
+def test_scale_by_scales_the_gradients_and_not_the_callers(scale_by: Any) -> None:
+    model = Model()
+    values = arrays(model)
+    direct = optax.sgd(0.1, momentum=0.9)
+    optim = pxu.Optim(direct, WEIGHTS(model))
+    _, grads = loss(XS[0], model=model)
+    before = arrays(grads["model"])
+    optim.step(model, grads["model"], scale_by)
+    assert all(arrays(grads["model"])[name] is value for name, value in before.items())
+    scaled = {name: 0.5 * value for name, value in before.items()}
+    check(model, optax.apply_updates(values, direct.update(scaled, direct.init(values), values)[0]))
+
+
+def test_updates_without_applying_them() -> None:
+    model = Model()
+    values = arrays(model)
+    optim = pxu.Optim(optax.sgd(0.1, momentum=0.9), WEIGHTS(model))
+    _, grads = loss(XS[0], model=model)
+    updates = optim.step(model, grads["model"], apply_updates=False)
+    assert all(arrays(model)[name] is value for name, value in values.items())
+    check(updates, {name: -0.1 * grad for name, grad in arrays(grads["model"]).items()})
+    # The state has moved on all the same, as optax's does.
+    second = optim.step(model, grads["model"], apply_updates=False)
+    check(second, {name: -0.1 * 1.9 * grad for name, grad in arrays(grads["model"]).items()})
+
+
+def test_a_shared_parameter_is_stepped_once_with_the_sum_of_its_gradients() -> None:
+    class Tied(px.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = Weight(jnp.array(2.0))
+            self.second = self.first
+
+    @pxf.grad({"model": pxu.M(Weight)})
+    def product(*, model: Tied) -> Array:
+        return 3 * model.first + 4 * model.second
+
+    model = Tied()
+    param = model.first
+    optim = pxu.Optim(optax.sgd(0.1, momentum=0.9), pxu.M(Weight)(model))
+    assert len(jax.tree.leaves(optim.state)) == 1
+    for expected in (2 - 0.1 * 7, 2 - 0.1 * 7 - 0.1 * 1.9 * 7):
+        optim.step(model, product(model=model)["model"])
+        assert float(model.second) == pytest.approx(expected)
+    assert model.first is model.second is param
+    for shared_init in (model, [model, model.first]):
+        optim.init(shared_init)
+        assert len(jax.tree.leaves(optim.state)) == 1
+
+
+def missing_gradients() -> dict[str, Callable[[Any], None]]:
+    def removed(grads: Any) -> None:
+        grads.b = None
+
+    def cleared(grads: Any) -> None:
+        grads.b.set(None)
+
+    return {"None": removed, "holding None": cleared}
+
+
+@pytest.mark.parametrize("remove", missing_gradients().values(), ids=missing_gradients())
+def test_a_missing_gradient(remove: Callable[[Any], None]) -> None:
+    model = Model()
+    optim = pxu.Optim(optax.adam(0.1), WEIGHTS(model))
+    _, grads = loss(XS[0], model=model)
+    remove(grads["model"])
+    values, state = arrays(model), jax.tree.leaves(optim.state)
+    with pytest.raises(ValueError, match=r"no gradient for \.b: expected one for every.*allow_none=True"):
+        optim.step(model, grads["model"])
+    assert optim.step(model, grads["model"], allow_none=True) is None
+    assert all(arrays(model)[name] is value for name, value in values.items())
+    assert all(one is other for one, other in zip(jax.tree.leaves(optim.state), state, strict=True))
+
+
+def test_clear() -> None:
+    model = Model()
+    optim = pxu.Optim(optax.adam(0.1), WEIGHTS(model))
+    optim.clear()
+    assert optim.state.get() is None
+    for not_ready in (optim, pxu.Optim(optax.adam(0.1))):
+        with pytest.raises(ValueError, match=r"expected an initialised optimiser: call init"):
+            not_ready.step(model, loss(XS[0], model=model)[1]["model"])
+    optim.init(WEIGHTS(model))
+    optim.step(model, loss(XS[0], model=model)[1]["model"])
+
+
+def test_init_names_a_cleared_parameter() -> None:
+    model = Model()
+    model.b.set(None)
+    with pytest.raises(ValueError, match=r"Optim\.init expected \.b to have a value, but it is cleared"):
+        pxu.Optim(optax.adam(0.1), WEIGHTS(model))
+
+
+def test_initialised_inside_a_transform_and_stepped_outside() -> None:
+    @pxf.jit
+    def start(*, model: Model, optim: pxu.Optim) -> None:
+        optim.init(WEIGHTS(model))
+
+    model, other = Model(), Model()
+    inside, outside = pxu.Optim(optax.adam(0.1)), pxu.Optim(optax.adam(0.1), WEIGHTS(other))
+    start(model=model, optim=inside)
+    for x in XS:
+        inside.step(model, loss(x, model=model)[1]["model"])
+        outside.step(other, loss(x, model=other)[1]["model"])
+    check(model, arrays(other), atol=0)
+
+
+def test_initialised_again_for_every_batch_inside_jit() -> None:
+    traces: list[None] = []
+
+    @pxf.jit
+    def train(x: Array, *, model: Model, optim: pxu.Optim) -> None:
+        traces.append(None)
+        optim.init(WEIGHTS(model))
+        for _ in range(2):
+            optim.step(model, loss(x, model=model)[1]["model"])
+        optim.clear()
+
+    model, direct = Model(), optax.sgd(0.05, momentum=0.9)
+    optim, values = pxu.Optim(direct), arrays(model)
+    for x in XS:
+        state = direct.init(values)
+        for _ in range(2):
+            updates, state = direct.update(jax.grad(raw_loss)(values, x), state, values)
+            values = optax.apply_updates(values, updates)
+        train(x, model=model, optim=optim)
+        check(model, values)
+        assert optim.state.get() is None
+    assert len(traces) == 1
+
+
+def test_in_a_scan_and_under_vmap() -> None:
+    """One optimiser for each lane, over several steps, against the same by hand for each lane."""
+    xs = jnp.stack(XS)
+
+    @pxf.vmap({"model": pxu.M(Weight).to((None, 0)), "optim": 0})
+    def train(x: Array, *, model: Model, optim: pxu.Optim) -> None:
+        optim.init(WEIGHTS(model))
+
+        def step(_: None, *, model: Model, optim: pxu.Optim) -> tuple[tuple[()], None]:
+            optim.step(model, loss(x, model=model)[1]["model"])
+            return (), None
+
+        pxf.scan(step, length=3)(model=model, optim=optim)
+
+    model, direct = Model(), optax.sgd(0.05, momentum=0.9)
+    for param in (model.a, model.b, model.frozen):
+        param.set(jnp.stack([param.get()] * 4))
+    optim = pxu.Optim(direct)
+    train(xs, model=model, optim=optim)
+    for lane, x in enumerate(XS):
+        values = arrays(Model())
+        state = direct.init(values)
+        for _ in range(3):
+            updates, state = direct.update(jax.grad(raw_loss)(values, x), state, values)
+            values = optax.apply_updates(values, updates)
+        for name, value in values.items():
+            np.testing.assert_allclose(arrays(model)[name][lane], value, atol=1e-6)
+    # Momentum works element by element, so the states of all lanes are that of the whole.
+    grads = Model()
+    for param in (grads.a, grads.b):
+        param.set(jnp.zeros((4, *param.shape)))
+    optim.step(model, grads)
+
+
+def test_hyperparameters_can_be_read_and_changed_between_steps() -> None:
+    model = Model()
+    optim = pxu.Optim(optax.inject_hyperparams(optax.sgd)(learning_rate=0.1), WEIGHTS(model))
+    assert float(optim.state.get().hyperparams["learning_rate"]) == pytest.approx(0.1)
+
+    @pxf.jit
+    def train(x: Array, *, model: Model, optim: pxu.Optim) -> Any:
+        return optim.step(model, loss(x, model=model)[1]["model"])
+
+    for rate in (0.1, 0.5, 0.0):
+        optim.state.get().hyperparams["learning_rate"] = jnp.array(rate)
+        gradient = jax.grad(raw_loss)(arrays(model), XS[0])
+        check(train(XS[0], model=model, optim=optim), {name: -rate * grad for name, grad in gradient.items()})
+
+
+def test_the_state_is_read_as_optax_gives_it() -> None:
+    model = Model()
+    optim = pxu.Optim(optax.adam(0.1), WEIGHTS(model))
+    optim.step(model, loss(XS[0], model=model)[1]["model"])
+    for state in (optim.state, copy.deepcopy(optim.state), pickle.loads(pickle.dumps(optim.state))):
+        assert int(state.get()[0].count) == 1
+        assert list(state.get()[0].mu) == [".a", ".b"]
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = optim.state.get().nothing
+
+
+def test_parameters_that_hold_trees() -> None:
+    p = px.Param({"x": jnp.ones(2), "y": jnp.array(2.0)})
+    optim = pxu.Optim(optax.sgd(0.5), [p])
+    optim.step([p], [px.Param({"x": jnp.ones(2), "y": jnp.array(4.0)})], scale_by=0.5)
+    assert jax.tree.map(lambda x: x.tolist(), p.get()) == {"x": [0.75, 0.75], "y": 1.0}
+
+
+class Other(px.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = Weight(jnp.ones((2, 3)))
+        self.c = [Weight(jnp.ones(2))]
+
+
+def test_another_structure_is_refused_with_the_paths_that_differ() -> None:
+    optim = pxu.Optim(optax.adam(0.1), WEIGHTS(Model()))
+    with pytest.raises(ValueError, match=r"has no parameter \.b; found instead \.c\[0\]"):
+        optim.step(Other(), Other())
+    with pytest.raises(ValueError, match=r"has no parameter \.a, \.b; found instead \['model'\]\.a"):
+        optim.step({"model": Model()}, Model())
+    with pytest.raises(ValueError, match=r"no gradient for \.b: "):
+        optim.step(Model(), Other())
+
+
+def test_another_shape_is_refused_with_the_path_and_both_shapes() -> None:
+    model, bigger = Model(), Model()
+    bigger.a.set(jnp.ones((2, 5)))
+    optim = pxu.Optim(optax.adam(0.1), WEIGHTS(model))
+    with pytest.raises(ValueError, match=re.escape(".a (parameter (2, 3), gradient (2, 5))")):
+        optim.step(model, bigger)
+    state = jax.tree.leaves(optim.state)
+    with pytest.raises(ValueError, match=re.escape("other shapes than init was given: .a (then (2, 3), now (2, 5))")):
+        optim.step(bigger, bigger)
+    assert all(one is other for one, other in zip(jax.tree.leaves(optim.state), state, strict=True))
+    assert bool((bigger.b == Model().b).all())
+
+
+def test_errors_of_optax_itself_come_through() -> None:
+    def fails(updates: Any, state: Any, params: Any = None) -> Any:
+        raise ValueError("of its own")
+
+    model = Model()
+    optim = pxu.Optim(optax.GradientTransformation(lambda params: (), fails), WEIGHTS(model))
+    with pytest.raises(ValueError, match="of its own"):
+        optim.step(model, model)
+
+
+# OptimTree
+
+
+class Layers(px.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        rkg = px.RandomKeyGenerator(0)
+        first = pxnn.Linear(2, 2, rkg=rkg)
+        self.layers = [first, pxnn.shared(first), pxnn.Linear(2, 2, rkg=rkg), pxnn.Linear(2, 2, rkg=rkg)]
+        self.layers[1].nn.bias = Weight(jnp.ones(2))
+        for param in (self.layers[2].nn.weight, self.layers[2].nn.bias):
+            assert param is not None
+            param.frozen = True
+        self.scale = Weight(jnp.array(1.0))
+
+    def values(self) -> dict[str, Array]:
+        """By path, a shared one at its first occurrence."""
+        nodes = jax.tree_util.tree_leaves_with_path(px.tree_ref(self))
+        return {jax.tree_util.keystr(path).removesuffix(".value"): value for path, value in nodes}
+
+
+def is_linear(node: Any) -> bool:
+    return isinstance(node, pxnn.Linear)
+
+
+NODES = {
+    ".layers[0]": [".layers[0].nn.weight", ".layers[0].nn.bias"],
+    ".layers[1]": [".layers[1].nn.bias"],
+    ".layers[3]": [".layers[3].nn.weight", ".layers[3].nn.bias"],
+}
+
+
+@pxf.grad({"model": pxu.M(Weight)})
+def layers_loss(x: Array, *, model: Layers) -> Array:
+    for layer in model.layers:
+        x = jnp.tanh(layer(x))
+    return (model.scale * x).sum()
+
+
+@pytest.mark.parametrize("init_inside", [False, True], ids=["outside", "initialised inside jit"])
+@pytest.mark.parametrize("step_inside", [False, True], ids=["", "stepped inside jit"])
+def test_an_independent_optimiser_for_each_node(init_inside: bool, step_inside: bool) -> None:
+    """Clipping by the norm of a node's own gradients tells whether the nodes are independent."""
+    direct = optax.chain(optax.clip_by_global_norm(0.1), optax.adam(0.1))
+    model = Layers()
+    optim = pxu.OptimTree(direct, is_linear)
+    assert isinstance(optim, px.BaseModule)
+
+    def init(*, model: Layers, optim: pxu.OptimTree) -> None:
+        optim.init(WEIGHTS(model))
+
+    def train(x: Array, *, model: Layers, optim: pxu.OptimTree) -> None:
+        optim.step(model, layers_loss(x, model=model)["model"])
+
+    (pxf.jit(init) if init_inside else init)(model=model, optim=optim)
+    assert list(optim.state.get()) == list(NODES)
+    expected = model.values()
+    states = {node: direct.init({path: expected[path] for path in paths}) for node, paths in NODES.items()}
+    for x in XS:
+        grads = layers_loss(x[:2], model=model)["model"].values()
+        (pxf.jit(train) if step_inside else train)(x[:2], model=model, optim=optim)
+        for node, paths in NODES.items():
+            values = {path: expected[path] for path in paths}
+            updates, states[node] = direct.update({path: grads[path] for path in paths}, states[node], values)
+            expected |= optax.apply_updates(values, updates)
+        found = model.values()
+        assert list(found) == list(expected)
+        for path, value in expected.items():
+            np.testing.assert_allclose(found[path], value, atol=1e-6, err_msg=path)
+    assert model.layers[0].nn.weight is model.layers[1].nn.weight
+
+
+def test_a_node_without_gradient_is_skipped() -> None:
+    model = Layers()
+    optim = pxu.OptimTree(optax.adam(0.1), is_linear, WEIGHTS(model))
+    grads = layers_loss(XS[0][:2], model=model)["model"]
+    grads.layers[0] = None
+    before = model.values()
+    optim.step(model, grads)
+    moved = {path for path, value in model.values().items() if value is not before[path]}
+    assert moved == {*NODES[".layers[1]"], *NODES[".layers[3]"]}
+    counts = {path: int(each.state.get()[0].count) for path, each in optim.state.get().items()}
+    assert counts == {".layers[0]": 0, ".layers[1]": 1, ".layers[3]": 1}
+    optim.step(model, None)
+    assert optim.state.get()[".layers[3]"].state.get()[0].count == 1
+
+
+def test_a_node_with_gradients_of_some_targets_is_refused() -> None:
+    model = Layers()
+    optim = pxu.OptimTree(optax.adam(0.1), is_linear, WEIGHTS(model))
+    grads = layers_loss(XS[0][:2], model=model)["model"]
+    grads.layers[0].nn.bias.set(None)
+    with pytest.raises(ValueError, match=r"no gradient for \.nn\.bias"):
+        optim.step(model, grads)
+
+
+def test_of_a_tree_scale_apply_and_clear() -> None:
+    p, q = Weight(jnp.array(1.0)), Weight(jnp.array(2.0))
+    optim = pxu.OptimTree(lambda: optax.sgd(0.5), lambda node: isinstance(node, Weight), [p, q])
+    grads = [Weight(jnp.array(1.0)), Weight(jnp.array(1.0))]
+    optim.step([p, q], grads, apply_updates=False)
+    assert (float(p), float(q)) == (1.0, 2.0)
+    optim.step([p, q], grads, 0.5)
+    assert (float(p), float(q)) == (0.75, 1.75)
+    optim.clear()
+    assert optim.state.get() is None
+    with pytest.raises(ValueError, match=r"OptimTree\.step expected an initialised optimiser: call init"):
+        optim.step([p, q], grads)
+
+
+def test_of_a_tree_another_structure_is_refused() -> None:
+    optim = pxu.OptimTree(optax.adam(0.1), is_linear, WEIGHTS(Layers()))
+    with pytest.raises(ValueError, match=r"has no node \.layers\[0\], \.layers\[1\], \.layers\[3\]"):
+        optim.step(Model(), Model())
+
+
+def test_a_failing_step_leaves_the_state_of_a_tree() -> None:
+    p, q = Weight(jnp.array(1.0)), Weight(jnp.ones(2))
+    optim = pxu.OptimTree(optax.adam(0.5), lambda node: isinstance(node, Weight), [p, q])
+    state = optim.state.get()
+    leaves = jax.tree.leaves(state)
+    with pytest.raises(ValueError, match=r"gradient \(3,\)"):
+        optim.step([p, q], [Weight(jnp.array(1.0)), Weight(jnp.ones(3))])
+    assert optim.state.get() is state
+    assert all(one is other for one, other in zip(jax.tree.leaves(state), leaves, strict=True))

@@ -1,0 +1,1 @@
+"""Types of what is used of scikit-learn, which ships none."""
