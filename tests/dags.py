@@ -75,10 +75,10 @@ class _Generator:
         elif kind < 8:
             param = Cache({"u": self.array()} if self.random.random() < 0.7 else None)
         else:
-            value: Any = self.random.choice([3, "relu", None, Colour.RED, len, ["a", {"b": 1}], (1, 2.0), jnp.tanh])
+            value: Any = self.random.choice([3, "relu", None, Colour.RED, len, ["a", {"b": 1}], (1, 2.0), jax.nn.gelu])
             param = px.static(value)
         if self.random.random() < 0.2:
-            param.frozen = self.random.random() < 0.5  # type: ignore[attr-defined]  # any attribute may be set
+            setattr(param, "frozen", self.random.random() < 0.5)  # noqa: B010  # any attribute may be set
         self.params.append(param)
         return param
 
@@ -118,6 +118,11 @@ def random_dag(seed: int, *, depth: int = 4, sharing: float = 0.4, bare: bool = 
     """
     generator = _Generator(seed, sharing, bare)
     return Block([generator.param(), *(generator.node(depth - 1) for _ in range(4)), generator.param()])
+
+
+def structure(tree: Any) -> Any:
+    """What JAX says of a tree beside its leaves, which it gives no type."""
+    return jax.tree.structure(tree)
 
 
 def _children(node: Any) -> list[tuple[str, Any]]:

@@ -17,11 +17,11 @@ from minipcax.core._parameter import BaseParam, get
 Operand = ArrayLike | BaseParam[Any]
 
 
-def array_of(param: Any) -> Any:  # the value of a parameter is whatever was put into it
-    """The value of a parameter, which must not be cleared."""
-    value = param.get()
-    if value is None:
-        raise AttributeError(f"this {type(param).__name__} is cleared (its value is None): set it before you use it")
+def array_of(x: Any) -> Any:  # the value of a parameter is whatever was put into it
+    """The value of a parameter, which must not be cleared; anything else as it is."""
+    value = get(x)
+    if value is None and x is not None:
+        raise AttributeError(f"this {type(x).__name__} is cleared (its value is None): set it before you use it")
     return value
 
 
@@ -34,21 +34,21 @@ def _unary(op: Callable[[Any], Any]) -> Callable[[Any], jax.Array]:
 
 def _binary(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], jax.Array]:
     def method(self: Any, other: Operand) -> Any:
-        return op(array_of(self), get(other))
+        return op(array_of(self), array_of(other))
 
     return method
 
 
 def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], jax.Array]:
     def method(self: Any, other: Operand) -> Any:
-        return op(get(other), array_of(self))
+        return op(array_of(other), array_of(self))
 
     return method
 
 
 def _augmented(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], Any]:
     def method(self: Any, other: Operand) -> Any:
-        return self.set(op(array_of(self), get(other)))
+        return self.set(op(array_of(self), array_of(other)))
 
     return method
 
@@ -115,23 +115,23 @@ class ArrayOperators:
     __ge__ = _binary(operator.ge)
 
     def __divmod__(self, other: Operand) -> tuple[jax.Array, jax.Array]:
-        quotient, remainder = divmod(array_of(self), get(other))
+        quotient, remainder = divmod(array_of(self), array_of(other))
         return quotient, remainder
 
     def __rdivmod__(self, other: Operand) -> tuple[jax.Array, jax.Array]:
-        quotient, remainder = divmod(get(other), array_of(self))
+        quotient, remainder = divmod(array_of(other), array_of(self))
         return quotient, remainder
 
     def __round__(self, ndigits: int | None = None) -> Any:  # an array, or an int as Python's round gives
         return round(array_of(self), ndigits)
 
     def __getitem__(self, index: Any) -> jax.Array:  # whatever jax.Array takes as an index
-        index = tuple(map(get, index)) if isinstance(index, tuple) else get(index)
+        index = tuple(map(array_of, index)) if isinstance(index, tuple) else array_of(index)
         item: jax.Array = array_of(self)[index]
         return item
 
     def __contains__(self, item: Operand) -> bool:
-        return get(item) in array_of(self)
+        return array_of(item) in array_of(self)
 
     def __iter__(self) -> Iterator[jax.Array]:
         return iter(array_of(self))

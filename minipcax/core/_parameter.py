@@ -13,7 +13,8 @@ attribute (`p.frozen = True`) is part of the tree's *structure*: JAX compares it
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar
+from copy import copy, deepcopy
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, overload
 
 import jax
 import numpy as np
@@ -179,6 +180,12 @@ class StaticParam(BaseParam[T]):
     def __hash__(self) -> int:
         return hash(self.value)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = copy(self)
+        if not callable(self.value):  # Python keeps functions as they are; JAX's own would become others
+            copied.value = deepcopy(self.value, memo)
+        return copied
+
     if not TYPE_CHECKING:  # a type checker should refuse what is not declared
 
         def __getattr__(self, name):
@@ -192,7 +199,11 @@ def is_own_name(name: str) -> bool:
     return name == "value" or (name.startswith("__") and name.endswith("__"))
 
 
-def static(value: T | StaticParam[T]) -> StaticParam[T]:
+@overload
+def static(value: StaticParam[T]) -> StaticParam[T]: ...
+@overload
+def static(value: T) -> StaticParam[T]: ...
+def static(value: Any) -> Any:
     """Marks a value as structure; what is static already is returned as it is.
 
     Example:

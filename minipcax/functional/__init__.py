@@ -1,4 +1,22 @@
-"""Transforms for functions of stateful models."""
+"""JAX's transforms and control flow, for functions of stateful models.
+
+The protocol is the same for all of them:
+
+- Positional arguments are pure values. A parameter passed that way is a copy: what is written to it is lost.
+- Keyword arguments are tracked. What the function writes into a parameter that it reaches through them is in the
+  caller's own parameter when the call has returned: once for a parameter that is reached by many paths, and through any
+  nesting of transforms. If the function raises, everything is as it was before the call.
+- Static values and attributes are structure: changing them outside compiles anew, changes made inside do not escape.
+- `RKG` goes along without being told.
+- A mask says which parameters to map or differentiate: `M`, any callable on the keyword arguments, or a dict by keyword.
+
+    @jit
+    @value_and_grad({"model": M(LayerParam)})
+    @vmap({"model": M(VodeParam).to((None, 0))})
+    def loss(x, *, model): ...
+
+Read `_tracking` for how it works, then any of the others.
+"""
 
 from minipcax.functional._flow import Cond, Scan, Switch, WhileLoop, cond, scan, switch, while_loop
 from minipcax.functional._grad import Grad, ValueAndGrad, grad, value_and_grad

@@ -145,10 +145,6 @@ class _FixedConv(Conv):
 
     _axes: ClassVar[int]
 
-    def __init_subclass__(cls, axes: int, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._axes = axes
-
     def __init__(
         self,
         in_channels: int,
@@ -168,13 +164,19 @@ class _FixedConv(Conv):
         super().__init__(self._axes, in_channels, out_channels, *kernel, dtype, rkg=rkg)
 
 
-class Conv1d(_FixedConv, axes=1):
+class Conv1d(_FixedConv):
     """`Conv` over one spatial axis, x of shape (in_channels, length)."""
 
+    _axes = 1
 
-class Conv2d(_FixedConv, axes=2):
+
+class Conv2d(_FixedConv):
     """`Conv` over two spatial axes, x of shape (in_channels, height, width)."""
 
+    _axes = 2
 
-class Conv3d(_FixedConv, axes=3):
+
+class Conv3d(_FixedConv):
     """`Conv` over three spatial axes, x of shape (in_channels, depth, height, width)."""
+
+    _axes = 3

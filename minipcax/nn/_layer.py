@@ -97,5 +97,5 @@ class ArrayLayer(Layer):
 
     def __call__(self, x: Float[Array, "..."], *, key: Array | None = None) -> Float[Array, "..."]:
         """The layer's equation, for one sample; only `Dropout` draws from the key."""
-        y: Array = self.nn(x)
+        y: Array = self.nn(get(x))
         return y

@@ -22,7 +22,8 @@ class PoolDefinition(
 
     def __init__(self, init: float, operation: Reduction, num_spatial_dims: int, *window: Any) -> None:
         kernel_size, stride, padding, self.use_ceil = window  # as Pool has them
-        self.init, self.operation = init, operation
+        # A plain number, by which JAX recognises sums and maxima, which alone have gradients.
+        self.init, self.operation = np.asarray(init).item(), operation
         self.num_spatial_dims = size("Pool", "num_spatial_dims", num_spatial_dims)
         self.kernel_size = per_axis("Pool", "kernel_size", kernel_size, num_spatial_dims)
         self.stride = per_axis("Pool", "stride", stride, num_spatial_dims)
@@ -45,10 +46,8 @@ class PoolDefinition(
                 f"Pool expected padding, with what use_ceil adds, to be no larger than kernel_size {self.kernel_size}, "
                 f"found {tuple(pads)}: a window would see nothing but padding"
             )
-        # As a plain number, or JAX would not recognise sums and maxima, which alone have gradients.
-        init = np.asarray(self.init, x.dtype)
         window, steps = (1, *self.kernel_size), (1, *self.stride)
-        y: Array = lax.reduce_window(x, init, self.operation, window, steps, ((0, 0), *pads))
+        y: Array = lax.reduce_window(x, self.init, self.operation, window, steps, ((0, 0), *pads))
         return y
 
 

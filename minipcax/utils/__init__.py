@@ -2,6 +2,18 @@
 
 from minipcax.utils._mask import M, M_has, M_hasnot, M_is
 from minipcax.utils._optim import Optim, OptimTree
+from minipcax.utils._serialisation import load_params, save_params, saved_params
 from minipcax.utils._step import step
 
-__all__ = ["M", "M_has", "M_hasnot", "M_is", "Optim", "OptimTree", "step"]
+__all__ = [
+    "M",
+    "M_has",
+    "M_hasnot",
+    "M_is",
+    "Optim",
+    "OptimTree",
+    "load_params",
+    "save_params",
+    "saved_params",
+    "step",
+]

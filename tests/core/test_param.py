@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minipcax as px
-from tests.dags import Cache, Weight
+from tests.dags import Cache, Group, Weight, structure
 
 Function = Callable[..., Any]
 
@@ -26,8 +26,10 @@ BITWISE: list[Function] = [operator.and_, operator.or_, operator.xor]
 SHIFTS: list[Function] = [operator.lshift, operator.rshift]
 COMPARISONS: list[Function] = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
 
-BINARY: list[tuple[Function, tuple[jax.Array, jax.Array]]] = [
-    *((op, operands) for op in [*ARITHMETIC, divmod] for operands in (FLOATS, INTS)),
+Operands = tuple[jax.Array, jax.Array]
+CHECKED: list[Function] = [*ARITHMETIC, divmod]
+BINARY: list[tuple[Function, Operands]] = [
+    *((op, operands) for op in CHECKED for operands in (FLOATS, INTS)),
     *((op, operands) for op in BITWISE for operands in (INTS, BOOLS)),
     *((op, INTS) for op in SHIFTS),
     *((op, operands) for op in COMPARISONS for operands in (FLOATS, INTS, BOOLS)),
@@ -47,7 +49,7 @@ AUGMENTED = {
     operator.ilshift: operator.lshift,
     operator.irshift: operator.rshift,
 }
-UNARY: list[tuple[Function, tuple[jax.Array, jax.Array]]] = [
+UNARY: list[tuple[Function, Operands]] = [
     *((op, operands) for op in (operator.neg, operator.pos, operator.abs) for operands in (FLOATS, INTS)),
     *((operator.invert, operands) for operands in (INTS, BOOLS)),
 ]
@@ -106,19 +108,19 @@ def test_no_operator_of_an_array_is_missing() -> None:
     of_array = {name for name in dir(operator) if name.startswith("__")} | {"__divmod__", "__round__"}
     of_array |= {f"__r{name[2:]}" for name in of_array}
     of_array &= set(dir(type(jnp.ones(1)))) - set(dir(object)) - {"__setitem__"}  # which arrays refuse
-    assert len(of_array) > 40
+    assert {"__add__", "__radd__", "__matmul__", "__rdivmod__", "__getitem__", "__index__"} <= of_array
     assert of_array <= set(dir(px.Param))
 
 
 @pytest.mark.parametrize(("op", "operands"), UNARY, ids=name_of)
-def test_unary(op: Function, operands: tuple[jax.Array, jax.Array]) -> None:
+def test_unary(op: Function, operands: Operands) -> None:
     for array in operands:
         assert_same(op(px.Param(array)), op(array))
 
 
 @pytest.mark.parametrize(("op", "operands"), BINARY, ids=name_of)
 @EVERY_OTHER
-def test_binary(op: Function, operands: tuple[jax.Array, jax.Array], other: str) -> None:
+def test_binary(op: Function, operands: Operands, other: str) -> None:
     if not takes(op, other):
         return
     left, right = operands
@@ -138,11 +140,10 @@ def test_augmented_assignment_changes_the_parameter_in_place(op: Function, other
     if op is operator.itruediv:
         left, right = FLOATS
     param = alias = px.Param(left)
-    holder = px.Module()
-    holder.weight = param  # type: ignore[attr-defined]  # any attribute is a child
+    holder = Group([param])
     param = op(param, OTHERS[other](right))
     assert param is alias
-    assert holder.weight is alias  # type: ignore[attr-defined]  # the same
+    assert vars(holder)["a"] is alias
     assert_same(alias.get(), AUGMENTED[op](left, px.get(OTHERS[other](right))))
 
 
@@ -185,9 +186,7 @@ def test_augmented_statements_keep_every_alias() -> None:
 def test_augmented_assignment_to_what_is_not_a_parameter(op: Function) -> None:
     left, right = FLOATS if op is operator.itruediv else INTS
     assert_same(op(left, px.Param(right)), AUGMENTED[op](left, right))
-    array = np.array(left)
-    assert op(array, px.Param(right)) is array
-    np.testing.assert_array_equal(array, AUGMENTED[op](left, right))
+    assert_same(op(np.array(left), px.Param(right)), op(np.array(left), right))
 
 
 @pytest.mark.parametrize("op", sorted({op for op, _ in BINARY}, key=str), ids=name_of)
@@ -208,13 +207,14 @@ def test_augmented_assignment_with_a_cleared_parameter(op: Function) -> None:
         assert px.get(left) is before
 
 
-class Index:
-    """`Index[1:, 0]` is a function that takes this index of its argument."""
+class At:
+    """`at[1:, 0]` is a function that takes this index of its argument."""
 
-    def __class_getitem__(cls, index: Any) -> Function:
+    def __getitem__(self, index: Any) -> Function:
         return lambda array: array[index]
 
 
+at = At()
 VECTOR = jnp.array([1.25, -2.5, 3.75])
 MATRIX = FLOATS[0]
 SCALAR = jnp.array(-2.5)
@@ -244,13 +244,13 @@ USES: list[tuple[str, Function, jax.Array]] = [
     ("reversed", lambda a: list(reversed(a)), VECTOR),
     ("in", lambda a: (-2.5 in a, 7.0 in a), VECTOR),
     ("format", lambda a: f"{a:.1f}", SCALAR),
-    ("index", Index[1], VECTOR),
-    ("negative index", Index[-1], MATRIX),
-    ("slice", Index[1:], VECTOR),
-    ("many", Index[1, ::-1], MATRIX),
-    ("new axis", Index[None, ..., None], VECTOR),
-    ("mask", Index[np.array([True, False, True])], VECTOR),
-    ("array index", Index[jnp.array([2, 0])], VECTOR),
+    ("index", at[1], VECTOR),
+    ("negative index", at[-1], MATRIX),
+    ("slice", at[1:], VECTOR),
+    ("many", at[1, ::-1], MATRIX),
+    ("new axis", at[None, ..., None], VECTOR),
+    ("mask", at[np.array([True, False, True])], VECTOR),
+    ("array index", at[jnp.array([2, 0])], VECTOR),
     ("numpy.asarray", np.asarray, MATRIX),
     ("numpy.asarray dtype", lambda a: np.asarray(a, dtype=np.float64), MATRIX),
     ("numpy.asarray int", lambda a: np.asarray(a, np.int32), MATRIX),
@@ -339,10 +339,11 @@ def test_an_index_may_hold_parameters(index: Any, bare_index: Any) -> None:
 
 
 def test_iteration_over_a_scalar_fails_as_over_its_array() -> None:
-    for use in (iter, len):
+    uses: list[Function] = [iter, len]
+    for use in uses:
         for scalar in (SCALAR, px.Param(SCALAR)):
             with pytest.raises(TypeError, match=r"0-d|unsized"):
-                use(scalar)  # type: ignore[operator]  # iter has many signatures
+                use(scalar)
 
 
 @pytest.mark.parametrize("copy", [None, True, False])
@@ -360,13 +361,11 @@ def test_numpy_copies_as_asked(dtype: Any, copy: bool | None) -> None:
 
 def test_what_an_operator_does_not_take_fails_as_for_the_array() -> None:
     for value in (VECTOR, px.Param(VECTOR)):
-        for other in ("a", None, {}):
+        for left, right in ((value, "a"), (value, None), (value, {}), ([1.0, 2.0, 3.0], value)):
             with pytest.raises(TypeError, match="unsupported operand"):
-                value + other  # type: ignore[operator]  # this is what is tested
-        with pytest.raises(TypeError, match="unsupported operand"):
-            [1.0, 2.0, 3.0] + value  # type: ignore[operator]  # the same
-    with pytest.raises(TypeError, match="item assignment"):
-        px.Param(VECTOR)[0] = 1.0  # type: ignore[index]  # the same
+                operator.add(left, right)
+        with pytest.raises(TypeError, match="item assignment"):
+            operator.setitem(value, 0, 1.0)  # type: ignore[call-overload]  # this is what is tested
 
 
 def test_a_name_that_arrays_lack_is_an_attribute_error() -> None:
@@ -472,4 +471,4 @@ def test_a_param_dict_is_a_pytree_of_its_arrays() -> None:
     np.testing.assert_array_equal(doubled["u"], 2 * np.asarray(VECTOR))
     assert param["u"] is VECTOR
     assert jax.tree.leaves(Cache()) == []
-    assert jax.tree.structure(Cache()) != jax.tree.structure(Cache({}))
+    assert structure(Cache()) != structure(Cache({}))

@@ -52,7 +52,7 @@ def test_digits(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
-    result = run("--data", folder, "--epochs", "8", "--hidden", "32", "--lr-weights", "0.005", "--out", tmp_path)
+    result = run("--data", folder, "--epochs", "8", "--batch-size", "8", "--lr-weights", "0.005", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert float(re.findall(r"test accuracy ([\d.]+)%", result.stdout)[-1]) > 90
 

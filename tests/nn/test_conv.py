@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import minipcax as px
+import minipcax.functional as pxf
 import minipcax.nn as pxnn
 from tests.nn.oracles import (
     Pads,
@@ -150,6 +151,19 @@ def test_fixed_axes(cls: type[pxnn.Conv1d] | type[pxnn.Conv2d] | type[pxnn.Conv3
     general = pxnn.Conv(axes, 2, 3, 2, 2, 1, 1, 1, True, "CIRCULAR", rkg=px.RandomKeyGenerator(1))
     np.testing.assert_array_equal(layer(x), general(x))
     assert isinstance(layer, pxnn.Conv)
+
+
+@pytest.mark.parametrize(
+    "layer", [pxnn.Conv1d(2, 3, 3, padding=1), pxnn.ConvTranspose(1, 2, 3, 3, 2, padding_mode="CIRCULAR", padding=1)]
+)
+def test_a_batch_is_mapped(layer: pxnn.Layer) -> None:
+    @pxf.jit()
+    @pxf.vmap()
+    def call(x: jax.Array, *, layer: pxnn.Layer) -> Any:
+        return layer(x)
+
+    xs = normal(0, (4, 2, 5))
+    close(call(xs, layer=layer), jnp.stack([layer(x) for x in xs]))
 
 
 ERRORS: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [

@@ -123,6 +123,15 @@ def test_a_mode_set_inside_a_transform_does_not_escape() -> None:
     assert not layer.is_eval
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [pxnn.Linear(4, 2), pxnn.MaxPool2d(2), pxnn.ConvTranspose(2, 1, 1, 2), pxnn.LayerNorm(4), pxnn.Dropout(0.0)],
+)
+def test_a_parameter_stands_for_its_array(layer: pxnn.Layer) -> None:
+    x = jnp.arange(4.0) if isinstance(layer, (pxnn.Linear, pxnn.LayerNorm)) else jnp.arange(4.0).reshape(1, 2, 2)
+    np.testing.assert_array_equal(layer(px.Param(x)), layer(x))
+
+
 def test_what_can_not_be_called_is_refused() -> None:
     with pytest.raises(TypeError, match="expects a class of callable pytrees, found <class 'dict'>"):
         pxnn.Layer(dict, a=1)

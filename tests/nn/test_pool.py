@@ -104,10 +104,17 @@ def test_adaptive_pool_gradients(layer: pxnn.Layer, reduce: str) -> None:
     close(value_and_gradients(layer, x, direction)[2], expected)
 
 
-def test_half_precision_is_kept() -> None:
+@pytest.mark.parametrize("layer", [pxnn.MaxPool2d(2), pxnn.AvgPool2d(2), pxnn.AdaptiveAvgPool2d(3)])
+def test_half_precision_is_kept(layer: pxnn.Layer) -> None:
     x = jnp.arange(16.0, dtype=jnp.bfloat16).reshape(1, 4, 4)
-    for layer in (pxnn.MaxPool2d(2), pxnn.AvgPool2d(2), pxnn.AdaptiveAvgPool2d(2)):
-        assert layer(x).dtype == jnp.bfloat16
+    assert layer(x).dtype == jnp.bfloat16
+    close(layer(x).astype(jnp.float32), layer(x.astype(jnp.float32)), 0.01)
+
+
+def test_integers_and_scalar_arrays() -> None:
+    assert pxnn.MaxPool2d(2)(jnp.arange(4).reshape(1, 2, 2)).tolist() == [[[3]]]
+    ones = jnp.ones((1, 4))
+    close(pxnn.Pool(jnp.array(0.0), jax.lax.add, 1, 2)(ones), [[2, 2, 2]])  # type: ignore[arg-type]  # equinox takes it
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""What the tests of the transforms share: small models, and ways to see everything that a call may have touched."""
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import minipcax as px
+import minipcax.functional as pxf
+from tests.dags import occurrences, outline
+
+# A function of one array and one tracked model.
+Function = Callable[..., Any]
+
+
+class Weight(px.Param):
+    pass
+
+
+class State(px.Param):
+    pass
+
+
+class Net(px.Module):
+    """Two layers that share a weight, with a state, a cache, statics, and a cleared parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Weight(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+        self.layers = [Head(self.first), Head(Weight(jnp.array([[0.5, 0.0], [0.0, 0.5]])))]
+        self.state = State(jnp.array([1.0, -1.0]))
+        self.cache = px.ParamDict({"u": jnp.zeros(2)})
+        self.cleared = State(None)
+        self.table: dict[str, px.StaticParam[Any]] = {"z": px.static(2.0), "a": px.static([1, 2])}
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Head(px.Module):
+    def __init__(self, weight: Weight) -> None:
+        super().__init__()
+        self.weight = weight
+        self.act_fn = px.static(jnp.tanh)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.act_fn(self.weight @ x)
+
+
+class Holder(px.Module):
+    """A module with the given children."""
+
+    def __init__(self, **children: Any) -> None:
+        super().__init__()
+        for name, child in children.items():
+            setattr(self, name, child)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+def vmapped(fn: Function) -> Function:
+    """`fn` of the same arguments, through a vmap of two lanes in which all is the same."""
+    mapped = pxf.vmap({"model": None}, in_axes=(None, 0))(lambda x, lane, *, model: fn(x, model=model))
+    return lambda x, *, model: jax.tree.map(lambda y: y[0], mapped(x, jnp.arange(2), model=model))
+
+
+def differentiated(fn: Function) -> Function:
+    """`fn` of the same arguments, through value_and_grad."""
+    both = pxf.value_and_grad({"model": None})(fn)
+    return lambda x, *, model: both(x, model=model)[0]
+
+
+WRAPPERS: dict[str, Callable[[Function], Function]] = {
+    "jit": pxf.jit,
+    "vmap": vmapped,
+    "value_and_grad": differentiated,
+}
+NESTINGS: list[tuple[str, ...]] = [(), *((a,) for a in WRAPPERS), *((a, b) for a in WRAPPERS for b in WRAPPERS)]
+TRIPLES = [(a, b, c) for a in WRAPPERS for b in WRAPPERS for c in WRAPPERS]
+
+
+def wrap(fn: Function, names: tuple[str, ...]) -> Function:
+    """`fn` through the transforms of these names, the first one outermost."""
+    for name in reversed(names):
+        fn = WRAPPERS[name](fn)
+    return fn
+
+
+def arrays(value: Any) -> Any:
+    """A pytree with numpy arrays for leaves, which nothing can change any more."""
+    return jax.tree.map(np.array, value)
+
+
+class Snapshot:
+    """Everything about a model and the global key that a failed call must leave as it was."""
+
+    def __init__(self, *models: Any) -> None:
+        self.models = models
+        self.outlines = [outline(model) for model in models]
+        self.params = [param for model in models for _, param in occurrences(model)]
+        self.values = [param.get() for param in self.params]
+        # The same value may be a dict that is changed in place.
+        self.contents = [arrays(value) for value in self.values if isinstance(value, dict)]
+        self.key = px.RKG.key.get()
+
+    def check(self) -> None:
+        assert [outline(model) for model in self.models] == self.outlines
+        now = [param for model in self.models for _, param in occurrences(model)]
+        assert all(a is b for a, b in zip(now, self.params, strict=True))
+        assert all(param.get() is value for param, value in zip(self.params, self.values, strict=True))
+        contents = [arrays(value) for value in self.values if isinstance(value, dict)]
+        jax.tree.map(np.testing.assert_array_equal, contents, self.contents)
+        assert px.RKG.key.get() is self.key
+        check_no_tracer()
+
+
+def check_no_tracer() -> None:
+    """No parameter that is alive holds a tracer."""
+    gc.collect()
+    for thing in gc.get_objects():
+        if isinstance(thing, px.BaseParam):
+            leaves = jax.tree.leaves(thing.get())
+            assert not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves), thing
+
+
+class Traces:
+    """Counts how often a function is traced: call it inside."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+    def new(self) -> int:
+        """How many there were since this was last asked."""
+        count, self.count = self.count, 0
+        return count
+
+
+def close(found: Any, expected: Any) -> None:
+    """The same tree of numbers, up to rounding."""
+    structures: list[Any] = [jax.tree.structure(found), jax.tree.structure(expected)]
+    assert structures[0] == structures[1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), found, expected)

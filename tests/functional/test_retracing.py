@@ -1,0 +1,701 @@
+"""A compiled function is traced once for each structure; and the walk that is remembered between calls sees all that
+moves."""
+
+import gc
+import weakref
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import minipcax as px
+import minipcax.functional as pxf
+from minipcax.functional._tracking import _remembered
+from tests.functional.support import Head, Holder, Net, State, Traces, Weight, arrays, check_no_tracer, close
+
+X = jnp.array([1.0, 2.0])
+
+
+def traced() -> tuple[Traces, pxf.Jit[..., Any]]:
+    """A compiled function that gives back all values, by path, and counts how often it is traced."""
+    traces = Traces()
+
+    @pxf.jit
+    def step(*, model: Any) -> Any:
+        traces()
+        values: list[Any] = []
+        px.tree_apply(lambda p: values.append(p.get()), lambda node: isinstance(node, px.DynamicParam), model)
+        return values
+
+    return traces, step
+
+
+def values_of(model: Any) -> list[Any]:
+    values: list[Any] = []
+    px.tree_apply(lambda p: values.append(arrays(p.get())), lambda node: isinstance(node, px.DynamicParam), model)
+    return values
+
+
+class Opaque:
+    """Equal to others of its number, and not hashable."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Opaque) and other.number == self.number
+
+    __hash__ = None  # type: ignore[assignment]  # how Python marks it
+
+
+class Mode(Enum):
+    A = 0
+    B = 1
+
+
+def same_values(model: Net) -> None:
+    model.state.set(model.state.get() + 1.0)
+    model.first.set(np.ones((2, 2), np.float32))
+
+
+def equal_statics(model: Net) -> None:
+    model.table["a"].set([1, 2])
+    model.table["z"].set(float("2"))
+
+
+def replaced_by_equal_statics(model: Net) -> None:
+    model.table["a"] = px.static([1, 2])
+    model.table = {"z": px.static(2.0), "a": model.table["a"]}
+
+
+def same_shape_in_place(model: Net) -> None:
+    model.cache["u"] = jnp.ones(2)
+
+
+def another_parameter_of_the_same_form(model: Net) -> None:
+    model.state = State(jnp.array([5.0, 6.0]))
+
+
+def no_mode(model: Net) -> None:
+    model.mode(None)
+
+
+def there_and_back(model: Net) -> None:
+    model.state.frozen = True
+    del model.state.frozen
+    model.layers.append(model.layers.pop())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: None,
+        same_values,
+        equal_statics,
+        replaced_by_equal_statics,
+        same_shape_in_place,
+        another_parameter_of_the_same_form,
+        no_mode,
+        there_and_back,
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_the_same_structure_never_retraces(change: Callable[[Net], None]) -> None:
+    traces, step = traced()
+    model = Net()
+    step(model=model)
+    assert traces.new() == 1
+    for _ in range(2):
+        change(model)
+        close(step(model=model), values_of(model))
+        assert traces.new() == 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: 3,
+        lambda: 1000 + len("x"),
+        lambda: "a" + str(1),
+        lambda: (1, "b", (2.0,)),
+        lambda: [1, [2]],
+        lambda: {"a": [1], "b": {}},
+        lambda: None,
+        lambda: Mode.A,
+        lambda: jnp.tanh,
+        lambda: Opaque(1),
+        lambda: [Opaque(1), Opaque(2)],
+        lambda: frozenset({1, 2}),
+        lambda: {1, 2},
+        lambda: slice(1, 2),
+        lambda: np.float32(2.0),
+        lambda: jnp.float32,
+    ],
+)
+def test_statics_are_compared_by_type_and_value(make: Callable[[], Any]) -> None:
+    traces, step = traced()
+    model = Holder(p=px.Param(X), s=px.static(make()))
+    step(model=model)
+    step(model=Holder(p=px.Param(X), s=px.static(make())))
+    model.s.set(make())
+    step(model=model)
+    assert traces.new() == 1
+    for other in ("other", [7], 3.0, None, True):
+        if type(other) is not type(make()) or other != make():
+            model.s.set(other)
+            step(model=model)
+            assert traces.new() == 1
+            model.s.set(make())
+            step(model=model)
+            assert traces.new() == 0
+
+
+@pytest.mark.parametrize("first, second", [(1, True), (1, 1.0), (2.0, np.float64(2.0)), ("A", Mode.A), (0, False)])
+def test_statics_of_different_types_differ(first: Any, second: Any) -> None:
+    traces, step = traced()
+    model = Holder(s=px.static(first))
+    step(model=model)
+    model.s.set(second)
+    step(model=model)
+    assert traces.new() == 2
+
+
+def test_a_second_model_of_the_same_structure_is_not_traced() -> None:
+    traces, step = traced()
+    step(model=Net())
+    gc.collect()
+    for _ in range(3):
+        model = Net()
+        model.state.set(jnp.array([7.0, 8.0]))
+        close(step(model=model), values_of(model))
+        del model
+        gc.collect()
+    assert traces.new() == 1
+
+
+def test_a_static_without_a_bool_is_refused() -> None:
+    class Fuzzy:
+        def __eq__(self, other: object) -> Any:
+            return np.array([True, False])
+
+        __hash__ = None  # type: ignore[assignment]  # how Python marks it
+
+    _, step = traced()
+    model = Holder(s=px.static(Fuzzy()))
+    step(model=model)
+    model.s.set(Fuzzy())
+    with pytest.raises(TypeError, match=r"static value needs an == that gives one bool.*Fuzzy.*Param"):
+        step(model=model)
+
+
+def shape(model: Net) -> None:
+    model.state.set(jnp.ones(3))
+
+
+def dtype(model: Net) -> None:
+    model.state.set(jnp.array([1, 2]))
+
+
+def cleared(model: Net) -> None:
+    model.state.set(None)
+
+
+def filled(model: Net) -> None:
+    model.cleared.set(X)
+
+
+def cache_cleared(model: Net) -> None:
+    model.cache.set(None)
+
+
+def cache_emptied(model: Net) -> None:
+    model.cache.get().clear()
+
+
+def cache_key(model: Net) -> None:
+    model.cache["v"] = X
+
+
+def cache_key_renamed(model: Net) -> None:
+    model.cache.get()["v"] = model.cache.get().pop("u")
+
+
+def cache_shape(model: Net) -> None:
+    model.cache.get()["u"] = jnp.ones(3)
+
+
+def container_in_value(model: Net) -> None:
+    model.state.set((X, X))
+
+
+def attribute(model: Net) -> None:
+    model.state.frozen = True
+
+
+def attribute_of_a_shared(model: Net) -> None:
+    model.layers[0].weight.note = "here"  # type: ignore[attr-defined]  # any attribute may be set
+
+
+def attribute_behind_the_back(model: Net) -> None:
+    vars(model.cleared)["note"] = 1
+
+
+def static_value(model: Net) -> None:
+    model.table["a"].set([1, 3])
+
+
+def static_attribute(model: Net) -> None:
+    model.table["a"].note = 1
+
+
+def mode(model: Net) -> None:
+    model.eval()
+
+
+def mode_below(model: Net) -> None:
+    model.layers[1].train()
+
+
+def sharing(model: Net) -> None:
+    model.layers[1].weight = model.first
+
+
+def no_sharing(model: Net) -> None:
+    model.layers[0].weight = Weight(jnp.zeros((2, 2)))
+
+
+def parameter_class(model: Net) -> None:
+    model.state = Weight(X)  # type: ignore[assignment]  # it may be another class all the same
+
+
+def module_class(model: Net) -> None:
+    model.layers[0] = Holder(weight=model.first, act_fn=px.static(jnp.tanh))  # type: ignore[call-overload]  # as above
+
+
+def swapped(model: Net) -> None:
+    model.layers.reverse()
+
+
+def element_added(model: Net) -> None:
+    model.layers.append(Head(Weight(jnp.ones((2, 2)))))
+
+
+def element_removed(model: Net) -> None:
+    model.layers.pop()
+
+
+def element_removed_in_front(model: Net) -> None:
+    del model.layers[0]
+
+
+def element_replaced_by_none(model: Net) -> None:
+    model.layers[0] = None  # type: ignore[call-overload]  # as above
+
+
+def list_by_tuple(model: Net) -> None:
+    model.layers = tuple(model.layers)  # type: ignore[assignment]  # as above
+
+
+def entry_added(model: Net) -> None:
+    model.table["b"] = px.static(1)
+
+
+def entry_removed(model: Net) -> None:
+    del model.table["z"]
+
+
+def entry_renamed(model: Net) -> None:
+    model.table["y"] = model.table.pop("z")
+
+
+def entries_swapped(model: Net) -> None:
+    model.table["a"], model.table["z"] = model.table["z"], model.table["a"]
+
+
+def attribute_renamed(model: Net) -> None:
+    model.renamed = model.state  # type: ignore[attr-defined]  # Python lets it
+    del model.state
+
+
+def attribute_removed(model: Net) -> None:
+    del model.cleared
+
+
+def child_added(model: Net) -> None:
+    model.more = State(X)  # type: ignore[attr-defined]  # Python lets it
+
+
+def child_added_behind_the_back(model: Net) -> None:
+    vars(model)["more"] = State(X)
+
+
+def moved_into_a_list(model: Net) -> None:
+    model.layers[1:] = []
+    model.table["more"] = px.static("moved")
+
+
+CHANGES = [
+    shape,
+    dtype,
+    cleared,
+    filled,
+    cache_cleared,
+    cache_emptied,
+    cache_key,
+    cache_key_renamed,
+    cache_shape,
+    container_in_value,
+    attribute,
+    attribute_of_a_shared,
+    attribute_behind_the_back,
+    static_value,
+    static_attribute,
+    mode,
+    mode_below,
+    sharing,
+    no_sharing,
+    parameter_class,
+    module_class,
+    swapped,
+    element_added,
+    element_removed,
+    element_removed_in_front,
+    element_replaced_by_none,
+    list_by_tuple,
+    entry_added,
+    entry_removed,
+    entry_renamed,
+    entries_swapped,
+    attribute_renamed,
+    attribute_removed,
+    child_added,
+    child_added_behind_the_back,
+    moved_into_a_list,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_every_change_of_structure_retraces_once(change: Callable[[Net], None]) -> None:
+    traces, step = traced()
+    model = Net()
+    step(model=model)
+    assert traces.new() == 1
+    change(model)
+    for _ in range(2):
+        close(step(model=model), values_of(model))
+    assert traces.new() == 1
+    other = Net()
+    close(step(model=other), values_of(other))
+    assert traces.new() == 0
+
+
+def test_who_shares_with_whom_is_structure() -> None:
+    traces, step = traced()
+    p, q = px.Param(X), px.Param(X)
+    for children in ([p, p], [p, q], [q, p, p], [p, q, p], [p, p, q]):
+        step(model=Holder(children=children))
+        assert traces.new() == 1
+    step(model=Holder(children=[q, q]))
+    step(model=Holder(children=[q, p]))
+    assert traces.new() == 0
+
+
+def test_moving_elements_between_lists_is_noticed() -> None:
+    traces, step = traced()
+    a, b, c = (px.Param(jnp.array(float(i))) for i in range(3))
+    model = Holder(first=[a, b], second=[c], empty=[])
+
+    @pxf.jit
+    def lengths(*, model: Holder) -> Any:
+        traces()
+        return [len(model.first), len(model.second), len(model.empty)]
+
+    assert lengths(model=model) == [2, 1, 0]
+    model.second.insert(0, model.first.pop())
+    assert lengths(model=model) == [1, 2, 0]
+    model.empty.append(model.first.pop())
+    assert lengths(model=model) == [0, 2, 1]
+    model.empty.append(model.second.pop(0))
+    assert lengths(model=model) == [0, 1, 2]
+    assert traces.new() == 4
+    close(step(model=model), values_of(model))
+
+
+def test_what_is_empty_and_what_is_not_cannot_be_confused() -> None:
+    traces = Traces()
+
+    @pxf.jit
+    def total(*, model: Holder) -> Any:
+        traces()
+        return sum([p.get() for p in model.entries.values()], jnp.zeros(())) + len(model.numbers)
+
+    # An entry moves to where the walk would next have found the same object.
+    model = Holder(entries={}, numbers=[1])
+    assert float(total(model=model)) == 1.0
+    model.entries[1] = px.Param(jnp.array(10.0))
+    model.numbers.pop()
+    assert float(total(model=model)) == 10.0
+    del model.entries[1]
+    model.numbers.append(1)
+    assert float(total(model=model)) == 1.0
+    assert traces.new() == 2
+
+
+def test_replaced_parameters_get_the_writes() -> None:
+    @pxf.jit
+    def step(*, model: Holder) -> None:
+        for p in px.tree_extract(model):
+            p += 1.0
+
+    model = Holder(p=px.Param(jnp.array(0.0)), ps=[px.Param(jnp.array(0.0))], d={"a": px.Param(jnp.array(0.0))})
+    old = px.tree_extract(model)
+    step(model=model)
+    model.p = new_p = px.Param(jnp.array(10.0))
+    model.ps[0] = new_in_list = px.Param(jnp.array(10.0))
+    model.d["a"] = new_in_dict = px.Param(jnp.array(10.0))
+    step(model=model)
+    assert [float(p) for p in old] == [1.0, 1.0, 1.0]
+    assert [float(p) for p in (new_p, new_in_list, new_in_dict)] == [11.0, 11.0, 11.0]
+    vars(model)["p"] = old[0]
+    model.ps[:] = [old[1]]
+    model.d.update(a=old[2])
+    step(model=model)
+    assert [float(p) for p in old] == [2.0, 2.0, 2.0]
+
+
+def test_a_submodule_and_its_parameters_may_be_replaced() -> None:
+    @pxf.jit
+    def step(*, model: Net) -> None:
+        model.layers[0].weight *= 2.0
+
+    model = Net()
+    step(model=model)
+    model.layers[0] = Head(Weight(jnp.ones((2, 2))))
+    step(model=model)
+    close(model.layers[0].weight.get(), 2 * np.ones((2, 2)))
+    close(model.first.get(), np.array([[2.0, 4.0], [6.0, 8.0]]))
+
+
+def test_bare_arrays_of_a_model_may_be_replaced() -> None:
+    traces = Traces()
+
+    @pxf.jit
+    def read(*, model: Holder) -> Any:
+        traces()
+        return model.x * model.ys[0]
+
+    model = Holder(x=jnp.array(2.0), ys=[3.0])
+    assert float(read(model=model)) == 6.0
+    model.x = jnp.array(4.0)
+    assert float(read(model=model)) == 12.0
+    model.ys[0] = 5.0
+    assert float(read(model=model)) == 20.0
+    assert traces.new() == 1
+    model.ys[0] = jnp.ones(2)
+    assert read(model=model).tolist() == [4.0, 4.0]
+    assert traces.new() == 1
+
+
+def test_several_keywords_in_any_order() -> None:
+    traces = Traces()
+
+    @pxf.jit
+    def step(x: float, *, a: Net, b: Net, scale: Any) -> Any:
+        traces()
+        return a.state * scale + b.state * x
+
+    a, b = Net(), Net()
+    b.state.set(jnp.array([10.0, 20.0]))
+    for scale in (1.0, 2.0):
+        close(step(0.5, a=a, b=b, scale=scale), np.array([scale + 5.0, -scale + 10.0]))
+        close(step(0.5, scale=scale, b=b, a=a), np.array([scale + 5.0, -scale + 10.0]))
+        close(step(0.5, scale=scale, b=a, a=b), np.array([10 * scale + 0.5, 20 * scale - 0.5]))
+    assert traces.new() == 1
+    a.layers[0].weight = b.first
+    step(0.5, a=a, b=b, scale=1.0)
+    assert traces.new() == 1
+    step(0.5, a=a, b=b, scale=None if False else jnp.array([1.0, 2.0]))
+    assert traces.new() == 1
+
+
+def test_the_same_values_under_other_keywords() -> None:
+    @pxf.jit
+    def step(**models: Any) -> Any:
+        return {name: None if model is None else model.state.get() for name, model in models.items()}
+
+    a, b = Net(), Net()
+    b.state.set(jnp.array([10.0, 20.0]))
+    close(step(a=a, b=b), {"a": np.array([1.0, -1.0]), "b": np.array([10.0, 20.0])})
+    close(step(a=b, b=a), {"b": np.array([1.0, -1.0]), "a": np.array([10.0, 20.0])})
+    assert step(a=None, b=a)["a"] is None
+    assert step(a=a)["a"].tolist() == [1.0, -1.0]
+
+
+def test_an_inner_function_is_traced_once_for_all_outer_ones() -> None:
+    traces, step = traced()
+    first = pxf.jit(lambda *, model: step(model=model))
+    second = pxf.jit(lambda *, model: (step(model=model), 1.0))
+    model = Net()
+    for fn in (first, second, step, pxf.jit(pxf.jit(lambda *, model: step(model=model)))):
+        fn(model=model)
+    assert traces.new() == 1
+
+
+def test_inside_a_vmap_is_traced_anew_and_once() -> None:
+    traces, step = traced()
+    model = Net()
+    mapped = pxf.vmap({"model": None}, in_axes=0, out_axes=None)(lambda x, *, model: step(model=model))
+    step(model=model)
+    assert traces.new() == 1
+    for _ in range(2):
+        mapped(X, model=model)
+    assert traces.new() == 1
+    step(model=model)
+    assert traces.new() == 0
+
+
+def test_positional_arguments_retrace_as_in_jax() -> None:
+    traces = Traces()
+
+    @pxf.jit
+    def step(p: px.Param, *, model: Net) -> Any:
+        traces()
+        return p * 2.0
+
+    model = Net()
+    step(px.Param(jnp.ones(2)), model=model)
+    step(px.Param(jnp.zeros(2)), model=model)
+    assert traces.new() == 1
+    step(px.Param(jnp.zeros(3)), model=model)
+    assert traces.new() == 1
+
+
+def roots() -> list[Any]:
+    return [ref() for tracked in _remembered.values() for ref in tracked.alive]
+
+
+def test_models_are_remembered_weakly() -> None:
+    traces, step = traced()
+    gc.collect()
+    before = len(_remembered)
+    model, other = Net(), Net()
+
+    @pxf.jit
+    def both(*, a: Net, b: Net) -> Any:
+        return a.state + b.state
+
+    step(model=model)
+    both(a=model, b=other)
+    pxf.vmap({"model": None}, in_axes=0)(lambda x, *, model: x)(X, model=model)
+    pxf.value_and_grad({"model": None})(lambda *, model: model.state.sum())(model=model)
+    assert any(root is model for root in roots())
+    dead = weakref.ref(model), weakref.ref(model.first), weakref.ref(model.layers[0]), weakref.ref(other.state)
+    array = weakref.ref(model.state.get())
+    del model
+    gc.collect()
+    assert [ref() is None for ref in dead] == [True, True, True, False]
+    assert array() is None
+    assert not any(root is None for root in roots())
+    del other
+    gc.collect()
+    assert dead[-1]() is None
+    assert len(_remembered) == before
+
+
+def test_the_copies_of_a_trace_are_not_remembered() -> None:
+    gc.collect()
+    before = len(_remembered)
+    traces, step = traced()
+    nested = pxf.jit(pxf.value_and_grad({"model": None})(lambda *, model: step(model=model)[0].sum()))
+    model = Net()
+    for _ in range(3):
+        nested(model=model)
+        model.eval()
+    gc.collect()
+    assert len(_remembered) == before + 1
+    check_no_tracer()
+
+
+def test_a_replaced_part_is_not_held_after_the_next_call() -> None:
+    _, step = traced()
+    model = Net()
+    step(model=model)
+    dead = weakref.ref(model.layers[0])
+    model.layers[0] = Head(model.first)
+    step(model=model)
+    gc.collect()
+    assert dead() is None
+
+
+def test_a_model_may_take_the_place_of_a_dead_one_in_memory() -> None:
+    _, step = traced()
+    reused = 0
+    address = None
+    for number in range(200):
+        model = Holder(p=px.Param(jnp.array(float(number))), ps=[px.Param(jnp.ones(number % 3))])
+        reused += id(model) == address
+        address = id(model)
+        close(step(model=model), [np.array(float(number)), np.ones(number % 3)])
+        del model
+    assert reused  # or nothing was tested
+
+
+def test_a_compiled_method_does_not_keep_itself_alive() -> None:
+    model = Net()
+    compiled = pxf.jit(model.__call__)
+    compiled(X)
+    dead = weakref.ref(compiled), weakref.ref(model)
+    del compiled, model
+    gc.collect()
+    assert [ref() for ref in dead] == [None, None]
+
+
+def test_random_mutations_are_all_seen() -> None:
+    random = np.random.default_rng(0)
+    params = [px.Param(jnp.array(float(number))) for number in range(6)]
+    model = Holder(first=[], second=[], table={}, inner=Holder(), last=[])
+
+    @pxf.jit
+    def read(*, model: Holder) -> Any:
+        return {name: value for name, value in vars(model).items() if not name.startswith("_")}
+
+    def attributes(node: Any) -> dict[str, Any]:
+        return {name: value for name, value in vars(node).items() if not name.startswith("_")}
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, px.Param):
+            return float(node)
+        if isinstance(node, Holder):
+            return {name: plain(value) for name, value in attributes(node).items()}
+        if isinstance(node, dict):
+            return {name: plain(value) for name, value in node.items()}
+        return [plain(value) for value in node] if isinstance(node, (list, tuple)) else float(node)
+
+    for _ in range(150):
+        param, name = params[random.integers(6)], "xyz"[random.integers(3)]
+        lists = [model.first, model.second, model.last]
+        target = lists[random.integers(3)]
+        kind = random.integers(8)
+        if kind == 0:
+            target.append(param)
+        elif kind == 1 and target:
+            lists[random.integers(3)].insert(0, target.pop())
+        elif kind == 2:
+            target.reverse()
+        elif kind == 3:
+            model.table[name] = param
+        elif kind == 4:
+            model.table.pop(name, None)
+        elif kind == 5:
+            vars(model.inner)[name] = param
+        elif kind == 6:
+            vars(model.inner).pop(name, None)
+        else:
+            param.set(jnp.array(float(random.integers(100))))
+        if len(target) > 3:
+            target.clear()
+        assert plain(read(model=model)) == {name: plain(value) for name, value in attributes(model).items()}
