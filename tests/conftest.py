@@ -8,6 +8,9 @@ import minipcax as px
 jax.config.update("jax_numpy_rank_promotion", "raise")  # type: ignore[no-untyped-call]  # jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # type: ignore[no-untyped-call]  # jax
 
+# Tests compile many small programs and run each once or twice.
+jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-untyped-call]  # jax
+
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from minipcax.core import tree_ref
+from minipcax.core import get, tree_ref
 from minipcax.core._random import global_key
 from minipcax.core._tree import is_param
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords, is_dynamic
@@ -49,7 +49,8 @@ def answers(mask: Mask, keywords: Keywords) -> list[Any]:
 
     def visit(node: Any, answer: Any) -> None:
         if is_dynamic(node) or isinstance(node, ARRAY_TYPES):
-            found.append(answer)
+            # What is not the parameter itself, kept, may be its answer, where a mask has gone down to the leaves.
+            found.append(answer if answer is node else get(answer))
 
     for name in sorted(keywords):
         answer = _everywhere(None, tree[name]) if answered[name] is None else answered[name]

@@ -137,13 +137,13 @@ class Optim(BaseModule, static=("optax_fn",)):
                 "was given; differentiate it, leave it out of init, or pass allow_none=True to skip the step"
             )
         grad_values = {path: gradients[path].get() for path in state.targets}
-        if scale_by is not None:
-            grad_values = jax.tree.map(lambda grad: grad * scale_by, grad_values)
         values = {path: params[path].get() for path in state.targets}
         shapes = _shapes(values.values())
         differ = _differences(state.targets, "parameter", shapes, "gradient", _shapes(grad_values.values()))
         if differ:
             raise ValueError(f"Optim.step expected gradients of the parameters' shapes, found {differ}")
+        if scale_by is not None:
+            grad_values = jax.tree.map(lambda grad: grad * scale_by, grad_values)
         try:
             updates, optax_state = self._optax().update(grad_values, state.optax, values)
         except (TypeError, ValueError) as error:

@@ -12,30 +12,29 @@ import io
 import math
 import os
 import zipfile
+from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves_with_path
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from minipcax.core import DynamicParam
 from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import ParamRef, is_param, path_name
 from minipcax.nn import LayerParam
 
-# A model, an optimiser, or any tree of these.
+# A model, an optimiser, or any tree of these; and what parameters hold: arrays of JAX or numpy, or numbers.
 Tree = Any
-# What parameters hold: arrays of JAX or numpy, or numbers.
 Leaf = Any
 # The shape of an array in a file, and the name of its dtype.
 Form = tuple[tuple[int, ...], str]
-StrPath = str | os.PathLike[str]
 KEY = "key:"
 
 
-def save_params(model: Tree, path: StrPath, filter: Filter = LayerParam) -> None:
+def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = LayerParam) -> None:
     """Writes the selected parameters to a file, atomically: a crash leaves the old file.
 
     Args:
@@ -52,37 +51,29 @@ def save_params(model: Tree, path: StrPath, filter: Filter = LayerParam) -> None
         {'.nn.weight': ((3, 2), 'float32'), '.nn.bias': ((3,), 'float32')}
         >>> load_params(layer, path)
     """
-    target = os.path.realpath(_with_suffix(path))
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{uuid4().hex}.tmp")
+    target = _with_suffix(path).resolve()
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with temporary.open("xb") as file:
             with zipfile.ZipFile(file, "w") as archive:
                 for param, paths in _selected(model, filter):
                     for inner, leaf in tree_leaves_with_path(param.get()):
                         entry = zipfile.ZipInfo(f"{paths[0]}{keystr(inner)}.npy")
                         array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, _dtype(leaf))
-                        if array.dtype.kind == "V" or _is_key(leaf):
+                        if _is_key(leaf) or array.dtype.kind == "V":
                             entry.comment = _form(leaf)[1].encode()
+                        if array.dtype.kind == "V":
+                            array = array.view(f"V{array.dtype.itemsize}")
                         with archive.open(entry, "w", force_zip64=True) as stream:
-                            raw = array.view(f"V{array.dtype.itemsize}") if array.dtype.kind == "V" else array
-                            np.lib.format.write_array(stream, raw, (1, 0), allow_pickle=False)
+                            np.lib.format.write_array(stream, array, (1, 0), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
-    if os.name == "posix":  # the new name is on the disk only when its folder is
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def load_params(model: Tree, path: StrPath, filter: Filter = LayerParam) -> None:
+def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = LayerParam) -> None:
     """Reads the selected parameters from a file, or raises and leaves the model as it is.
 
     Args:
@@ -95,55 +86,50 @@ def load_params(model: Tree, path: StrPath, filter: Filter = LayerParam) -> None
         KeyError: the file lacks a parameter.
         ValueError: an array has another shape or dtype, or the file is damaged.
     """
-    target = _with_suffix(path)
     values = []
-    with open(target, "rb") as file:
-        archive = _Archive(target, file)
+    with _with_suffix(path).open("rb") as file:
+        archive = _Archive(file)
         for param, paths in _selected(model, filter):
-            if param.get() is None:
-                for name in paths:
-                    if name in archive.entries:
-                        values.append((param, archive.read(name, None)))
-                        break
-                    if any(key.startswith((f"{name}.", f"{name}[")) for key in archive.entries):
-                        raise ValueError(f"{name} is cleared, but {target} holds a tree there: initialise it first")
-                continue
-            leaves, structure = tree_flatten_with_path(param.get())
-            arrays = []
-            for inner, leaf in leaves:
-                names = [f"{name}{keystr(inner)}" for name in paths]
+
+            def read(inner: Any, leaf: Leaf, paths: list[str] = paths) -> Leaf:
+                names = [f"{path}{keystr(inner)}" for path in paths]
                 name = next((name for name in names if name in archive.entries), None)
-                if name is None:
-                    raise KeyError(
-                        f"expected {names[0]} {_describe(_form(leaf))} in {target}, found {', '.join(archive.entries)}"
-                    )
-                arrays.append(archive.read(name, leaf))
-            values.append((param, structure.unflatten(arrays)))
+                if name is not None:
+                    return archive.read(name, leaf)
+                if leaf is not None:
+                    held = ", ".join(archive.entries)
+                    raise KeyError(f"expected {names[0]} {_describe(_form(leaf))} in {file.name}, found {held}")
+                if any(key.startswith((f"{name}.", f"{name}[")) for key in archive.entries for name in names):
+                    raise ValueError(f"{names[0]} is cleared, but {file.name} holds a tree there: initialise it first")
+                return None
+
+            is_cleared = param.get() is None  # inside a tree, None is no leaf
+            values.append((param, read((), None) if is_cleared else jax.tree.map_with_path(read, param.get())))
     for param, value in values:
         param.set(value)
 
 
-def saved_params(path: StrPath) -> dict[str, Form]:
+def saved_params(path: str | os.PathLike[str]) -> dict[str, Form]:
     """What a file holds: by key path, the shape and the name of the dtype.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the file is damaged.
     """
-    target = _with_suffix(path)
-    with open(target, "rb") as file:
-        archive = _Archive(target, file)
+    with _with_suffix(path).open("rb") as file:
+        archive = _Archive(file)
         return {key: archive.look(key)[0] for key in archive.entries}
 
 
 class _Archive:
     """An open file of arrays. Whatever goes wrong in reading it becomes a `ValueError` that names the place."""
 
-    def __init__(self, path: str, file: BinaryIO) -> None:
-        self.path, self.size = path, os.fstat(file.fileno()).st_size
+    def __init__(self, file: BinaryIO) -> None:
+        self.path, self.size = file.name, os.fstat(file.fileno()).st_size
         try:
             self._zip = zipfile.ZipFile(file)
         except Exception as error:  # a damaged file can fail anywhere in the reader
-            raise ValueError(f"expected {path} to be a file of save_params: {error}") from error
+            raise ValueError(f"expected {self.path} to be a file of save_params: {error}") from error
         self.entries = {entry.filename.removesuffix(".npy"): entry for entry in self._zip.infolist()}
 
     def look(self, key: str) -> tuple[Form, int]:
@@ -164,31 +150,36 @@ class _Archive:
         entry = self.entries[key]
         (shape, name), size = self.look(key)
         if expected is not None:
-            form = _form(expected)
-            if name == f"void{8 * _dtype(expected).itemsize}" and _dtype(expected).kind == "V":
+            form, dtype = _form(expected), _dtype(expected)
+            if dtype.kind == "V" and name == f"void{8 * dtype.itemsize}":
                 name = form[1]  # other writers leave the bytes of such dtypes without their name
             if (shape, name) != form:
-                raise ValueError(
-                    f"expected {key} to be {_describe(form)}, found {_describe((shape, name))} in {self.path}"
-                )
+                found = _describe((shape, name))
+                raise ValueError(f"expected {key} to be {_describe(form)}, found {found} in {self.path}")
         try:
+            is_compressed = entry.compress_type != zipfile.ZIP_STORED
             if name == "object":
                 raise ValueError("it is pickled, which is never loaded")
-            if entry.file_size != size or (entry.compress_type == zipfile.ZIP_STORED and size > self.size):
+            if entry.file_size != size or not (is_compressed or size <= self.size):
                 raise ValueError(f"expected {size} bytes, found {entry.file_size}")
-            if expected is None and entry.compress_type != zipfile.ZIP_STORED:
+            if expected is None and is_compressed:
                 raise ValueError("it is compressed, and so may be of any size: set the parameter to its shape first")
             array = np.load(io.BytesIO(self._zip.read(entry)), allow_pickle=False)
             if name.startswith(KEY):
-                return _place(jax.random.wrap_key_data(array, impl=name.removeprefix(KEY)), expected)
-            return _place(array.view(jnp.dtype(name)) if array.dtype.kind == "V" else array, expected)
+                array = jax.random.wrap_key_data(array, impl=name.removeprefix(KEY))
+            elif array.dtype.kind == "V":
+                array = array.view(jnp.dtype(name))
+            if isinstance(expected, np.ndarray):
+                return array
+            where = expected.sharding if getattr(expected, "committed", False) else None
+            return jnp.asarray(array) if where is None else jax.device_put(array, where)
         except Exception as error:
             raise ValueError(f"can not read {key} in {self.path}: {error}") from error
 
 
-def _with_suffix(path: StrPath) -> str:
+def _with_suffix(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path)
-    return name if name.endswith(".npz") else f"{name}.npz"
+    return Path(name if name.endswith(".npz") else f"{name}.npz")
 
 
 def _selected(model: Tree, filter: Filter) -> list[tuple[DynamicParam[Any], list[str]]]:
@@ -218,14 +209,4 @@ def _form(leaf: Leaf) -> Form:
 
 
 def _describe(form: Form) -> str:
-    shape, dtype = form
-    return f"{dtype}{list(shape)}"
-
-
-def _place(array: Leaf, expected: Leaf) -> Leaf:
-    """The array where the expected one is: in numpy, on its devices, or, if it is on none in particular, in JAX."""
-    if isinstance(expected, np.ndarray):
-        return array
-    if getattr(expected, "committed", False):
-        return jax.device_put(array, expected.sharding)
-    return jnp.asarray(array)
+    return f"{form[1]}{list(form[0])}"

@@ -288,6 +288,7 @@ def test_statics_are_structure_and_the_same_when_type_and_value_are() -> None:
         twin = value if callable(value) or value is math else copy.deepcopy(value)
         assert structure(px.static(twin)) == structures[i]
         assert hash(structure(px.static(twin))) == hash(structures[i])
+        assert hash(px.static(twin).structure()) == hash(px.static(value).structure())
         assert all(other != structures[i] for j, other in enumerate(structures) if j != i)
 
 

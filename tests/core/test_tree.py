@@ -295,6 +295,8 @@ def test_tree_inject_selects_and_writes_as_told() -> None:
     assert log[1][0] is weight
     assert [value for _, value in log] == [6.0, 7.0]
     assert (weight.get(), bias.get()) == (5.0, 2.0)
+    px.tree_inject([bias], params=[px.Param(1.0)], inject_fn=lambda param, value: log.append((param, value)))
+    assert type(log[2][1]) is float
     px.tree_inject([bias, bias], values=[8.0, 9.0], is_pytree=True)
     assert bias.get() == 9.0
     px.tree_inject([px.static("a")], values=[])

@@ -149,3 +149,8 @@ def close(found: Any, expected: Any) -> None:
     structures: list[Any] = [jax.tree.structure(found), jax.tree.structure(expected)]
     assert structures[0] == structures[1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), found, expected)
+
+
+def psum(x: Any, axis_name: str) -> jax.Array:
+    total: jax.Array = jax.lax.psum(x, axis_name)  # type: ignore[no-untyped-call]  # jax
+    return total

@@ -89,6 +89,8 @@ def value_and_grad(f: Program) -> Program:
         return y.sum(), y
 
     def run(x: Array, *, model: Block) -> Array:
+        value: Array
+        x_grad: Array
         (value, (y,)), (x_grad, grads) = loss(x, model=model)
         return y + value + x_grad + _sum(grads)
 
@@ -169,8 +171,15 @@ def while_loop_by_hand(g: ByHand) -> ByHand:
 
 
 def cond(f: Program) -> Program:
-    choose = pxf.cond(f, lambda x, *, model: -f(2 * x, model=model))
-    return lambda x, *, model: choose(x.sum() > 0, x, model=model)
+    def otherwise(x: Array, *, model: Block) -> Array:
+        return -f(2 * x, model=model)
+
+    choose = pxf.cond(f, otherwise)
+
+    def run(x: Array, *, model: Block) -> Array:
+        return choose(x.sum() > 0, x, model=model)
+
+    return run
 
 
 def cond_by_hand(g: ByHand) -> ByHand:
@@ -184,7 +193,11 @@ def cond_by_hand(g: ByHand) -> ByHand:
 def switch(f: Program) -> Program:
     branches: list[Program] = [f, lambda x, *, model: x, lambda x, *, model: f(x + 1, model=model)]
     choose = pxf.switch(branches)
-    return lambda x, *, model: choose(jnp.where(x.sum() > 0, 2, 0), x, model=model)
+
+    def run(x: Array, *, model: Block) -> Array:
+        return choose(jnp.where(x.sum() > 0, 2, 0), x, model=model)
+
+    return run
 
 
 def switch_by_hand(g: ByHand) -> ByHand:

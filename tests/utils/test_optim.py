@@ -31,8 +31,8 @@ def _promotion() -> Iterator[None]:
 class Model(px.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.a = Weight(jnp.arange(6.0).reshape(2, 3) / 7)
         self.b = Weight(jnp.array([0.5, -2.0]))
+        self.a = Weight(jnp.arange(6.0).reshape(2, 3) / 7)
         self.frozen = Weight(jnp.ones(2))
         self.frozen.frozen = True
         self.count = px.Param(jnp.array(3))
@@ -321,7 +321,7 @@ def test_the_state_is_read_as_optax_gives_it() -> None:
     optim.step(model, loss(XS[0], model=model)[1]["model"])
     for state in (optim.state, copy.deepcopy(optim.state), pickle.loads(pickle.dumps(optim.state))):
         assert int(state.get()[0].count) == 1
-        assert list(state.get()[0].mu) == [".a", ".b"]
+        assert sorted(state.get()[0].mu) == [".a", ".b"]
     with pytest.raises(AttributeError, match="nothing"):
         _ = optim.state.get().nothing
 
@@ -344,7 +344,7 @@ def test_another_structure_is_refused_with_the_paths_that_differ() -> None:
     optim = pxu.Optim(optax.adam(0.1), WEIGHTS(Model()))
     with pytest.raises(ValueError, match=r"has no parameter \.b; found instead \.c\[0\]"):
         optim.step(Other(), Other())
-    with pytest.raises(ValueError, match=r"has no parameter \.a, \.b; found instead \['model'\]\.a"):
+    with pytest.raises(ValueError, match=r"has no parameter \.b, \.a; found instead \['model'\]\.b"):
         optim.step({"model": Model()}, Model())
     with pytest.raises(ValueError, match=r"no gradient for \.b: "):
         optim.step(Model(), Other())

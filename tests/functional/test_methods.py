@@ -1,0 +1,372 @@
+"""Methods, callable modules, bound and default arguments, and what transforms show of themselves."""
+
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import minipcax as px
+import minipcax.functional as pxf
+from tests.functional.support import Traces, check_no_tracer
+
+class Counter(px.Module):
+    def __init__(self, start: float = 0.0) -> None:
+        super().__init__()
+        self.count = px.Param(jnp.array(start))
+        self.step_size = px.static(1.0)
+
+    @pxf.jit
+    def add(self, x: Any, times: float = 1.0) -> Any:
+        """Adds."""
+        self.count += times * x * self.step_size.get()
+        return 10.0 * self.count
+
+    def plain(self, x: Any, *, scale: float = 1.0) -> Any:
+        self.count += x * scale
+        return self.count.get()
+
+    @pxf.jit
+    def decorated(self, x: Any) -> Any:
+        return self.plain(x)
+
+    @pxf.jit
+    @pxf.value_and_grad({"self": True})
+    def slope(self, x: Any) -> Any:
+        self.plain(x)
+        return self.count**2
+
+    @pxf.jit
+    def twice(self, x: Any) -> Any:
+        self.add(x)
+        return self.add(x, 2.0)
+
+    def __call__(self, x: Any) -> Any:
+        return self.plain(x)
+
+    @property
+    @pxf.jit
+    def doubled(self) -> Any:
+        return 2.0 * self.count
+
+    @staticmethod
+    @pxf.jit
+    def tripled(x: Any) -> Any:
+        return 3.0 * x
+
+
+class Child(Counter):
+    @pxf.jit
+    def add(self, x: Any, times: float = 1.0) -> Any:
+        return -super().add(x, times)
+
+
+class Compiled(px.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = px.Param(jnp.array(0.0))
+
+    @pxf.jit
+    def __call__(self, x: Any) -> Any:
+        self.count += x
+        return self.count.get()
+
+
+def test_decorated_methods_track_self() -> None:
+    model = Counter()
+    assert float(model.add(2.0)) == 20.0
+    assert float(model.add(2.0, 3.0)) == 80.0
+    assert float(model.add(x=2.0, times=1.0)) == 100.0
+    assert float(model.count) == 10.0
+    assert float(model.twice(1.0)) == 130.0
+    assert float(model.count) == 13.0
+    check_no_tracer()
+
+
+def test_methods_of_two_models_do_not_mix() -> None:
+    a, b = Counter(), Counter(100.0)
+    a.add(1.0)
+    b.add(2.0)
+    add = a.add
+    add(1.0)
+    assert (float(a.count), float(b.count)) == (2.0, 102.0)
+
+
+def test_a_method_called_on_the_class_with_self_by_keyword() -> None:
+    model = Counter()
+    Counter.add(1.0, self=model)  # type: ignore[call-arg, misc]  # not how methods are called
+    assert float(model.count) == 1.0
+
+
+def test_nested_transforms_as_methods() -> None:
+    model = Counter(2.0)
+    value, grads = model.slope(1.0)
+    assert (float(value), float(grads["self"].count)) == (9.0, 6.0)
+    assert float(model.count) == 3.0
+    assert type(grads["self"]) is Counter
+
+
+def test_inheritance_properties_and_static_methods() -> None:
+    child = Child()
+    assert float(child.add(1.0)) == -10.0
+    assert float(child.count) == 1.0
+    assert float(child.doubled) == 2.0
+    assert float(child.tripled(2.0)) == 6.0
+    assert float(Counter.tripled(2.0)) == 6.0
+
+
+def test_a_compiled_call_operator() -> None:
+    model = Compiled()
+    assert [float(model(1.0)), float(model(1.0))] == [1.0, 2.0]
+    assert float(pxf.jit(model)(1.0)) == 3.0
+    assert float(pxf.vmap({"self": None})(model).fn(1.0)) == 4.0  # the model itself
+    assert float(model.count) == 4.0
+
+
+def statics_only() -> Any:
+    class Scale(px.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = px.static(2.0)
+
+        def __call__(self, x: Any) -> Any:
+            return self.factor.get() * x
+
+    return Scale()
+
+
+def test_a_bound_model_is_current_although_it_has_no_parameters() -> None:
+    model, traces = statics_only(), Traces()
+    compiled = pxf.jit(model)
+    method = pxf.jit(model.__call__)
+    assert (float(compiled(1.0)), float(method(1.0))) == (2.0, 2.0)
+    model.factor.set(3.0)
+    assert (float(compiled(1.0)), float(method(1.0))) == (3.0, 3.0)
+
+    @pxf.jit
+    def in_training(*, model: Any) -> Any:
+        traces()
+        return 1.0 if model.is_train else 0.0
+
+    in_training(model=model)
+    model.train()
+    assert float(in_training(model=model)) == 1.0
+
+
+def bound_method(model: Counter) -> Any:
+    return model.plain
+
+
+def callable_module(model: Counter) -> Any:
+    return model
+
+
+def decorated_method(model: Counter) -> Any:
+    return model.decorated
+
+
+def partial_keyword(model: Counter) -> Any:
+    return functools.partial(lambda x, *, c: c.plain(x), c=model)
+
+
+def partial_of_partial(model: Counter) -> Any:
+    return functools.partial(functools.partial(lambda x, *, c, scale: c.plain(x * scale), c=model), scale=1.0)
+
+
+def partial_overriding(model: Counter) -> Any:
+    return functools.partial(functools.partial(lambda x, *, c: c.plain(x), c=Counter(50.0)), c=model)
+
+
+def partial_of_a_method(model: Counter) -> Any:
+    return functools.partial(model.plain, scale=1.0)
+
+
+def keyword_default(model: Counter) -> Any:
+    def step(x: Any, *, c: Counter = model) -> Any:
+        return c.plain(x)
+
+    return step
+
+
+def positional_default(model: Counter) -> Any:
+    def step(x: Any, c: Counter = model) -> Any:
+        return c.plain(x)
+
+    return step
+
+
+def overridden_default(model: Counter) -> Any:
+    def step(x: Any, *, c: Counter = Counter(70.0)) -> Any:
+        return c.plain(x)
+
+    return functools.partial(step, c=model)
+
+
+def containers(model: Counter) -> Any:
+    return functools.partial(lambda x, *, cs: cs["a"][0].plain(x), cs={"a": [model]})
+
+
+def one_parameter(model: Counter) -> Any:
+    def step(x: Any, *, p: px.Param) -> Any:
+        p += x
+        return p.get()
+
+    return functools.partial(step, p=model.count)
+
+
+def value_and_grad(fn: Any) -> Any:
+    both = pxf.value_and_grad()(fn)
+    return lambda x: both(x)[0]
+
+
+BINDINGS = [
+    bound_method,
+    callable_module,
+    decorated_method,
+    partial_keyword,
+    partial_of_partial,
+    partial_overriding,
+    partial_of_a_method,
+    keyword_default,
+    positional_default,
+    overridden_default,
+    containers,
+    one_parameter,
+]
+TRANSFORMS = {
+    "jit": pxf.jit,
+    "jit-jit": lambda fn: pxf.jit(pxf.jit(fn)),
+    "value_and_grad": value_and_grad,
+    "jit-value_and_grad": lambda fn: value_and_grad(pxf.jit(fn)),
+    "partial-jit": lambda fn: pxf.jit(functools.partial(pxf.jit(fn))),
+}
+
+
+@pytest.mark.parametrize("bind", BINDINGS, ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_bound_models_are_tracked(bind: Any, transform: str) -> None:
+    model = Counter()
+    fn = TRANSFORMS[transform](bind(model))
+    assert [float(fn(jnp.array(1.0))) for _ in range(3)] == [1.0, 2.0, 3.0]
+    model.count.set(jnp.array(100.0))
+    assert float(fn(jnp.array(1.0))) == 101.0
+    assert float(model.count) == 101.0
+    check_no_tracer()
+
+
+@pytest.mark.parametrize("bind", BINDINGS, ids=lambda fn: fn.__name__)
+def test_bound_models_are_tracked_by_vmap(bind: Any) -> None:
+    model = Counter()
+    lanes = pxf.vmap(in_axes=0)(bind(model))
+
+    def same(x: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(x, (2,))
+
+    with pytest.raises(ValueError, match=r"count has axis None|p has axis None"):
+        lanes(jnp.array([1.0, 2.0]))
+    assert float(model.count) == 0.0
+    model.count.set(same(jnp.array(5.0)))
+    mapped = pxf.vmap(lambda tree: jax.tree.map(lambda count: 0, tree))(bind(model))
+    for fn in (mapped, pxf.jit(mapped)):
+        model.count.set(jnp.array([5.0, 6.0]))
+        assert fn(jnp.array([1.0, 2.0])).tolist() == [6.0, 8.0]
+        assert model.count.tolist() == [6.0, 8.0]
+
+
+def test_a_call_overrides_what_is_bound() -> None:
+    bound, default, given = Counter(), Counter(), Counter()
+
+    def step(x: Any, c: Counter = default, *, k: Counter = default) -> Any:
+        return c.plain(x) + k.plain(x)
+
+    fn = pxf.jit(functools.partial(step, k=bound))
+    fn(1.0, k=given)
+    assert [float(c.count) for c in (bound, default, given)] == [0.0, 1.0, 1.0]
+    fn(1.0, c=given)
+    assert [float(c.count) for c in (bound, default, given)] == [1.0, 1.0, 2.0]
+    fn(1.0, given)  # by position, where it is a copy
+    assert [float(c.count) for c in (bound, default, given)] == [2.0, 1.0, 2.0]
+    fn(1.0)
+    assert [float(c.count) for c in (bound, default, given)] == [3.0, 2.0, 2.0]
+
+
+def test_what_is_bound_without_parameters_stays_a_python_value() -> None:
+    def step(name: str, x: Any, *, power: int = 2, c: Counter) -> Any:
+        assert name == "name"
+        return c.plain(x**power)
+
+    model = Counter()
+    fn = pxf.jit(functools.partial(step, "name", power=3))
+    assert float(fn(2.0, c=model)) == 8.0
+    assert float(pxf.jit(functools.partial(step, "name"))(2.0, c=model)) == 12.0
+
+
+def test_parameters_bound_by_position_are_refused() -> None:
+    def step(c: Counter, x: Any) -> Any:
+        return c.plain(x)
+
+    with pytest.raises(TypeError, match=r"(?s)step.* bound to parameters by position.*bind them by keyword"):
+        pxf.jit(functools.partial(step, Counter()))
+
+
+def test_the_global_generator_as_a_default_is_no_keyword() -> None:
+    px.RKG.seed(0)
+    state, key = jax.random.split(jax.random.PRNGKey(0))
+
+    @pxf.value_and_grad(lambda tree: dict.fromkeys(tree, True))
+    def step(x: Any, rkg: px.RandomKeyGenerator = px.RKG, *, other: Any = px.RKG) -> Any:
+        return x * jax.random.normal(rkg())
+
+    value, grads = step(1.0)
+    assert grads == {}
+    np.testing.assert_allclose(value, jax.random.normal(key), rtol=1e-6)
+    assert jnp.array_equal(px.RKG.key.get(), state)
+
+
+def scaled(x: Any, *, factor: float = 2.0) -> Any:
+    return factor * x
+
+
+def shifted(x: Any, by: int = 1, *, factor: float = 2.0, name: str = "n") -> Any:
+    return factor * x + by
+
+
+def loss(x: Any, *, p: px.Param) -> Any:
+    return p * x
+
+
+@pytest.mark.parametrize(
+    "transform, expected",
+    [
+        (pxf.jit(loss), "Jit(fn=loss)"),
+        (pxf.jit(pxf.value_and_grad({})(loss)), "Jit(fn=ValueAndGrad(fn=loss))"),
+        (pxf.jit(scaled), "Jit(fn=scaled(*, factor=2.0))"),
+        (pxf.jit(functools.partial(scaled, factor=3.0)), "Jit(fn=scaled(*, factor=3.0))"),
+        (pxf.vmap()(functools.partial(shifted, factor=3.0)), "Vmap(fn=shifted(by=1, *, factor=3.0, name='n'))"),
+        (pxf.jit(functools.partial(shifted, 5.0, 7)), "Jit(fn=shifted(5.0, 7, *, factor=2.0, name='n'))"),
+        (pxf.grad({})(pxf.vmap({})(pxf.jit(loss))), "Grad(fn=Vmap(fn=Jit(fn=loss)))"),
+        (pxf.jit(Counter()), "Jit(fn=Counter)"),
+        (pxf.jit(Counter().plain), "Jit(fn=plain(*, scale=1.0))"),
+        (pxf.jit(lambda x: x), "Jit(fn=<lambda>)"),
+        (pxf.jit(abs), "Jit(fn=abs)"),
+        (pxf.jit(max), "Jit(fn=max)"),
+        (Counter.slope, "Jit(fn=ValueAndGrad(fn=slope))"),
+        (pxf.vmap()(Counter().slope), "Vmap(fn=Jit(fn=ValueAndGrad(fn=slope)))"),
+        (pxf.jit(functools.partial(pxf.vmap()(loss), p=None)), "Jit(fn=Vmap(fn=loss))"),
+    ],
+)
+def test_repr_names_every_layer(transform: Any, expected: str) -> None:
+    assert repr(transform) == expected
+
+
+def test_a_transform_looks_like_its_function() -> None:
+    assert Counter.add.__name__ == "add"
+    assert Counter.add.__doc__ == "Adds."
+    compiled = pxf.jit(pxf.vmap()(shifted))
+    assert inspect.signature(compiled) == inspect.signature(shifted)
+    assert (compiled.__name__, compiled.__module__) == ("shifted", __name__)  # type: ignore[attr-defined]  # set by functools
+    assert compiled.__wrapped__.__wrapped__ is shifted  # type: ignore[attr-defined]  # set by functools
+    assert pxf.jit(shifted).fn is shifted
