@@ -1,45 +1,8 @@
-"""minipcax: predictive coding networks with stateful, shared parameters, on JAX."""
+"""minipcax: predictive coding networks with stateful, shared parameters, on JAX.
 
-from minipcax.core import (
-    RKG,
-    BaseModule,
-    BaseParam,
-    DynamicParam,
-    Module,
-    Param,
-    ParamCache,
-    ParamDict,
-    RandomKeyGenerator,
-    RKGState,
-    StaticParam,
-    get,
-    set,
-    static,
-    tree_apply,
-    tree_extract,
-    tree_inject,
-    tree_ref,
-    tree_unref,
-)
+Parameters, modules and their trees are here; the rest is in `minipcax.functional`, `nn`, `predictive_coding`, `utils`
+and `learning`.
+"""
 
-__all__ = [
-    "RKG",
-    "BaseModule",
-    "BaseParam",
-    "DynamicParam",
-    "Module",
-    "Param",
-    "ParamCache",
-    "ParamDict",
-    "RKGState",
-    "RandomKeyGenerator",
-    "StaticParam",
-    "get",
-    "set",
-    "static",
-    "tree_apply",
-    "tree_extract",
-    "tree_inject",
-    "tree_ref",
-    "tree_unref",
-]
+from minipcax.core import *
+from minipcax.core import __all__ as __all__

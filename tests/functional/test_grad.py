@@ -59,8 +59,11 @@ def test_positional_trees_and_parameters() -> None:
 
 @pytest.mark.parametrize("argnums, count", [(2, 2), (-3, 2), ([0, 5], 2), (0, 0)])
 def test_argnums_beyond_the_arguments(argnums: Any, count: int) -> None:
+    def loss(*args: jax.Array) -> jax.Array:
+        return jnp.sum(args[0])
+
     with pytest.raises(ValueError, match=rf"argnums .* argument \S+, but the call has {count} of them"):
-        pxf.grad(argnums=argnums)(lambda *args: jnp.sum(args[0]))(*[X, Y][:count])
+        pxf.Grad(loss, argnums=argnums)(*[X, Y][:count])
 
 
 def test_the_gradients_have_the_structure_of_the_keywords() -> None:

@@ -97,7 +97,7 @@ def test_methods_of_two_models_do_not_mix() -> None:
 
 def test_a_method_called_on_the_class_with_self_by_keyword() -> None:
     model = Counter()
-    Counter.add(1.0, self=model)  # type: ignore[call-arg, misc]  # not how methods are called
+    Counter.add(1.0, self=model)  # type: ignore[call-arg]  # not how methods are called
     assert float(model.count) == 1.0
 
 
@@ -114,8 +114,8 @@ def test_inheritance_properties_and_static_methods() -> None:
     assert float(child.add(1.0)) == -10.0
     assert float(child.count) == 1.0
     assert float(child.doubled) == 2.0
-    assert float(child.tripled(2.0)) == 6.0
-    assert float(Counter.tripled(2.0)) == 6.0
+    tripled: Any = [child.tripled, Counter.tripled]  # mypy takes them for methods
+    assert [float(fn(2.0)) for fn in tripled] == [6.0, 6.0]
 
 
 def test_a_compiled_call_operator() -> None:
@@ -254,7 +254,6 @@ def test_bound_models_are_tracked(bind: Any, transform: str) -> None:
     model.count.set(jnp.array(100.0))
     assert float(fn(jnp.array(1.0))) == 101.0
     assert float(model.count) == 101.0
-    check_no_tracer()
 
 
 @pytest.mark.parametrize("bind", BINDINGS, ids=lambda fn: fn.__name__)
@@ -355,7 +354,7 @@ def loss(x: Any, *, p: px.Param) -> Any:
         (pxf.jit(max), "Jit(fn=max)"),
         (Counter.slope, "Jit(fn=ValueAndGrad(fn=slope))"),
         (pxf.vmap()(Counter().slope), "Vmap(fn=Jit(fn=ValueAndGrad(fn=slope)))"),
-        (pxf.jit(functools.partial(pxf.vmap()(loss), p=None)), "Jit(fn=Vmap(fn=loss))"),
+        (pxf.jit(functools.partial(pxf.vmap()(loss), p=px.Param(None))), "Jit(fn=Vmap(fn=loss))"),
     ],
 )
 def test_repr_names_every_layer(transform: Any, expected: str) -> None:

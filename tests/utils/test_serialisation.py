@@ -320,6 +320,13 @@ def test_a_pickle_is_not_loaded_into_a_cleared_parameter(tmp_path: Path) -> None
     assert not Explosive.exploded
 
 
+def test_another_version_of_the_format_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "f.npz", "w") as archive, archive.open("[0].npy", "w") as file:
+        np.lib.format.write_array(file, np.ones(2, np.float32), (2, 0))
+    with pytest.raises(ValueError, match=r"can not read \[0\] .*expected version 1\.0 of the npy format"):
+        pxu.load_params([Weight(jnp.ones(2))], tmp_path / "f")
+
+
 def test_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     param = Weight(jax.random.key(0, impl="rbg"))
     pxu.save_params([param], tmp_path / "f")
