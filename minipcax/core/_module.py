@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any, ClassVar, Self, TypeVar, overload
 
 import jax
+import numpy as np
 from jax.tree_util import GetAttrKey
 
 from minipcax.core._parameter import DynamicParam, Structure
@@ -49,11 +50,19 @@ class BaseModule:
 
     def __init_subclass__(cls, static: Iterable[str] = (), **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        if isinstance(static, str):
+            raise TypeError(f"{cls.__name__}: static= takes a tuple of names, found {static!r}: write ({static!r},)")
         cls._static_names = (*cls._static_names, *static)
         cls._order = {}
         _register(cls)
 
     def __setattr__(self, name: str, value: object) -> None:
+        present = vars(self).get(name)
+        if isinstance(present, DynamicParam) and isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
+            raise TypeError(
+                f"{type(self).__name__}.{name} holds a {type(present).__name__}, found an array or number to put in "
+                f"its place: change the value with .{name}.set(...) or an augmented assignment"
+            )
         type(self)._order.setdefault(name)
         super().__setattr__(name, value)
 

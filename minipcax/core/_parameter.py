@@ -31,7 +31,7 @@ class Structure:
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:  # anything at all
-        self.value = value
+        self.value = _snapshot(value)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Structure) or type(self.value) is not type(other.value):
@@ -51,6 +51,15 @@ class Structure:
             return hash(self.value)
         except TypeError:
             return hash(type(self.value))
+
+
+def _snapshot(value: Any) -> Any:
+    """The same value, which does not change when its container does: JAX keeps structure to compare with later ones."""
+    if type(value) is dict:
+        return {key: _snapshot(item) for key, item in value.items()}
+    if type(value) in (list, set):
+        return type(value)(map(_snapshot, value))
+    return value
 
 
 class BaseParam(Generic[T]):

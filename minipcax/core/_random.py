@@ -50,6 +50,11 @@ class RKGState(Param):
 
     @value.setter
     def value(self, key: Any) -> None:
+        if isinstance(key, jax.core.Tracer) and self is global_key and not _loans.keys:
+            raise RuntimeError(
+                "RKG was drawn from inside a transform of JAX, which would leave a tracer in it: use that of "
+                "minipcax.functional, or pass a RandomKeyGenerator"
+            )
         if _loans.keys and self is global_key:
             _loans.keys[-1] = key
         else:

@@ -8,7 +8,8 @@ The protocol is the same for all of them:
   nesting of transforms. If the function raises, everything is as it was before the call.
 - Static values and attributes are structure: changing them outside compiles anew, changes made inside do not escape.
 - `RKG` goes along without being told.
-- A mask says which parameters to map or differentiate: `M`, any callable on the keyword arguments, or a dict by keyword.
+- A mask says which parameters to map or differentiate: `M`, any callable on the keyword arguments, or a dict by
+  keyword.
 
     @jit
     @value_and_grad({"model": M(LayerParam)})

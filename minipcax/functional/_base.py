@@ -28,7 +28,7 @@ class Transform(Generic[P, R]):
     def __init__(self, fn: Callable[..., Any]) -> None:  # what fn returns is not always what the transform returns
         self.fn = fn
         self._function, self._arguments, keywords = _taken_apart(fn)
-        self._bound = {name: value for name, value in keywords.items() if name == "self" or _is_tracked(value)}
+        self._bound = {name: value for name, value in keywords.items() if _is_tracked(value)}
         self._options = {name: value for name, value in keywords.items() if name not in self._bound}
         if _is_tracked(self._arguments):
             raise TypeError(

@@ -30,6 +30,8 @@ class Jit(Transform[P, R]):
         compiler_options: dict[str, Any] | None = None,  # XLA's, of any type
     ) -> None:
         super().__init__(fn)
+        self._static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+        self._replaced: dict[tuple[Any, ...], list[int]] = {}  # what to donate, by skeleton and static arguments
         self._donated = (donate_argnames,) if isinstance(donate_argnames, str) else tuple(donate_argnames)
 
         def pure(skeleton: Skeleton, values: list[Value], *args: Any) -> tuple[R, dict[int, Value]]:
@@ -41,19 +43,21 @@ class Jit(Transform[P, R]):
         ) -> tuple[R, dict[int, Value]]:
             merged = [donated.get(index, value) for index, value in enumerate(values)]
             result: tuple[R, dict[int, Value]] = self._compiled(skeleton, merged, *args)
+            if not donated.keys() <= result[1].keys():
+                raise _ReplacesLess
             return result
 
         pure.__name__ = donating.__name__ = getattr(fn, "__name__", type(fn).__name__)
         options: dict[str, Any] = {"keep_unused": keep_unused, "inline": inline, "compiler_options": compiler_options}
         self._compiled = jax.jit(
             pure,
-            static_argnums=(0, *_shifted(static_argnums, 2)),
+            static_argnums=(0, *_shifted(self._static, 2)),
             donate_argnums=() if self._donated else _shifted(donate_argnums, 2),
             **options,
         )
         self._donating = jax.jit(
             donating,
-            static_argnums=(0, *_shifted(static_argnums, 3)),
+            static_argnums=(0, *_shifted(self._static, 3)),
             donate_argnums=(1, *_shifted(donate_argnums, 3)),
             **options,
         )
@@ -71,24 +75,34 @@ class Jit(Transform[P, R]):
 
     def _donate(self, tracked: Tracked, values: list[Value], args: tuple[Any, ...], keywords: Keywords) -> Any:
         """Donates, of the named keywords, only what the call replaces: tracing tells, and is not done again."""
-        names = [name for name in self._donated if name in keywords]
-        params = {id(param) for name in names for param in tree_extract(keywords[name])}
+        key = tracked.skeleton, *(args[number] for number in self._static)
+        if key not in self._replaced:
+            names = [name for name in self._donated if name in keywords]
+            params = {id(param) for name in names for param in tree_extract(keywords[name])}
+            _, changes = self._compiled.eval_shape(tracked.skeleton, values, *args)  # type: ignore[no-untyped-call]  # jax
+            self._replaced[key] = [index for index in changes if id(tracked.leaves[index]) in params]
         uses = Counter(map(id, jax.tree.leaves((values, args))))  # one array may be the value of several parameters
-
-        def may_go(index: int) -> bool:
-            once = all(uses[id(array)] == 1 for array in jax.tree.leaves(values[index]))
-            return once and id(tracked.leaves[index]) in params
-
-        _, changes = self._compiled.eval_shape(tracked.skeleton, values, *args)  # type: ignore[no-untyped-call]  # jax
-        donated = {index: values[index] for index in changes if may_go(index)}
+        donated = {
+            index: values[index]
+            for index in self._replaced[key]
+            if all(uses[id(array)] == 1 for array in jax.tree.leaves(values[index]))
+        }
         kept = [None if index in donated else value for index, value in enumerate(values)]
-        return self._donating(tracked.skeleton, donated, kept, *args)
+        try:
+            return self._donating(tracked.skeleton, donated, kept, *args)
+        except _ReplacesLess:
+            del self._replaced[key]
+            return self._donate(tracked, values, args, keywords)
 
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
         """The program that a call with these arguments would compile, as `jax.jit(...).lower` gives it."""
         keywords = self._keywords(args, kwargs)
         tracked = collect(keywords)
         return self._compiled.lower(tracked.skeleton, tracked.values(keywords), *args)
+
+
+class _ReplacesLess(Exception):
+    """With arguments of other shapes, a function may replace fewer parameters than it did before."""
 
 
 def _shifted(argnums: int | Sequence[int], by: int) -> tuple[int, ...]:

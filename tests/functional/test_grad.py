@@ -275,6 +275,15 @@ def test_second_derivatives() -> None:
     assert float(pxf.grad({"p": True})(curvature)(p=p)["p"]) == 6.0
 
 
+def test_mixed_second_derivatives() -> None:
+    a, b = px.Param(jnp.array(2.0)), px.Param(jnp.array(5.0))
+
+    def slope(*, a: px.Param, b: px.Param) -> Any:
+        return pxf.grad({"b": True})(lambda *, a, b: a**3 * b**2)(a=a, b=b)["b"]
+
+    assert float(pxf.grad({"a": True})(slope)(a=a, b=b)["a"]) == 120.0  # 6 a² b
+
+
 def test_a_hessian_by_vmap_of_grad_of_grad() -> None:
     p = px.Param(X)
 

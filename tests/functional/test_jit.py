@@ -188,6 +188,31 @@ def test_donation_over_many_calls() -> None:
     assert traces.new() == 1
 
 
+def test_what_is_replaced_may_depend_on_shapes_and_static_arguments() -> None:
+    traces, p, q = Traces(), px.Param(jnp.zeros(2)), px.Param(jnp.zeros(2))
+
+    @pxf.jit(static_argnums=1, donate_argnames=("p", "q"))
+    def step(x: jax.Array, also: bool, *, p: px.Param, q: px.Param) -> Any:
+        traces()
+        p += 1.0
+        if x.ndim and also:
+            q += 1.0
+        return q.get() * 2.0
+
+    vector, scalar = jnp.ones(2), jnp.ones(())
+    total = 0
+    for x, also in [(vector, True), (scalar, True), (vector, False), (vector, True), (scalar, False), (scalar, True)]:
+        replaced, kept = p.get(), q.get()
+        step(x, also, p=p, q=q)
+        assert replaced.is_deleted()
+        assert not q.get().is_deleted()
+        if x.ndim == 0 or not also:
+            assert q.get() is kept
+        total += x.ndim and also
+    close((p.get(), q.get()), (6 * np.ones(2), total * np.ones(2)))
+    assert traces.new() == 4
+
+
 def test_an_array_that_two_parameters_hold_is_not_donated() -> None:
     array = jnp.ones(2)
     a, b = px.Param(array), px.Param(array)

@@ -13,6 +13,7 @@ import minipcax as px
 import minipcax.functional as pxf
 from tests.functional.support import Traces, check_no_tracer
 
+
 class Counter(px.Module):
     def __init__(self, start: float = 0.0) -> None:
         super().__init__()
@@ -199,7 +200,9 @@ def positional_default(model: Counter) -> Any:
 
 
 def overridden_default(model: Counter) -> Any:
-    def step(x: Any, *, c: Counter = Counter(70.0)) -> Any:
+    other = Counter(70.0)
+
+    def step(x: Any, *, c: Counter = other) -> Any:
         return c.plain(x)
 
     return functools.partial(step, c=model)

@@ -100,7 +100,7 @@ def test_seeding_inside_is_kept() -> None:
 
 
 def test_seeding_outside_is_seen_without_a_new_trace() -> None:
-    traces = []
+    traces: list[None] = []
 
     @pxf.jit
     def step() -> jax.Array:
@@ -163,6 +163,8 @@ def test_the_global_generator_as_a_keyword_and_by_position() -> None:
     assert jnp.array_equal(px.RKG.key.get(), jax.random.PRNGKey(SEED))
     assert jnp.array_equal(pxf.jit(lambda *, rkg: rkg())(rkg=px.RKG), key)
     assert jnp.array_equal(px.RKG.key.get(), state)
+    # And as the callable itself.
+    assert jnp.array_equal(pxf.jit(px.RKG)(), jax.random.split(state)[1])
 
 
 @pytest.mark.parametrize("name", [*WITHOUT_LANES, "vmap"])

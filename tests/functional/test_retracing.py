@@ -15,7 +15,7 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from minipcax.functional._tracking import _remembered
+from minipcax.functional._tracking import _remembered, in_vmap
 from tests.functional.support import Head, Holder, Net, State, Traces, Weight, arrays, check_no_tracer, close
 
 X = jnp.array([1.0, 2.0])
@@ -315,6 +315,19 @@ def entry_renamed(model: Net) -> None:
     model.table["y"] = model.table.pop("z")
 
 
+def renamed_in_its_place(model: Net) -> None:
+    model.table = {"y": model.table["z"], "a": model.table["a"]}
+
+
+def only_entry_renamed(model: Net) -> None:
+    table = model.table
+    table["y"], _ = table.pop("z"), table.pop("a")
+
+
+def last_attribute_renamed(model: Net) -> None:
+    model.tables = vars(model).pop("table")
+
+
 def entries_swapped(model: Net) -> None:
     model.table["a"], model.table["z"] = model.table["z"], model.table["a"]
 
@@ -372,6 +385,9 @@ CHANGES = [
     entry_added,
     entry_removed,
     entry_renamed,
+    renamed_in_its_place,
+    only_entry_renamed,
+    last_attribute_renamed,
     entries_swapped,
     attribute_renamed,
     attribute_removed,
@@ -537,6 +553,10 @@ def test_the_same_values_under_other_keywords() -> None:
     assert step(a=None, b=a)["a"] is None
     assert step(a=a)["a"].tolist() == [1.0, -1.0]
 
+    plain = pxf.jit(lambda *, model, x: model.state.get() if x is None else x)
+    for x in (None, 2.0, None, 3.0):
+        close(plain(model=a, x=x), np.array([1.0, -1.0]) if x is None else np.array(x))
+
 
 def test_an_inner_function_is_traced_once_for_all_outer_ones() -> None:
     traces, step = traced()
@@ -561,6 +581,32 @@ def test_inside_a_vmap_is_traced_anew_and_once() -> None:
     assert traces.new() == 0
 
 
+def test_names_alone_are_noticed() -> None:
+    p = px.Param(X)
+    model = Holder(table={"a": p})
+    names = pxf.jit(lambda *, model: {name: p.get() for name, p in model.table.items()})
+    assert list(names(model=model)) == ["a"]
+    model.table["b"] = model.table.pop("a")
+    assert list(names(model=model)) == ["b"]
+    vars(model)["first"] = p
+    attributes = pxf.jit(lambda *, model: {name: p.get() for name, p in vars(model).items() if name != "table"})
+    assert list(attributes(model=model)) == ["first"]
+    vars(model)["second"] = vars(model).pop("first")
+    assert list(attributes(model=model)) == ["second"]
+
+
+def test_a_model_of_the_outside_read_inside_a_vmap() -> None:
+    model = Net()
+
+    @pxf.jit
+    def sees_a_sample(*, model: Net) -> jax.Array:
+        return jnp.array(in_vmap())
+
+    assert not sees_a_sample(model=model)
+    assert pxf.vmap()(lambda x: sees_a_sample(model=model))(X).all()
+    assert not sees_a_sample(model=model)
+
+
 def test_positional_arguments_retrace_as_in_jax() -> None:
     traces = Traces()
 
@@ -582,7 +628,7 @@ def roots() -> list[Any]:
 
 
 def test_models_are_remembered_weakly() -> None:
-    traces, step = traced()
+    _, step = traced()
     gc.collect()
     before = len(_remembered)
     model, other = Net(), Net()
@@ -612,7 +658,7 @@ def test_models_are_remembered_weakly() -> None:
 def test_the_copies_of_a_trace_are_not_remembered() -> None:
     gc.collect()
     before = len(_remembered)
-    traces, step = traced()
+    _, step = traced()
     nested = pxf.jit(pxf.value_and_grad({"model": None})(lambda *, model: step(model=model)[0].sum()))
     model = Net()
     for _ in range(3):
@@ -637,11 +683,11 @@ def test_a_replaced_part_is_not_held_after_the_next_call() -> None:
 def test_a_model_may_take_the_place_of_a_dead_one_in_memory() -> None:
     _, step = traced()
     reused = 0
-    address = None
+    addresses: set[int] = set()
     for number in range(200):
         model = Holder(p=px.Param(jnp.array(float(number))), ps=[px.Param(jnp.ones(number % 3))])
-        reused += id(model) == address
-        address = id(model)
+        reused += id(model) in addresses
+        addresses.add(id(model))
         close(step(model=model), [np.array(float(number)), np.ones(number % 3)])
         del model
     assert reused  # or nothing was tested

@@ -1,0 +1,259 @@
+"""Each misuse is refused with the words that a person needs: where, what was expected and found, what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import minipcax as px
+import minipcax.functional as pxf
+import minipcax.nn as pxnn
+from tests.functional.support import Head, Holder, Net, Snapshot, Weight, close
+
+X = jnp.array([1.0, 2.0])
+
+
+def jit(fn: Callable[..., Any], **keywords: Any) -> Any:
+    return pxf.jit(fn)(**keywords)
+
+
+def vmap(fn: Callable[..., Any], **keywords: Any) -> Any:
+    return pxf.vmap()(lambda x, **keywords: fn(**keywords))(X, **keywords)
+
+
+def value_and_grad(fn: Callable[..., Any], **keywords: Any) -> Any:
+    def loss(**keywords: Any) -> jax.Array:
+        fn(**keywords)
+        return jnp.zeros(())
+
+    return pxf.value_and_grad()(loss)(**keywords)
+
+
+through = pytest.mark.parametrize("call", [jit, vmap, value_and_grad])
+
+
+def refused(message: str, error: type[Exception]) -> Any:
+    return pytest.raises(error, match=f"(?s){message}")
+
+
+def nothing(**keywords: Any) -> None:
+    """Does nothing."""
+
+
+TWICE = "Head is reached by two paths, {0} and {1}, .*split it in two.*nn.shared"
+
+
+@through
+def test_a_module_reached_twice(call: Any) -> None:
+    head = Head(Weight(jnp.ones((2, 2))))
+    with refused(TWICE.format(r"model\.a", r"model\.b\[1\]\['c'\]"), ValueError):
+        call(nothing, model=Holder(a=head, b=[1.0, {"c": head}]))
+    with refused(TWICE.format(r"first\.a", "second"), ValueError):
+        call(nothing, first=Holder(a=head), second=head)
+    with refused(TWICE.format(r"model\[0\]", r"model\[1\]"), ValueError):
+        call(nothing, model=[head, head])
+    inner = pxf.jit(nothing)
+    with refused(TWICE.format("a", "b"), ValueError):
+        call(lambda *, head: inner(a=head, b=head), head=head)
+
+
+@through
+def test_a_module_that_holds_itself(call: Any) -> None:
+    model = Holder()
+    model.layers = [model]
+    with refused(r"Holder is reached by two paths, model and model\.layers\[0\]", ValueError):
+        call(nothing, model=model)
+
+
+@through
+def test_the_advice_works(call: Any) -> None:
+    head = Head(Weight(jnp.ones((2, 2))))
+    model = Holder(a=head, b=pxnn.shared(head))
+
+    def step(*, model: Holder) -> None:
+        model.a.weight *= 2.0
+        model.b.weight += 1.0
+
+    call(step, model=model)
+    close(head.weight.get(), 3 * np.ones((2, 2)))
+
+
+def test_the_global_generator_may_be_reached_often() -> None:
+    px.RKG.seed(0)
+    model = Holder(a=Holder(rkg=px.RKG), b=Holder(rkg=px.RKG), rkg=px.RKG)
+    close(
+        pxf.jit(lambda *, model, rkg: model.b.rkg())(model=model, rkg=px.RKG),
+        jax.random.split(jax.random.PRNGKey(0))[1],
+    )
+
+
+class List(list[Any]):
+    """Not one of the lists that JAX looks into."""
+
+
+@through
+@pytest.mark.parametrize(
+    "attribute, kind",
+    [
+        (jnp.tanh, "ufunc|function|PjitFunction"),
+        (lambda x: x, "function"),
+        ("relu", "str"),
+        (object(), "object"),
+        (Net, "type"),
+        ({1, 2}, "set"),
+        (List([px.Param(X)]), "List"),
+    ],
+    ids=["jax function", "lambda", "str", "object", "class", "set", "list subclass"],
+)
+def test_an_attribute_that_jax_cannot_carry(call: Any, attribute: Any, kind: str) -> None:
+    model = Net()
+    before = Snapshot(model)
+    with refused(rf"model\.layers\[1\]\['name'\] is a ({kind}), which JAX cannot carry.*static\(\.\.\.\)", TypeError):
+        call(nothing, model=Holder(layers=[model, {"name": attribute}]))
+    with refused(rf"^other is a ({kind}), which JAX cannot carry.*static\(\.\.\.\)", TypeError):
+        call(nothing, model=model, other=attribute)
+    call(nothing, model=Holder(layers=[model, {"name": px.StaticParam(attribute)}]))
+    before.check()
+
+
+def test_it_is_noticed_when_it_comes_later() -> None:
+    model, step = Net(), pxf.jit(nothing)
+    step(model=model)
+    vars(model)["name"] = "net"
+    with refused(r"model\.name is a str", TypeError):
+        step(model=model)
+    del vars(model)["name"]
+    step(model=model)
+    model.layers.append(model.layers[0])
+    with refused(r"model\.layers\[0\] and model\.layers\[2\]", ValueError):
+        step(model=model)
+
+
+def assign_to_number(model: Any) -> None:
+    model.scale = X
+
+
+def assign_to_array(model: Any) -> None:
+    model.inner[0].offset = model.inner[0].offset + 1.0
+
+
+def assign_new(model: Any) -> None:
+    model.more = X
+
+
+def assign_in_list(model: Any) -> None:
+    model.numbers[1] = X[0]
+
+
+def append(model: Any) -> None:
+    model.numbers.append(X)
+
+
+def assign_to_none(model: Any) -> None:
+    model.nothing = X
+
+
+@through
+@pytest.mark.parametrize(
+    "assign, path",
+    [
+        (assign_to_number, r"model\.scale"),
+        (assign_to_array, r"model\.inner\[0\]\.offset"),
+        (assign_new, r"model\.more"),
+        (assign_in_list, r"model\.numbers\[1\]"),
+        (append, r"model\.numbers\[2\]"),
+        (assign_to_none, r"model\.nothing"),
+    ],
+)
+def test_bare_arrays_are_read_only(call: Any, assign: Callable[[Any], None], path: str) -> None:
+    model = Holder(scale=2.0, inner=[Holder(offset=X)], numbers=[1.0, 2.0], p=px.Param(X), nothing=None)
+    before = Snapshot(model)
+    with refused(rf"^{path} was assigned a bare array inside a transform.*read-only.*Param.*\.set", TypeError):
+        call(lambda *, model: assign(model), model=model)
+    before.check()
+    assert model.scale == 2.0
+    assert model.numbers == [1.0, 2.0]
+    assert not hasattr(model, "more")
+
+
+def replace(model: Any) -> None:
+    model.p = px.Param(X)
+
+
+def replace_by_array(model: Any) -> None:
+    model.ps[0] = X
+
+
+def remove(model: Any) -> None:
+    del model.p
+
+
+def clear_by_assignment(model: Any) -> None:
+    model.p = None
+
+
+def create(model: Any) -> None:
+    model.q = px.Param(X)
+
+
+def create_in_list(model: Any) -> None:
+    model.ps.append(px.Param(X))
+
+
+def swap(model: Any) -> None:
+    model.ps[0], model.ps[1] = model.ps[1], model.ps[0]
+
+
+@through
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (replace, r"model\.p was replaced"),
+        (replace_by_array, r"model\.ps\[0\] was replaced.*expected Param"),
+        (remove, r"model\.p was removed"),
+        (clear_by_assignment, r"model\.p was removed"),
+        (create, r"model\.q was created"),
+        (create_in_list, r"model\.ps\[2\] was created"),
+        (swap, r"model\.ps\[0\] was replaced"),
+    ],
+)
+def test_which_parameters_there_are_does_not_change_inside(
+    call: Any, change: Callable[[Any], None], words: str
+) -> None:
+    model = Holder(p=px.Param(X), ps=[px.Param(X), px.Param(X)])
+    before = Snapshot(model)
+    with refused(rf"{words}.*do this outside, and use \.set inside", ValueError):
+        call(lambda *, model: change(model), model=model)
+    before.check()
+
+
+@through
+def test_an_array_in_the_place_of_a_parameter(call: Any) -> None:
+    model = Net()
+    before = Snapshot(model)
+
+    def assign(*, model: Any) -> None:
+        model.state = X
+
+    with refused(r"Net\.state holds a State.*\.state\.set\(\.\.\.\)", TypeError):
+        call(assign, model=model)
+    before.check()
+
+
+def test_a_cleared_parameter_in_arithmetic() -> None:
+    with refused("State is cleared", AttributeError):
+        pxf.jit(lambda *, model: model.cleared + 1.0)(model=Net())
+
+
+def test_a_misspelt_or_missing_keyword() -> None:
+    def step(x: jax.Array, *, model: Net) -> jax.Array:
+        return x
+
+    wrong: Any = pxf.jit(step)
+    with pytest.raises(TypeError, match="modle"):
+        wrong(X, modle=Net())
+    with pytest.raises(TypeError, match="model"):
+        wrong(X)
