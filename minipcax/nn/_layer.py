@@ -18,14 +18,13 @@ from minipcax.nn._parameter import LayerParam, LayerState
 
 
 class Definition(BaseModule):
-    """The base of layer definitions: parameters may be replaced by parameters (which shares them), not by arrays."""
+    """The base of layer definitions: they hold parameters, and may be given others (which shares them), not arrays."""
 
     def __setattr__(self, name: str, value: object) -> None:
         present = vars(self).get(name)
         if is_array(value) or (isinstance(present, BaseParam) and not isinstance(value, BaseParam)):
-            held = "parameters" if present is None else f"a {type(present).__name__}"
             raise TypeError(
-                f"{type(self).__name__}.{name} holds {held}, found a {type(value).__name__} to put in its place: "
+                f"{type(self).__name__}.{name} takes a parameter, found a {type(value).__name__}: "
                 f"change the value with .{name}.set(...), or assign another parameter to share it"
             )
         super().__setattr__(name, value)

@@ -31,6 +31,17 @@ def _required(vode: Node, key: str) -> Array:
     return jnp.asarray(get(value))
 
 
+def _state_and_prediction(vode: Node) -> tuple[Array, Array]:
+    h, u = _required(vode, "h"), _required(vode, "u")
+    fits = u.ndim <= h.ndim and all(n in (1, m) for n, m in zip(u.shape[::-1], h.shape[::-1], strict=False))
+    if not fits:
+        raise ValueError(
+            f"a node's state h and its prediction u must have one shape, found {h.shape} and {u.shape}; the target "
+            "of a class is a one-hot vector"
+        )
+    return h, jnp.broadcast_to(u, h.shape)
+
+
 def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = False) -> Float[Array, "..."]:
     """The squared error ½(h − u)², of a Gaussian with unit variance; or ½p(h − u)² in a node with a precision p.
 
@@ -48,7 +59,8 @@ def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = 
         >>> se_energy(vode).tolist(), se_energy(vode.set("precision", jnp.array([0.5]))).tolist()
         ([2.0], [1.0])
     """
-    error = _required(vode, "h") - _required(vode, "u")
+    h, u = _state_and_prediction(vode)
+    error = h - u
     energy = 0.5 * error * error
     if vode.get("precision") is None:
         return energy + 0.5 * math.log(2 * math.pi) if log_normaliser else energy
@@ -65,11 +77,11 @@ def ce_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
         >>> round(float(ce_energy(vode).sum()), 3)
         0.693
     """
-    logits = _required(vode, "u")
+    h, logits = _state_and_prediction(vode)
     finite = jnp.finfo(logits.dtype)  # type: ignore[no-untyped-call]  # jax
     logarithm = jax.nn.log_softmax(jnp.clip(logits, finite.min, finite.max), axis=-1)
     # Overflow would give 0 · −∞ where h is zero.
-    return -_required(vode, "h") * jnp.maximum(logarithm, finite.min)
+    return -h * jnp.maximum(logarithm, finite.min)
 
 
 def zero_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:

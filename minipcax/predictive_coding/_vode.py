@@ -64,7 +64,17 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         energy_fn: EnergyFn | None = se_energy,
         ruleset: Rules = ...,
         tforms: Mapping[str, Tform] = ...,
-        param_type: type[H] = ...,
+        *,
+        param_type: type[H],
+        **param_kwargs: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        energy_fn: EnergyFn | None,
+        ruleset: Rules,
+        tforms: Mapping[str, Tform],
+        param_type: type[H],
         *param_args: Any,
         **param_kwargs: Any,
     ) -> None: ...

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.tree_util import register_dataclass, tree_leaves_with_path
 
-from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
+from minipcax.core import BaseModule, BaseParam, DynamicParam, Param, tree_ref
 from minipcax.core._tree import children, is_param, path_name
 
 OptaxFn = optax.GradientTransformation | Callable[[], optax.GradientTransformation]
@@ -83,12 +84,22 @@ class Optim(BaseModule, static=("optax_fn",)):
         """Starts anew, for these parameters: a masked model, such as `M(LayerParam)(model)`.
 
         Raises:
+            TypeError: it is not a tree of parameters.
             ValueError: a parameter is cleared.
         """
+        for leaf in jax.tree.leaves(parameters, is_leaf=is_param):
+            if not isinstance(leaf, (BaseParam, jax.Array, np.ndarray)):
+                raise TypeError(
+                    "Optim.init expected a tree of parameters, such as M(LayerParam)(model), found a "
+                    f"{type(leaf).__name__} in it"
+                )
         targets = _by_path(parameters)
         for path, param in targets.items():
             if param.get() is None:
-                raise ValueError(f"Optim.init expected {path} to have a value, but it is cleared: set it first")
+                raise ValueError(
+                    f"Optim.init expected {path} to have a value, but it is cleared: set it first (a node's state by "
+                    "initialising the nodes), or select other parameters with M"
+                )
         values = {path: param.get() for path, param in targets.items()}
         self.state.set(_State(self._optax().init(values), tuple(targets), _shapes(values.values())))
 
