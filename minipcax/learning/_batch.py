@@ -3,6 +3,9 @@
 A model is an `EnergyModule` whose call takes one sample, `model(x, y)`: it sends x through its layers and value nodes,
 clamps the output node to the target y unless that is `None`, and returns its prediction. Nodes with `h.frozen = True`,
 such as the clamped one, are not inferred; weights with `frozen = True` are not learned.
+
+Layers that look across samples find the batch as the axis "batch" of a `vmap`. The running statistics of `BatchNorm`
+are moved by `initialise`, unless in eval mode, and by nothing else: all inference steps, and learning, see one energy.
 """
 
 from typing import Any, Protocol
@@ -12,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from minipcax.core import tree_extract
+from minipcax.core import tree_apply, tree_extract
 from minipcax.functional import jit, vmap
-from minipcax.nn import LayerParam
-from minipcax.predictive_coding import STATUS, VodeParam
+from minipcax.nn import BatchNorm, LayerParam
+from minipcax.predictive_coding import STATUS, Vode, VodeParam
 from minipcax.utils import M, step
 
 NODES = M(VodeParam).hasnot(frozen=True)
@@ -37,17 +40,36 @@ class Model(Protocol):
         ...
 
 
-@vmap({"model": M(PER_SAMPLE).to((None, 0))})
+@vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
 def _predictions(x: Any, y: Any, *, model: Model) -> Any:
     return model(x, y)
 
 
-@vmap({"model": M(PER_SAMPLE).to((None, 0))})
+@vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
 def energies(x: Any, *, model: Model) -> Float[Array, ""]:
     """The energy of every sample of a batch, at the present state of the nodes."""
+    _keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         model(x)
         return model.energy()
+
+
+def forward(x: Any, y: Any, *, model: Model) -> None:
+    """A forward pass that leaves predictions in the nodes' caches, for use inside a `jit` on nodes that are cleared."""
+    with step(model, STATUS.INIT):
+        _predictions(x, y, model=model)
+
+
+def observed(model: Model) -> list[Vode[Any]]:
+    """The nodes with `h.frozen = True`, such as the output."""
+    nodes: list[Vode[Any]] = []
+    tree_apply(nodes.append, lambda node: isinstance(node, Vode) and getattr(node.h, "frozen", False), model)
+    return nodes
+
+
+def _keep_statistics(model: Model) -> None:
+    """Freezes running statistics; inside a transform that does not escape."""
+    tree_apply(BatchNorm.eval, lambda node: isinstance(node, BatchNorm), model)
 
 
 def _clear_other_batches(batch: Any, model: Model) -> None:
@@ -79,6 +101,7 @@ def initialise(x: Any, y: Any = None, *, model: Model) -> None:
 @jit
 def predict(x: Any, model: Model) -> Any:
     """The model's predictions for a batch, in one pass forward. Nothing is written to the model."""
+    _keep_statistics(model)
     _clear_other_batches(x, model)
     with step(model, STATUS.INIT, clear_params=(VodeParam.Cache, None)):
         return _predictions(x, None, model=model)

@@ -16,8 +16,8 @@ def _energy_and_gradients(x: Any, *, model: Model) -> tuple[Float[Array, ""], Fl
     return each.sum(), each.mean()
 
 
-@jit(static_argnums=1)
-def infer(x: Any, steps: int, /, *, model: Model, optim: Optim) -> Float[Array, " steps"]:
+@jit(static_argnums=(1, 2))
+def infer(x: Any, steps: int, unroll: int | bool = 1, /, *, model: Model, optim: Optim) -> Float[Array, " steps"]:
     """Relaxes the states of the nodes for a number of steps: h ← h − lr ∂E/∂h, or what else the optimiser does.
 
     E is the sum over nodes and samples, so that a sample moves the same in a batch of any size. The loop is compiled as
@@ -26,6 +26,8 @@ def infer(x: Any, steps: int, /, *, model: Model, optim: Optim) -> Float[Array, 
     Args:
         x: a batch of samples; the nodes hold states of the same batch (see `initialise`).
         steps: how many steps; another number compiles anew.
+        unroll: how many of them to compile as one round of the loop. `True` means all, without a loop, which takes
+            longer to compile; JAX on CPUs runs convolutions in loops many times slower than outside.
         model: the model, whose nodes change, but for the frozen ones.
         optim: the optimiser of the nodes; it starts anew, and is cleared afterwards.
 
@@ -44,6 +46,6 @@ def infer(x: Any, steps: int, /, *, model: Model, optim: Optim) -> Float[Array, 
         return (), energy
 
     with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
-        history = scan(relax, length=steps)(model=model, optim=optim)[1]
+        history = scan(relax, length=steps, unroll=unroll)(model=model, optim=optim)[1]
     optim.clear()
     return history

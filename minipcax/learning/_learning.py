@@ -15,11 +15,12 @@ def _energy_and_gradients(x: Any, *, model: Model) -> Float[Array, ""]:
 
 
 @jit
-def learn(x: Any, *, model: Model, optim: Optim) -> Float[Array, ""]:
+def learn(x: Any, scale_by: float | Float[Array, ""] | None = None, *, model: Model, optim: Optim) -> Float[Array, ""]:
     """One update of the weights at the present state of the nodes, from the energy's mean over the samples.
 
     Args:
         x: the batch of samples that the nodes hold states of.
+        scale_by: a factor for the gradients.
         model: the model, whose weights change, but for the frozen ones.
         optim: the optimiser of the weights.
 
@@ -27,5 +28,5 @@ def learn(x: Any, *, model: Model, optim: Optim) -> Float[Array, ""]:
         The energy before the update, a mean over the samples.
     """
     energy, grads = _energy_and_gradients(x, model=model)
-    optim.step(model, grads["model"])
+    optim.step(model, grads["model"], scale_by)
     return energy

@@ -18,12 +18,14 @@ class PC:
 
     Args:
         steps: of inference for each batch.
+        unroll: how many of them to compile as one round of the loop, see `infer`.
 
     Reference:
         Rao and Ballard, Predictive coding in the visual cortex, Nature Neuroscience 2 (1999).
     """
 
     steps: int = 8
+    unroll: int | bool = 1
 
     def __call__(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Float[Array, " steps"]:
         """Initialises the nodes, infers, and learns, compiled as a whole.
@@ -45,6 +47,6 @@ class PC:
 def _train(x: Any, y: Any, algorithm: PC, *, model: Model, nodes: Optim, weights: Optim) -> Float[Array, " steps"]:
     with step(model, clear_params=PER_SAMPLE):
         initialise(x, y, model=model)
-        history = infer(x, algorithm.steps, model=model, optim=nodes)
+        history = infer(x, algorithm.steps, algorithm.unroll, model=model, optim=nodes)
         learn(x, model=model, optim=weights)
     return history
