@@ -3,39 +3,20 @@
 import gzip
 import re
 import struct
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data import DataError, load
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "1_quickstart.py"
+from tests.examples.support import idx
+from tests.examples.support import run as run_example
+
 NAMES = [f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
 
-def run(*options: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(SCRIPT), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def idx(array: np.ndarray) -> bytes:
-    sizes = struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(struct.pack(">HBB", 0, 8, array.ndim) + sizes + array.astype(np.uint8).tobytes())
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A tiny data set whose label is where the image is bright."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 200), ("t10k", 50)):
-        labels = rng.integers(0, 10, count)
-        images = rng.integers(0, 50, (count, 5, 4))
-        images.reshape(count, 20)[np.arange(count), 2 * labels] = 255
-        (tmp_path / f"{split}-images-idx3-ubyte.gz").write_bytes(idx(images))
-        (tmp_path / f"{split}-labels-idx1-ubyte.gz").write_bytes(idx(labels))
-    return tmp_path
+run = partial(run_example, "1_quickstart")
 
 
 def test_digits(tmp_path: Path) -> None:

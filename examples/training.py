@@ -1,0 +1,99 @@
+"""What the examples need around a model and its training loop: options, data, a progress bar and a picture."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from data import DataError, Dataset, load
+from jax import Array
+from jaxtyping import Int
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+
+def parser(
+    description: str | None, *, epochs: int, steps: int, batch_size: int, lr_weights: float, lr_nodes: float
+) -> argparse.ArgumentParser:
+    """The options that all examples have, with the defaults of one."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", type=Path, help="folder with the four gzipped IDX files of (Fashion-)MNIST")
+    parser.add_argument("--epochs", type=int, default=epochs, help="how often to go through the training set")
+    parser.add_argument("--steps", type=int, default=steps, help="T, the inference steps for each batch")
+    parser.add_argument("--batch-size", type=int, default=batch_size, help="images for each update of the weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the order of images")
+    parser.add_argument("--lr-weights", type=float, default=lr_weights, help="learning rate of the weights (AdamW)")
+    parser.add_argument("--lr-nodes", type=float, default=lr_nodes, help="learning rate of the value nodes (SGD)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
+    return parser
+
+
+def run(train: Callable[[Dataset, argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Trains with the options of the command line, or ends with status 2 and says what is wrong with them."""
+    options = parser.parse_args()
+    for name, value in vars(options).items():
+        if isinstance(value, int | float) and not (value > 0 or name == "seed"):
+            parser.error(f"--{name.replace('_', '-')}: expected a positive number, found {value}")
+    try:
+        data = load(options.data)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    if options.batch_size > len(data.train.images):
+        print(f"expected --batch-size of at most {len(data.train.images)}, found {options.batch_size}", file=sys.stderr)
+        sys.exit(2)
+    train(data, options)
+
+
+class Progress:
+    """Draws the batches, and says how training goes."""
+
+    def __init__(self, samples: int, options: argparse.Namespace) -> None:
+        self.samples, self.batch_size = samples, options.batch_size
+        self.order = np.random.default_rng(options.seed)
+        self.accuracies: list[float] = []
+        self.seconds: list[float] = []
+
+    def batches(self) -> Iterator[Int[np.ndarray, " batch_size"]]:
+        """The indices of one epoch's batches; what is left over is dropped, so that all are of one size."""
+        self.start, self.count = time.perf_counter(), 0
+        whole = self.samples - self.samples % self.batch_size
+        batches = self.order.permutation(self.samples)[:whole].reshape(-1, self.batch_size)
+        with tqdm(batches, f"epoch {len(self.accuracies)}", unit="batch", leave=False, disable=None) as self.bar:
+            for batch in self.bar:
+                self.count += 1
+                yield batch
+
+    def inferred(self, energies: Array) -> None:
+        """Takes note of the energies of one batch."""
+        if self.count % 20 == 1:  # looking at a number waits for the device
+            self.bar.set_postfix(energy=f"{energies[-1]:.4f}", accuracy=f"{self.accuracies[-1]:.2%}")
+
+    def tested(self, accuracy: float) -> None:
+        """Takes note of the test accuracy, before training or after an epoch."""
+        epoch = len(self.accuracies)
+        self.accuracies.append(accuracy)
+        if epoch == 0:
+            print(f"before training: test accuracy {accuracy:.2%}")
+        else:
+            self.seconds.append(time.perf_counter() - self.start)
+            print(f"epoch {epoch}: test accuracy {accuracy:.2%}, {self.seconds[-1]:.2f} s")
+
+    def finish(self, energies: Array, picture: Path) -> None:
+        """Sums up, and draws the energy over the inference steps for one batch, and the accuracy over the epochs."""
+        fastest = 1e3 * min(self.seconds) / self.count
+        print(f"{fastest:.2f} ms per batch of {self.batch_size}, in the fastest epoch")
+        print(f"energy of a test batch over {len(energies)} steps: {energies[0]:.4f} to {energies[-1]:.4f}")
+        figure = Figure(figsize=(9, 3.5), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.plot(np.asarray(energies), marker=".")
+        left.set(title="inference on one batch", xlabel="step", ylabel="energy per sample")
+        right.plot([100 * accuracy for accuracy in self.accuracies], marker=".")
+        right.set(title="learning", xlabel="epoch", ylabel="test accuracy, %")
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(picture, dpi=150)
+        print(f"wrote {picture}")
