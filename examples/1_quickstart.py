@@ -61,8 +61,8 @@ def train(data: Dataset, options: argparse.Namespace) -> None:
     progress.tested(pxl.accuracy(test_images, data.test.labels, model))
     for _ in range(options.epochs):
         for batch in progress.batches():
-            energies = algorithm(images[batch], targets[batch], model=model, nodes=nodes, weights=weights)
-            progress.inferred(energies)
+            report = algorithm(images[batch], targets[batch], model=model, nodes=nodes, weights=weights)
+            progress.trained(report)
         progress.tested(pxl.accuracy(test_images, data.test.labels, model))
 
     # The energy while the nodes of one batch settle.

@@ -70,8 +70,8 @@ def train(data: Dataset, options: argparse.Namespace) -> None:
     progress.tested(accuracy(test_images, data.test.labels, model))
     for _ in range(options.epochs):
         for batch in progress.batches():
-            energies = algorithm(images[batch], targets[batch], model=model, nodes=nodes, weights=weights)
-            progress.inferred(energies)
+            report = algorithm(images[batch], targets[batch], model=model, nodes=nodes, weights=weights)
+            progress.trained(report)
         progress.tested(accuracy(test_images, data.test.labels, model))
 
     x, y = test_images[: options.batch_size], test_targets[: options.batch_size]

@@ -13,6 +13,8 @@ from jaxtyping import Int
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from minipcax.learning import Report
+
 
 def parser(
     description: str | None, *, epochs: int, steps: int, batch_size: int, lr_weights: float, lr_nodes: float
@@ -57,6 +59,7 @@ class Progress:
         self.order = np.random.default_rng(options.seed)
         self.accuracies: list[float] = []
         self.seconds: list[float] = []
+        self.last: Report | None = None
 
     def batches(self) -> Iterator[Int[np.ndarray, " batch_size"]]:
         """The indices of one epoch's batches; what is left over is dropped, so that all are of one size."""
@@ -68,10 +71,13 @@ class Progress:
                 self.count += 1
                 yield batch
 
-    def inferred(self, energies: Array) -> None:
-        """Takes note of the energies of one batch."""
+    def trained(self, report: Report) -> None:
+        """Takes note of a training step; the step before it, which has ended by now, must have gone well."""
+        if self.last is not None:
+            self.last.check()
+        self.last = report
         if self.count % 20 == 1:  # looking at a number waits for the device
-            self.bar.set_postfix(energy=f"{energies[-1]:.4f}", accuracy=f"{self.accuracies[-1]:.2%}")
+            self.bar.set_postfix(energy=f"{report.energies[-1]:.4f}", accuracy=f"{self.accuracies[-1]:.2%}")
 
     def tested(self, accuracy: float) -> None:
         """Takes note of the test accuracy, before training or after an epoch."""

@@ -8,6 +8,7 @@ Layers that look across samples find the batch as the axis "batch" of a `vmap`. 
 are moved by `initialise`, unless in eval mode, and by nothing else: all inference steps, and learning, see one energy.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from minipcax.core import tree_apply, tree_extract
+from minipcax.core._tree import path_name, walk
 from minipcax.functional import jit, vmap
 from minipcax.nn import BatchNorm, LayerParam
 from minipcax.predictive_coding import STATUS, Vode, VodeParam
@@ -35,8 +37,8 @@ class Model(Protocol):
         """The prediction for one sample."""
         ...
 
-    def energy(self) -> Float[Array, "..."]:
-        """The energy of all nodes."""
+    def energies(self) -> dict[str, Float[Array, "..."]]:
+        """The energy of each node by its path."""
         ...
 
 
@@ -46,28 +48,49 @@ def _predictions(x: Any, y: Any, *, model: Model) -> Any:
 
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def energies(x: Any, *, model: Model) -> Float[Array, ""]:
-    """The energy of every sample of a batch, at the present state of the nodes."""
-    _keep_statistics(model)
+def node_energies(x: Any, *, model: Model) -> dict[str, Float[Array, ""]]:
+    """The energy of every node, by its path, for every sample of a batch, at the present state of the nodes."""
+    keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         model(x)
-        return model.energy()
+        return model.energies()
 
 
-def forward(x: Any, y: Any, *, model: Model) -> None:
-    """A forward pass that leaves predictions in the nodes' caches, for use inside a `jit` on nodes that are cleared."""
+def energies(x: Any, *, model: Model) -> Float[Array, " batch"]:
+    """The energy of every sample of a batch, at the present state of the nodes."""
+    return total(node_energies(x, model=model))
+
+
+def summed_energy(x: Any, *, model: Model) -> tuple[Float[Array, ""], dict[str, Float[Array, " batch"]]]:
+    """What states descend: the energy, summed over nodes and samples; and that of every node and sample."""
+    each = node_energies(x, model=model)
+    return total({path: energy.sum() for path, energy in each.items()}), each
+
+
+def total(energies: Mapping[str, Float[Array, "..."]]) -> Float[Array, "..."]:
+    """The energy of all nodes together."""
+    return jnp.asarray(sum(energies.values()))
+
+
+def means(energies: Mapping[str, Float[Array, " batch"]]) -> dict[str, Float[Array, ""]]:
+    """The energy of every node, a mean over the samples."""
+    return {path: energy.mean() for path, energy in energies.items()}
+
+
+def forward(x: Any, y: Any, *, model: Model) -> Any:
+    """A forward pass that leaves predictions in the nodes' caches; for use inside a `jit`, on cleared nodes."""
     with step(model, STATUS.INIT):
-        _predictions(x, y, model=model)
+        return _predictions(x, y, model=model)
 
 
-def observed(model: Model) -> list[Vode[Any]]:
-    """The nodes with `h.frozen = True`, such as the output."""
-    nodes: list[Vode[Any]] = []
-    tree_apply(nodes.append, lambda node: isinstance(node, Vode) and getattr(node.h, "frozen", False), model)
-    return nodes
+def split_nodes(model: Model) -> tuple[dict[str, Vode[Any]], dict[str, Vode[Any]]]:
+    """The nodes that are inferred, and the observed ones (`h.frozen = True`), by their paths from input to output."""
+    nodes = {path_name(path): node for path, node in walk(model) if isinstance(node, Vode)}
+    inferred = {path: node for path, node in nodes.items() if not node.h.frozen}
+    return inferred, {path: node for path, node in nodes.items() if path not in inferred}
 
 
-def _keep_statistics(model: Model) -> None:
+def keep_statistics(model: Model) -> None:
     """Freezes running statistics; inside a transform that does not escape."""
     tree_apply(BatchNorm.eval, lambda node: isinstance(node, BatchNorm), model)
 
@@ -85,26 +108,29 @@ def _clear_other_batches(batch: Any, model: Model) -> None:
 
 
 @jit
-def initialise(x: Any, y: Any = None, *, model: Model) -> None:
+def initialise(x: Any, y: Any = None, *, model: Model) -> Any:
     """Batched forward initialisation: every node's state becomes its prediction, and the output node the target.
 
     Args:
         x: a batch of samples, with a leading axis of samples.
         y: their targets; `None` leaves the output node at its prediction.
         model: the model; the states of its nodes get a leading axis of samples.
+
+    Returns:
+        The predictions.
     """
     _clear_other_batches((x, y), model)
-    with step(model, STATUS.INIT, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        _predictions(x, y, model=model)
+    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+        return forward(x, y, model=model)
 
 
 @jit
 def predict(x: Any, model: Model) -> Any:
     """The model's predictions for a batch, in one pass forward. Nothing is written to the model."""
-    _keep_statistics(model)
+    keep_statistics(model)
     _clear_other_batches(x, model)
-    with step(model, STATUS.INIT, clear_params=(VodeParam.Cache, None)):
-        return _predictions(x, None, model=model)
+    with step(model, clear_params=(VodeParam.Cache, None)):
+        return forward(x, None, model=model)
 
 
 def accuracy(x: Any, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:

@@ -2,22 +2,75 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from minipcax.functional import jit, scan, value_and_grad
-from minipcax.learning._batch import NODES, Model, energies
+from minipcax.functional import cond, jit, scan, value_and_grad
+from minipcax.learning._batch import NODES, Model, means, summed_energy, total
+from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
+ByNode = dict[str, Float[Array, ""]]  # the energy of every node, by its path
 
-@value_and_grad({"model": NODES}, has_aux=True)
-def _energy_and_gradients(x: Any, *, model: Model) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    each = energies(x, model=model)
-    return each.sum(), each.mean()
+_energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_energy)
 
 
-@jit(static_argnums=(1, 2))
-def infer(x: Any, steps: int, unroll: int | bool = 1, /, *, model: Model, optim: Optim) -> Float[Array, " steps"]:
+def relax(
+    x: Any,
+    steps: int,
+    unroll: int | bool = 1,
+    tolerance: float | Float[Array, ""] | None = None,
+    reset: bool = True,
+    *,
+    model: Model,
+    optim: Optim,
+) -> History:
+    """Inference as in `infer`, for use inside a `jit`; returns the energies node by node."""
+    share = 0.0 if tolerance is None else tolerance
+    if reset or optim.state.get() is None:
+        optim.init(NODES(model))
+
+    def move(*, model: Model, optim: Optim) -> ByNode:
+        (_, (each,)), grads = _energy_and_gradients(x, model=model)
+        optim.step(model, grads["model"])
+        return means(each)
+
+    def always(no_input: None, *, model: Model, optim: Optim) -> tuple[tuple[()], ByNode]:
+        return (), move(model=model, optim=optim)
+
+    def unless_settled(
+        no_input: None, before: Float[Array, ""], last: ByNode, *, model: Model, optim: Optim
+    ) -> tuple[tuple[Float[Array, ""], ByNode], ByNode]:
+        settled = jnp.abs(total(last) - before) <= share * jnp.abs(before)
+        energies = cond(lambda *, model, optim: last, move)(settled, model=model, optim=optim)
+        return (total(last), energies), energies
+
+    with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
+        if tolerance is None:
+            history = scan(always, length=steps, unroll=unroll)(model=model, optim=optim)[1]
+        else:
+            first = move(model=model, optim=optim)
+            start = jnp.full_like(total(first), jnp.nan)  # which is close to nothing
+            later = scan(unless_settled, length=steps - 1, unroll=unroll)(start, first, model=model, optim=optim)[1]
+            history = {path: jnp.append(first[path], later[path]) for path in first}
+    if reset:
+        optim.clear()
+    return History.of(history)
+
+
+@jit(static_argnums=(1, 2, 4))
+def infer(
+    x: Any,
+    steps: int,
+    unroll: int | bool = 1,
+    tolerance: float | Float[Array, ""] | None = None,
+    reset: bool = True,
+    /,
+    *,
+    model: Model,
+    optim: Optim,
+) -> Float[Array, " steps"]:
     """Relaxes the states of the nodes for a number of steps: h ← h − lr ∂E/∂h, or what else the optimiser does.
 
     E is the sum over nodes and samples, so that a sample moves the same in a batch of any size. The loop is compiled as
@@ -28,8 +81,10 @@ def infer(x: Any, steps: int, unroll: int | bool = 1, /, *, model: Model, optim:
         steps: how many steps; another number compiles anew.
         unroll: how many of them to compile as one round of the loop. `True` means all, without a loop, which takes
             longer to compile; JAX on CPUs runs convolutions in loops many times slower than outside.
+        tolerance: nothing moves any more once a step has changed the energy by no more than this share of it.
+        reset: whether the optimiser starts anew, and is cleared afterwards; or else goes on from its last state.
         model: the model, whose nodes change, but for the frozen ones.
-        optim: the optimiser of the nodes; it starts anew, and is cleared afterwards.
+        optim: the optimiser of the nodes.
 
     Returns:
         The energy before every step, a mean over the samples.
@@ -38,14 +93,4 @@ def infer(x: Any, steps: int, unroll: int | bool = 1, /, *, model: Model, optim:
         Whittington and Bogacz, An Approximation of the Error Backpropagation Algorithm in a Predictive Coding Network,
         Neural Computation 29 (2017).
     """
-    optim.init(NODES(model))
-
-    def relax(no_input: None, *, model: Model, optim: Optim) -> tuple[tuple[()], Float[Array, ""]]:
-        (_, (energy,)), grads = _energy_and_gradients(x, model=model)
-        optim.step(model, grads["model"])
-        return (), energy
-
-    with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
-        history = scan(relax, length=steps, unroll=unroll)(model=model, optim=optim)[1]
-    optim.clear()
-    return history
+    return relax(x, steps, unroll, tolerance, reset, model=model, optim=optim).total

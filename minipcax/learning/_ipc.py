@@ -3,19 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Array, Float
-
-from minipcax.functional import jit, scan, value_and_grad
-from minipcax.learning._batch import NODES, PER_SAMPLE, WEIGHTS, Model, energies, initialise
+from minipcax.functional import scan, value_and_grad
+from minipcax.learning._algorithm import Algorithm
+from minipcax.learning._batch import NODES, WEIGHTS, Model, initialise, means, summed_energy, total
+from minipcax.learning._inference import ByNode
+from minipcax.learning._report import History, Report
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
+_energy_and_gradients = value_and_grad({"model": NODES | WEIGHTS}, has_aux=True)(summed_energy)
+
 
 @dataclass(frozen=True)
-class IPC:
-    """Incremental predictive coding; calling it trains a model on one batch.
-
-    At every step, states and weights move at once, down the same gradient, taken before either has moved:
+class IPC(Algorithm):
+    """Incremental predictive coding: at every step, states and weights move at once, down the same gradient,
 
         h ← h − lr_h · ∂E/∂h,  W ← W − lr_W · ∂E/∂W
 
@@ -23,7 +24,7 @@ class IPC:
     move, as in backpropagation.
 
     Args:
-        steps: of inference and learning for each batch.
+        steps: of inference and learning for each batch; the optimiser of the weights makes as many.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
     Reference:
@@ -34,41 +35,18 @@ class IPC:
     steps: int = 8
     unroll: int | bool = 1
 
-    def __call__(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Float[Array, " steps"]:
-        """Initialises the nodes, then infers and learns together, compiled as a whole.
-
-        Args:
-            x: a batch of samples.
-            y: their targets.
-            model: the model. Its weights change; its nodes are cleared.
-            nodes: the optimiser of the nodes' states; it starts anew, and is cleared afterwards.
-            weights: the optimiser of the weights, initialised with these; it steps `steps` times.
-
-        Returns:
-            The energy before every step, a mean over the samples.
-        """
-        return _train(x, y, self, model=model, nodes=nodes, weights=weights)
-
-
-@value_and_grad({"model": NODES | WEIGHTS}, has_aux=True)
-def _energy_and_gradients(x: Any, *, model: Model) -> tuple[Float[Array, ""], Float[Array, " batch"]]:
-    each = energies(x, model=model)
-    return each.sum(), each
-
-
-@jit(static_argnums=2)
-def _train(x: Any, y: Any, algorithm: IPC, *, model: Model, nodes: Optim, weights: Optim) -> Float[Array, " steps"]:
-    def move(no_input: None, *, model: Model, nodes: Optim, weights: Optim) -> tuple[tuple[()], Float[Array, ""]]:
-        (_, (each,)), grads = _energy_and_gradients(x, model=model)
-        nodes.step(model, grads["model"])
-        weights.step(model, grads["model"], scale_by=1 / each.size)
-        return (), each.mean()
-
-    with step(model, clear_params=PER_SAMPLE):
-        initialise(x, y, model=model)
+    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+        predictions = initialise(x, y, model=model)
         nodes.init(NODES(model))
+
+        def move(no_input: None, *, model: Model, nodes: Optim, weights: Optim) -> tuple[tuple[()], ByNode]:
+            (_, (each,)), grads = _energy_and_gradients(x, model=model)
+            nodes.step(model, grads["model"])
+            weights.step(model, grads["model"], scale_by=1 / total(each).size)
+            return (), means(each)
+
         with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
-            loop = scan(move, length=algorithm.steps, unroll=algorithm.unroll)
-            history = loop(model=model, nodes=nodes, weights=weights)[1]
+            history = scan(move, length=self.steps, unroll=self.unroll)(model=model, nodes=nodes, weights=weights)[1]
         nodes.clear()
-    return history
+        energies = History.of(history)
+        return Report(energies, energies.total[0], predictions)

@@ -3,22 +3,42 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Array, Float
-
-from minipcax.functional import jit
-from minipcax.learning._batch import PER_SAMPLE, Model, initialise
-from minipcax.learning._inference import infer
+from minipcax.learning._algorithm import Algorithm
+from minipcax.learning._batch import Model, initialise
+from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
-from minipcax.utils import Optim, step
+from minipcax.learning._report import Report
+from minipcax.utils import Optim
 
 
 @dataclass(frozen=True)
-class PC:
-    """The predictive coding algorithm; calling it trains a model on one batch.
+class PC(Algorithm):
+    """Predictive coding. After a forward pass, with the output clamped to the target,
+
+        h ← h − lr_h · ∂E/∂h,  for T steps;  then W ← W − lr_W · ∂E/∂W
 
     Args:
-        steps: of inference for each batch.
+        steps: T, of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
+        tolerance: inference ends early once a step has changed the energy by no more than this share of it.
+        reset: whether the optimiser of the nodes starts anew for each batch, or goes on from its last state.
+
+    Example:
+        >>> class Model(EnergyModule):
+        ...     def __init__(self) -> None:
+        ...         super().__init__()
+        ...         self.layer, self.vode = Linear(2, 1), Vode()
+        ...         self.vode.h.frozen = True
+        ...
+        ...     def __call__(self, x: Array, y: Array | None = None) -> Array:
+        ...         u: Array = self.vode(self.layer(x), output="u")
+        ...         self.vode.set("h", u if y is None else y)
+        ...         return u
+        >>> model = Model()
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> report = PC(steps=3)(jnp.ones((5, 2)), jnp.ones((5, 1)), model=model, nodes=nodes, weights=weights)
+        >>> report.energies.shape, report.predictions.shape
+        ((3,), (5, 1))
 
     Reference:
         Rao and Ballard, Predictive coding in the visual cortex, Nature Neuroscience 2 (1999).
@@ -26,27 +46,11 @@ class PC:
 
     steps: int = 8
     unroll: int | bool = 1
+    tolerance: float | None = None
+    reset: bool = True
 
-    def __call__(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Float[Array, " steps"]:
-        """Initialises the nodes, infers, and learns, compiled as a whole.
-
-        Args:
-            x: a batch of samples.
-            y: their targets.
-            model: the model. Its weights change; its nodes are cleared.
-            nodes: the optimiser of the nodes' states.
-            weights: the optimiser of the weights, initialised with these.
-
-        Returns:
-            The energy before every step of inference, a mean over the samples.
-        """
-        return _train(x, y, self, model=model, nodes=nodes, weights=weights)
-
-
-@jit(static_argnums=2)
-def _train(x: Any, y: Any, algorithm: PC, *, model: Model, nodes: Optim, weights: Optim) -> Float[Array, " steps"]:
-    with step(model, clear_params=PER_SAMPLE):
-        initialise(x, y, model=model)
-        history = infer(x, algorithm.steps, algorithm.unroll, model=model, optim=nodes)
+    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+        predictions = initialise(x, y, model=model)
+        history = relax(x, self.steps, self.unroll, self.tolerance, self.reset, model=model, optim=nodes)
         learn(x, model=model, optim=weights)
-    return history
+        return Report(history, history.total[0], predictions)

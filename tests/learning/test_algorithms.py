@@ -77,21 +77,21 @@ def close(found: Any, expected: Any) -> None:
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=2e-6, rtol=2e-6), found, expected)
 
 
-def train(algorithm: Any, batches: int = 2) -> tuple[Network, Raw, Any]:
+def train(algorithm: pxl.Algorithm, batches: int = 2) -> tuple[Network, Raw, pxl.Report]:
     model = Network()
     before = model.raw()
     nodes, weights = pxu.Optim(optax.sgd(LR_NODES)), pxu.Optim(optax.sgd(LR_WEIGHTS), pxl.WEIGHTS(model))
     for _ in range(batches):
-        history = algorithm(X, Y, model=model, nodes=nodes, weights=weights)
+        report = algorithm(X, Y, model=model, nodes=nodes, weights=weights)
     assert all(vode.h.get() is None and vode.cache.get() is None for vode in model.vodes)
     assert model.status is None
     assert nodes.state.get() is None
-    return model, before, history
+    return model, before, report
 
 
 def test_backpropagation() -> None:
     """Against jax.grad of the loss of the plain network."""
-    model, raw, history = train(pxl.Backprop())
+    model, raw, report = train(pxl.Backprop())
 
     @jax.jit
     def update(raw: Raw) -> tuple[Array, Raw]:
@@ -99,14 +99,15 @@ def test_backpropagation() -> None:
         return loss, descend(raw, grads, LR_WEIGHTS)
 
     for _ in range(2):
+        predictions = forward(raw, X)[-1]
         loss, raw = update(raw)
     close(model.raw(), raw)
-    close(history, loss[None])
+    close((report.loss, report.energies, report.predictions), (loss, loss[None], predictions))
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.3, -0.8])
 def test_nudging(beta: float) -> None:
-    model, raw, history = train(pxl.Nudging(beta, STEPS))
+    model, raw, report = train(pxl.Nudging(beta, STEPS))
 
     @jax.jit
     def update(raw: Raw) -> tuple[list[Array], Raw]:
@@ -119,15 +120,17 @@ def test_nudging(beta: float) -> None:
         return expected, descend(raw, jax.grad(energy)(raw, hidden, target), LR_WEIGHTS / BATCH / beta)
 
     for _ in range(2):
+        predictions = forward(raw, X)[-1]
         expected, raw = update(raw)
-    close(list(history), expected)
+    close(list(report.energies), expected)
     close(model.raw(), raw)
+    close((report.loss, report.predictions), (0.5 * ((Y - predictions) ** 2).sum() / BATCH, predictions))
 
 
 def test_nudging_all_the_way_is_pc() -> None:
-    nudged, _, history = train(pxl.Nudging(1.0, STEPS))
+    nudged, _, report = train(pxl.Nudging(1.0, STEPS))
     model, _, expected = train(pxl.PC(STEPS))
-    close(history, expected)
+    close(report.energies, expected.energies)
     close(nudged.raw(), model.raw())
 
 
@@ -148,7 +151,7 @@ def test_nudging_nowhere_is_refused() -> None:
 
 @pytest.mark.parametrize("steps", [1, STEPS])
 def test_incremental_predictive_coding(steps: int) -> None:
-    model, raw, history = train(pxl.IPC(steps))
+    model, raw, report = train(pxl.IPC(steps))
 
     @jax.jit
     def update(raw: Raw) -> tuple[list[Array], Raw]:
@@ -161,7 +164,7 @@ def test_incremental_predictive_coding(steps: int) -> None:
 
     for _ in range(2):
         expected, raw = update(raw)
-    close(list(history), expected)
+    close(list(report.energies), expected)
     close(model.raw(), raw)
 
 

@@ -127,7 +127,7 @@ def test_training_is_what_it_is_by_hand(mode: px.Module.MODE | None, unroll: boo
     raw, optims, statistics = model.raw(), optimisers(model), Statistics()
     before = Network.calls
     for x, y in zip(XS, YS, strict=True):
-        history = pxl.PC(STEPS, unroll)(x, y, model=model, **optims)
+        history = pxl.PC(STEPS, unroll)(x, y, model=model, **optims).energies
         h, statistics = initial(raw, jnp.asarray(x), statistics)
         h, expected = relaxed(raw, h, jnp.asarray(x), jnp.asarray(y), statistics)
         grads = jax.grad(energy)(raw, h, x, y, statistics)

@@ -164,10 +164,12 @@ def test_training_is_what_it_is_by_hand(nodes: str, weights: str, tied: bool) ->
     algorithm = pxl.PC(STEPS)
     node_optim, weight_optim = pxu.Optim(optims[0]), pxu.Optim(optims[1], pxl.WEIGHTS(model))
     for x, y in zip(XS, YS, strict=True):
+        before = raw
         raw, state, expected = by_hand(raw, state, x, y, *optims)
-        history = algorithm(x, y, model=model, nodes=node_optim, weights=weight_optim)
-        assert history.shape == (STEPS,)
-        close(history, expected)
+        predictions = raw_initial(before, jnp.asarray(x))[-1]
+        report = algorithm(x, y, model=model, nodes=node_optim, weights=weight_optim).check()
+        assert report.energies.shape == (STEPS,)
+        close((report.energies, report.loss, report.predictions), (expected, expected[0], predictions))
         close(model.raw(tied), raw)
         assert model.states() == [None] * 4
         assert all(vode.cache.get() is None for vode in model.vodes)

@@ -1,0 +1,141 @@
+"""Error-based predictive coding: inference over the errors of the nodes instead of their states.
+
+With h = u + e, a node's state follows from the errors of all nodes before it, so one pass backward carries the error of
+the output to any depth; from state to state it takes one step of inference a layer, and fades on the way.
+
+While errors are inferred, a node's parameter `h` holds its error. In the copy of the model that `vmap` works on, an
+input rule turns it into the state when the prediction arrives.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float
+
+from minipcax.functional import scan, value_and_grad, vmap
+from minipcax.learning._algorithm import Algorithm
+from minipcax.learning._batch import (
+    NODES,
+    PER_SAMPLE,
+    WEIGHTS,
+    Model,
+    initialise,
+    keep_statistics,
+    means,
+    split_nodes,
+    total,
+)
+from minipcax.learning._inference import ByNode
+from minipcax.learning._report import History, Report
+from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
+from minipcax.utils import M, Optim, step
+
+
+@dataclass(frozen=True)
+class EPC(Algorithm):
+    """Error-based predictive coding (ePC). After a forward pass, with all errors zero and the output clamped,
+
+        h_l = u_l + e_l,  E(e) = Σ ½ e_l² + E_out(y, u_L(e)),  e ← e − lr_e · ∂E/∂e,  for T steps
+
+    and then the weights learn as in `PC`, from ∂E/∂W at fixed states. Both have the same equilibria. An error is
+    itself what is inferred, never the difference of two numbers that are nearly the same, and so loses no digits.
+
+    The optimiser of the nodes is that of the errors. The inferred nodes must have `se_energy` and the built-in rules.
+
+    Args:
+        steps: T, of inference for each batch.
+        unroll: how many of them to compile as one round of the loop, see `infer`.
+
+    Reference:
+        Goemaere et al., Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive Coding Networks,
+        arXiv 2505.20137 (2025).
+    """
+
+    steps: int = 8
+    unroll: int | bool = 1
+
+    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+        predictions = initialise(x, y, model=model)
+        history = relax_errors(x, self.steps, self.unroll, model=model, optim=nodes)
+        weights.step(model, _learning_gradients(x, model=model)[1]["model"])
+        return Report(history, history.total[0], predictions)
+
+
+def relax_errors(x: Any, steps: int, unroll: int | bool = 1, *, model: Model, optim: Optim) -> History:
+    """Infers the errors, from zero, and leaves them in the nodes in place of the states; for use inside a `jit`."""
+    for node in split_nodes(model)[0].values():
+        node.h.set(jnp.zeros_like(node.h.get()))
+    optim.init(NODES(model))
+
+    def move(no_input: None, *, model: Model, optim: Optim) -> tuple[tuple[()], ByNode]:
+        (_, (energies,)), grads = _energy_and_gradients(x, model=model)
+        optim.step(model, grads["model"])
+        return (), energies
+
+    with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
+        history = scan(move, length=steps, unroll=unroll)(model=model, optim=optim)[1]
+    optim.clear()
+    return History.of(history)
+
+
+def states_from_errors(x: Any, *, model: Model) -> None:
+    """Puts the states h = u + e in the place of the errors."""
+    _states(x, model=model)
+
+
+def _run_forward(x: Any, model: Model, keep_gradient: bool) -> dict[str, Vode[Any]]:
+    """Calls the model with states made of errors; returns the inferred nodes."""
+    keep_statistics(model)
+    inferred = split_nodes(model)[0]
+    built_in = Vode().ruleset
+    rules = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, {"plus_error": partial(_plus_error, keep_gradient)})
+    for path, node in inferred.items():
+        if getattr(node.energy_fn, "func", node.energy_fn) is not se_energy or node.ruleset != built_in:
+            raise ValueError(
+                f"error-based inference expected every inferred node to have se_energy, which depends on h − u alone, "
+                f"and the built-in rules, found others in {path}: use PC for this model"
+            )
+        node.ruleset = rules
+    model(x)
+    return inferred
+
+
+def _plus_error(keep_gradient: bool, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
+    state: Array = u + vode.h
+    return state if keep_gradient else stop_gradient(state)
+
+
+@vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
+def _states(x: Any, *, model: Model) -> None:
+    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+        _run_forward(x, model, True)
+
+
+def _energies(inferring: bool, x: Any, *, model: Model) -> ByNode:
+    """The energies of one sample, for inference by the errors, or for learning at fixed states."""
+    errors = {path: node.h.get() for path, node in split_nodes(model)[0].items()}
+    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+        for path, node in _run_forward(x, model, inferring).items():
+            # The energy of h and u is that of h − u and 0, but in floats (u + e) − u is not e.
+            u = node.cache["u"]
+            node.h.set(errors[path])
+            node.cache["u"] = jnp.zeros_like(u) if inferring else u - stop_gradient(u)
+        return model.energies()
+
+
+_of_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
+_energies_by_errors, _energies_by_weights = _of_batch(partial(_energies, True)), _of_batch(partial(_energies, False))
+
+
+@value_and_grad({"model": NODES}, has_aux=True)
+def _energy_and_gradients(x: Any, *, model: Model) -> tuple[Float[Array, ""], ByNode]:
+    each = _energies_by_errors(x, model=model)
+    return total(each).sum(), means(each)
+
+
+@value_and_grad({"model": WEIGHTS})
+def _learning_gradients(x: Any, *, model: Model) -> Float[Array, ""]:
+    return total(_energies_by_weights(x, model=model)).mean()

@@ -1,0 +1,64 @@
+"""Monte Carlo predictive coding: inference that samples states instead of seeking the most likely ones."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from minipcax.core import RKG
+
+# What optax optimises: a pytree of arrays.
+Tree = Any
+
+
+def langevin(learning_rate: float, momentum: float = 0.0, temperature: float = 1.0) -> optax.GradientTransformation:
+    """An optimiser of the nodes with which inference draws samples of exp(−E / temperature): Langevin dynamics,
+
+        v ← m v − lr ∂E/∂h + √(2 lr (1 − m) temperature) ξ,  h ← h + v,  with ξ from a standard normal
+
+    Monte Carlo predictive coding is `PC` with it, and enough steps for the states to forget where they started: then
+    the weights learn the density of the data. The noise is drawn from `RKG`.
+
+    Where the energy has curvature λ, the stationary mean is exact, and, without momentum, the variance is
+    1 / (1 − lr λ / 2) times the exact one.
+
+    Args:
+        learning_rate: lr.
+        momentum: m, from 0 up to, but not, 1.
+        temperature: the variance of the samples, relative to that of exp(−E).
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> nodes = Optim(langevin(0.1, momentum=0.5))
+
+    Reference:
+        Oliviers, Bogacz and Meulemans, Learning probability distributions of sensory inputs with Monte Carlo predictive
+        coding, PLOS Computational Biology 20 (2024).
+    """
+    if not (learning_rate > 0 and 0 <= momentum < 1 and temperature >= 0):
+        raise ValueError(
+            "langevin expected a positive learning_rate, 0 <= momentum < 1 and temperature >= 0, found "
+            f"{learning_rate}, {momentum}, {temperature}"
+        )
+    scale = (2 * learning_rate * (1 - momentum) * temperature) ** 0.5
+
+    def init(params: Tree) -> Tree:
+        return jax.tree.map(jnp.zeros_like, params)
+
+    def update(updates: Tree, state: Tree, params: Tree | None = None) -> tuple[Tree, Tree]:
+        structure = jax.tree.structure(updates)
+        keys = jax.tree.unflatten(structure, [*RKG(len(jax.tree.leaves(updates)))])
+        velocity = jax.tree.map(
+            lambda v, grad, key: (
+                momentum * v - learning_rate * grad + scale * jax.random.normal(key, grad.shape, grad.dtype)
+            ),
+            state,
+            updates,
+            keys,
+        )
+        return velocity, velocity
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,101 @@
+"""Very deep networks: residual connections, and scalings that carry learning rates over to any width and depth."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from minipcax.core import RKG, Module, RandomKeyGenerator, static
+from minipcax.nn import LayerParam, Linear
+from minipcax.predictive_coding import EnergyModule, Vode
+
+
+class ScaledLinear(Module, static=("scale",)):
+    """A linear map without bias whose scale is not in its weights: y = a W x, with W from a standard normal.
+
+    Args:
+        in_features: the size of x.
+        out_features: the size of y.
+        scale: a.
+        rkg: gives the key that W is drawn from.
+
+    Example:
+        >>> ScaledLinear(4, 2, scale=0.5)(jnp.ones(4)).shape
+        (2,)
+    """
+
+    def __init__(self, in_features: int, out_features: int, scale: float, rkg: RandomKeyGenerator = RKG) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = LayerParam(jax.random.normal(rkg(), (out_features, in_features)))
+
+    def __call__(self, x: Float[Array, " in_features"]) -> Float[Array, " out_features"]:
+        return self.scale * (self.weight @ x)
+
+
+class ResidualNetwork(EnergyModule):
+    """A residual network of predictive coding, with f an activation function and N the width of its L layers:
+
+        u_1 = a_1 W_1 x,  u_l = h_{l−1} + a_l W_l f(h_{l−1}),  u_L = a_L W_L f(h_{L−1})
+
+    With the scalings of μPC, a_1 = 1/√in_features, a_l = 1/√(N L), a_L = 1/N, and weights from a standard normal, the
+    learning rates that are found on a shallow and narrow network are right for a wide and deep one. Without them,
+    a = 1 and the weights are those of `Linear`.
+
+    Args:
+        in_features: the size of x.
+        width: N, the size of the hidden layers.
+        out_features: the size of the output.
+        depth: L, how many layers there are, at least 2.
+        act_fn: f.
+        scaled: whether with the scalings.
+        rkg: gives the keys that the weights are drawn from.
+
+    Raises:
+        ValueError: there are fewer than two layers.
+
+    Example:
+        >>> model = ResidualNetwork(4, 16, 2, depth=8)
+        >>> predict(jnp.ones((3, 4)), model).shape
+        (3, 2)
+
+    Reference:
+        Innocenti et al., μPC: Scaling Predictive Coding to 100+ Layer Networks, arXiv 2505.13124 (2025).
+    """
+
+    layers: list[ScaledLinear | Linear]
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        out_features: int,
+        depth: int,
+        act_fn: Callable[[Array], Array] = jnp.tanh,
+        scaled: bool = True,
+        rkg: RandomKeyGenerator = RKG,
+    ) -> None:
+        super().__init__()
+        if depth < 2:
+            raise ValueError(f"ResidualNetwork expected a depth of at least 2 layers, found {depth}")
+        sizes = [in_features, *(width,) * (depth - 1), out_features]
+        scales = [1 / math.sqrt(in_features), *(1 / math.sqrt(width * depth),) * (depth - 2), 1 / width]
+        if scaled:
+            self.layers = [ScaledLinear(*pair, scale, rkg) for pair, scale in zip(pairwise(sizes), scales, strict=True)]
+        else:
+            self.layers = [Linear(*pair, bias=False, rkg=rkg) for pair in pairwise(sizes)]
+        self.vodes = [Vode() for _ in self.layers]
+        self.vodes[-1].h.frozen = True
+        self.act_fn = static(act_fn)
+
+    def __call__(self, x: Float[Array, " in_features"], y: Array | None = None) -> Float[Array, " out_features"]:
+        h = self.vodes[0](self.layers[0](x))
+        for layer, vode in zip(self.layers[1:-1], self.vodes[1:-1], strict=True):
+            h = vode(h + layer(self.act_fn(h)))
+        prediction: Array = self.vodes[-1](self.layers[-1](self.act_fn(h)), output="u")
+        if y is not None:
+            self.vodes[-1].set("h", y)
+        return prediction

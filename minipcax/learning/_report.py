@@ -1,0 +1,83 @@
+"""What a training step reports: the energies, node by node and step by step, the loss, and the predictions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class History:
+    """The energy of every node before every step of inference, each a mean over the samples.
+
+    Example:
+        >>> history = History(jnp.array([[1.0, 2.0], [1.0, jnp.nan]]), (".vodes[0]", ".vodes[1]"))
+        >>> history.total.tolist()
+        [3.0, nan]
+        >>> history.check()
+        Traceback (most recent call last):
+        FloatingPointError: the energy of .vodes[1] is nan at step 1 of 2: lower the learning rates, or scale the inputs
+    """
+
+    energies: Float[Array, "steps nodes"]
+    nodes: tuple[str, ...] = field(metadata={"static": True})  # their paths
+
+    @classmethod
+    def of(cls, energies: Mapping[str, Float[Array, " steps"]]) -> Self:
+        """The history of nodes by their paths."""
+        return cls(jnp.stack([*energies.values()], axis=-1), tuple(energies))
+
+    @property
+    def total(self) -> Float[Array, " steps"]:
+        """The energy of all nodes together."""
+        return self.energies.sum(axis=-1)
+
+    def check(self) -> Self:
+        """Waits for the energies; returns this history when all of them are finite.
+
+        Raises:
+            FloatingPointError: one is not; the message names the first such step and node.
+        """
+        energies = np.asarray(self.energies)
+        broken = np.argwhere(~np.isfinite(energies))
+        if len(broken):
+            number, index = broken[0]
+            raise FloatingPointError(
+                f"the energy of {self.nodes[index]} is {energies[number, index]} at step {number} of {len(energies)}: "
+                "lower the learning rates, or scale the inputs"
+            )
+        return self
+
+
+class Report(NamedTuple):
+    """What happened in one training step."""
+
+    history: History  # the energies while it trained
+    loss: Float[Array, ""]  # of the forward pass before it, a mean over the samples
+    predictions: Any  # of the forward pass, for every sample
+
+    @property
+    def energies(self) -> Float[Array, " steps"]:
+        """The energy before every step of inference, a mean over the samples."""
+        return self.history.total
+
+    def accuracy(self, labels: Int[Array | np.ndarray, " batch"]) -> float:
+        """The share of the batch for which the largest prediction is that of the label."""
+        return float(jnp.mean(jnp.argmax(self.predictions, axis=-1) == labels))
+
+    def check(self) -> Self:
+        """Waits for the step; returns this report when all energies are finite.
+
+        To stop a training loop before it goes on with what is not a number, without waiting for the step under way,
+        check the report of the step before.
+
+        Raises:
+            FloatingPointError: one is not; the message names the first such step and node.
+        """
+        self.history.check()
+        return self
