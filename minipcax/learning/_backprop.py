@@ -15,8 +15,9 @@ from minipcax.utils import Optim
 @value_and_grad({"model": WEIGHTS}, has_aux=True)
 def _loss_and_gradients(x: Any, y: Any, *, model: Model) -> tuple[Float[Array, ""], History, Any]:
     predictions = forward(x, y, model=model)
-    losses = means({path: node.energy() for path, node in split_nodes(model)[1].items()})
-    return total(losses), History.of({path: loss[None] for path, loss in losses.items()}), predictions
+    observed = split_nodes(model)[1]
+    losses = means([node.energy() for node in observed.values()])
+    return total(losses), History.of([loss[None] for loss in losses], observed), predictions
 
 
 @dataclass(frozen=True)

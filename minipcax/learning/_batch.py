@@ -8,7 +8,7 @@ Layers that look across samples find the batch as the axis "batch" of a `vmap`. 
 are moved by `initialise`, unless in eval mode, and by nothing else: all inference steps, and learning, see one energy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -20,7 +20,7 @@ from minipcax.core import tree_apply, tree_extract
 from minipcax.core._tree import path_name, walk
 from minipcax.functional import jit, vmap
 from minipcax.nn import BatchNorm, LayerParam
-from minipcax.predictive_coding import STATUS, Vode, VodeParam
+from minipcax.predictive_coding import STATUS, EnergyModule, Vode, VodeParam
 from minipcax.utils import M, step
 
 NODES = M(VodeParam).hasnot(frozen=True)
@@ -37,8 +37,8 @@ class Model(Protocol):
         """The prediction for one sample."""
         ...
 
-    def energies(self) -> dict[str, Float[Array, "..."]]:
-        """The energy of each node by its path."""
+    def nodes(self) -> dict[str, EnergyModule]:
+        """What has an energy, by its path, from input to output."""
         ...
 
 
@@ -48,12 +48,12 @@ def _predictions(x: Any, y: Any, *, model: Model) -> Any:
 
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def node_energies(x: Any, *, model: Model) -> dict[str, Float[Array, ""]]:
-    """The energy of every node, by its path, for every sample of a batch, at the present state of the nodes."""
+def node_energies(x: Any, *, model: Model) -> list[Float[Array, ""]]:
+    """The energy of every node for every sample of a batch, at the present state of the nodes."""
     keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         model(x)
-        return model.energies()
+        return [node.energy() for node in model.nodes().values()]
 
 
 def energies(x: Any, *, model: Model) -> Float[Array, " batch"]:
@@ -61,20 +61,20 @@ def energies(x: Any, *, model: Model) -> Float[Array, " batch"]:
     return total(node_energies(x, model=model))
 
 
-def summed_energy(x: Any, *, model: Model) -> tuple[Float[Array, ""], dict[str, Float[Array, " batch"]]]:
+def summed_energy(x: Any, *, model: Model) -> tuple[Float[Array, ""], list[Float[Array, " batch"]]]:
     """What states descend: the energy, summed over nodes and samples; and that of every node and sample."""
     each = node_energies(x, model=model)
-    return total({path: energy.sum() for path, energy in each.items()}), each
+    return total([energy.sum() for energy in each]), each
 
 
-def total(energies: Mapping[str, Float[Array, "..."]]) -> Float[Array, "..."]:
+def total(energies: Sequence[Float[Array, "..."]]) -> Float[Array, "..."]:
     """The energy of all nodes together."""
-    return jnp.asarray(sum(energies.values()))
+    return jnp.asarray(sum(energies))
 
 
-def means(energies: Mapping[str, Float[Array, " batch"]]) -> dict[str, Float[Array, ""]]:
+def means(energies: Sequence[Float[Array, " batch"]]) -> list[Float[Array, ""]]:
     """The energy of every node, a mean over the samples."""
-    return {path: energy.mean() for path, energy in energies.items()}
+    return [energy.mean() for energy in energies]
 
 
 def forward(x: Any, y: Any, *, model: Model) -> Any:

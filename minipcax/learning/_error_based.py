@@ -78,7 +78,7 @@ def relax_errors(x: Any, steps: int, unroll: int | bool = 1, *, model: Model, op
     with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
         history = scan(move, length=steps, unroll=unroll)(model=model, optim=optim)[1]
     optim.clear()
-    return History.of(history)
+    return History.of(history, model.nodes())
 
 
 def states_from_errors(x: Any, *, model: Model) -> None:
@@ -123,7 +123,7 @@ def _energies(inferring: bool, x: Any, *, model: Model) -> ByNode:
             u = node.cache["u"]
             node.h.set(errors[path])
             node.cache["u"] = jnp.zeros_like(u) if inferring else u - stop_gradient(u)
-        return model.energies()
+        return [node.energy() for node in model.nodes().values()]
 
 
 _of_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")

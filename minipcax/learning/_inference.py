@@ -11,7 +11,7 @@ from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
-ByNode = dict[str, Float[Array, ""]]  # the energy of every node, by its path
+ByNode = list[Float[Array, ""]]  # the energy of every node, from input to output
 
 _energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_energy)
 
@@ -53,10 +53,10 @@ def relax(
             first = move(model=model, optim=optim)
             start = jnp.full_like(total(first), jnp.nan)  # which is close to nothing
             later = scan(unless_settled, length=steps - 1, unroll=unroll)(start, first, model=model, optim=optim)[1]
-            history = {path: jnp.append(first[path], later[path]) for path in first}
+            history = [jnp.append(*pair) for pair in zip(first, later, strict=True)]
     if reset:
         optim.clear()
-    return History.of(history)
+    return History.of(history, model.nodes())
 
 
 @jit(static_argnums=(1, 2, 4))

@@ -48,5 +48,5 @@ class IPC(Algorithm):
         with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
             history = scan(move, length=self.steps, unroll=self.unroll)(model=model, nodes=nodes, weights=weights)[1]
         nodes.clear()
-        energies = History.of(history)
+        energies = History.of(history, model.nodes())
         return Report(energies, energies.total[0], predictions)

@@ -43,7 +43,7 @@ class Nudging(Algorithm):
         with step(model, clear_params=(None, VodeParam.Cache)):
             predictions = forward(x, y, model=model)
             observed = split_nodes(model)[1]
-            loss = total(means({path: node.energy() for path, node in observed.items()}))
+            loss = total(means([node.energy() for node in observed.values()]))
             for node in observed.values():
                 u = node.get("u")
                 node.h.set(u - self.beta * (u - node.h))

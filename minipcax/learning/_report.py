@@ -1,6 +1,6 @@
 """What a training step reports: the energies, node by node and step by step, the loss, and the predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -28,9 +28,9 @@ class History:
     nodes: tuple[str, ...] = field(metadata={"static": True})  # their paths
 
     @classmethod
-    def of(cls, energies: Mapping[str, Float[Array, " steps"]]) -> Self:
-        """The history of nodes by their paths."""
-        return cls(jnp.stack([*energies.values()], axis=-1), tuple(energies))
+    def of(cls, energies: Sequence[Float[Array, " steps"]], nodes: Iterable[str]) -> Self:
+        """The history of nodes with these paths."""
+        return cls(jnp.stack(energies, axis=-1), tuple(nodes))
 
     @property
     def total(self) -> Float[Array, " steps"]:

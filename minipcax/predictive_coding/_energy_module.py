@@ -44,11 +44,15 @@ class EnergyModule(Module, static=("status",)):
 
     def energies(self) -> dict[str, Float[Array, "..."]]:
         """The energy of each node by its path, for plots and debugging; they sum up to `energy()`."""
-        if type(self).energy is not EnergyModule.energy:  # a node, or a module with an energy of its own
-            return {"": self.energy()}
+        return {path: node.energy() for path, node in self.nodes().items()}
+
+    def nodes(self) -> dict[str, "EnergyModule"]:
+        """The modules with an energy of their own, such as value nodes, by path, in the order of the tree."""
+        if type(self).energy is not EnergyModule.energy:
+            return {"": self}
         paths = {id(node): path_name(path) for path, node in reversed([*walk(self)])}
         modules = self.submodules(EnergyModule)
-        return {paths[id(node)] + path: energy for node in modules for path, energy in node.energies().items()}
+        return {paths[id(module)] + path: node for module in modules for path, node in module.nodes().items()}
 
     def clear_params(self, filter: Filter) -> None:
         """Sets the selected parameters to `None`."""

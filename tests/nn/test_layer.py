@@ -155,7 +155,7 @@ def test_but_not_by_an_array(value: Any) -> None:
 
 
 def test_nor_is_an_array_put_where_nothing_was() -> None:
-    with pytest.raises(TypeError, match="LinearDefinition.bias takes a parameter, found a"):
+    with pytest.raises(TypeError, match=r"LinearDefinition\.bias takes a parameter, found a"):
         pxnn.Linear(2, 2, bias=False).nn.bias = jnp.ones(2)  # type: ignore[assignment]  # what is tested
 
 
