@@ -33,7 +33,7 @@ class Model(Protocol):
     """What the algorithms need to know of a model."""
 
     # What a sample, a target and a prediction are is the model's own business.
-    def __call__(self, x: Any, y: Any = None) -> Any:
+    def __call__(self, x: Any, y: Any = None, /) -> Any:
         """The prediction for one sample."""
         ...
 

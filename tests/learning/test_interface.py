@@ -1,0 +1,204 @@
+"""What all algorithms share: immutable settings, one compiled step, a report; and the options of inference."""
+
+from dataclasses import FrozenInstanceError, dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import Array
+
+import minipcax.functional as pxf
+import minipcax.learning as pxl
+import minipcax.utils as pxu
+from tests.learning.chains import Chain, gradients, relative_difference
+
+RNG = np.random.default_rng(0)
+X, Y = jnp.asarray(RNG.normal(size=(6, 5)), jnp.float32), jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
+ALL = [pxl.Backprop(), pxl.PC(2), pxl.PC(2, tolerance=0.1), pxl.Nudging(0.5, 2), pxl.IPC(2), pxl.ZIL(), pxl.EPC(2)]
+
+
+class Counted(Chain):
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__([5, 4, 4, 3])
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        Counted.calls += 1
+        return super().__call__(x, y)
+
+
+@dataclass(frozen=True)
+class Noted(pxl.Algorithm):
+    """Backpropagation with a rate of its own, which notes how often it is traced."""
+
+    rate: float
+    times: int
+    traced = 0
+
+    def train(self, x: Any, y: Any, *, model: pxl.Model, nodes: pxu.Optim, weights: pxu.Optim) -> pxl.Report:
+        Noted.traced += 1
+        predictions = pxl.initialise(x, y, model=model)
+        for _ in range(self.times):
+            pxl.learn(x, self.rate, model=model, optim=weights)
+        history = pxl.relax(x, 1, model=model, optim=nodes)
+        return pxl.Report(history, history.total[0], predictions)
+
+
+@pytest.mark.parametrize("algorithm", ALL, ids=repr)
+def test_each_is_immutable_and_compiled_once_and_leaves_nothing_behind(algorithm: pxl.Algorithm) -> None:
+    with pytest.raises(FrozenInstanceError):
+        algorithm.steps = 3  # type: ignore[attr-defined]  # what is tested
+    assert replace(algorithm) == algorithm
+    model = Counted()
+    nodes, weights = pxu.Optim(optax.sgd(0.1, momentum=0.9)), pxu.Optim(optax.sgd(0.01, momentum=0.9), pxl.WEIGHTS(model))
+    before = model.weights
+    report = algorithm(X, Y, model=model, nodes=nodes, weights=weights)
+    calls = Counted.calls
+    algorithm(X, Y, model=model, nodes=nodes, weights=weights)
+    assert Counted.calls == calls
+    assert all(not jnp.array_equal(*pair) for pair in zip(model.weights[-1:], before[-1:], strict=True))
+    assert all(vode.h.get() is None and vode.cache.get() is None for vode in model.vodes)
+    assert model.status is None
+    assert nodes.state.get() is None
+    # The report: finite, the loss of the forward pass, and accuracy by the largest output.
+    predictions = jnp.tanh(jnp.tanh(X @ before[0].T) @ before[1].T) @ before[2].T
+    np.testing.assert_allclose(report.predictions, predictions, atol=1e-6)
+    np.testing.assert_allclose(report.loss, 0.5 * ((predictions - Y) ** 2).sum(1).mean(), rtol=1e-5)
+    assert report.check() is report
+    labels = jnp.array([0, 1, 2, 0, 1, 2])
+    assert report.accuracy(labels) == pytest.approx(np.mean(np.argmax(np.asarray(predictions), 1) == labels))
+
+
+def test_floats_are_traced_and_the_rest_is_structure() -> None:
+    model = Chain([5, 3])
+    nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(1.0), pxl.WEIGHTS(model))
+    Noted.traced = 0
+    for rate, times, traced in [(0.1, 1, 1), (0.2, 1, 1), (0.3, 2, 2), (0.1, 2, 2), (0.1, 1, 2)]:
+        expected = model.weights[0]
+        for _ in range(times):
+            expected -= rate * (X @ expected.T - Y).T @ X / len(X)
+        Noted(rate, times)(X, Y, model=model, nodes=nodes, weights=weights)
+        np.testing.assert_allclose(model.weights[0], expected, atol=1e-5)
+        assert Noted.traced == traced
+
+
+def test_an_algorithm_without_a_training_step_is_refused() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        pxl.Algorithm()  # type: ignore[abstract]  # what is tested
+
+
+def test_the_history_is_that_of_every_node_in_order() -> None:
+    model = Chain([3] * 12)  # as strings, .vodes[10] comes before .vodes[2]
+    x, y = X[:, :3], Y
+    _, report = gradients(pxl.PC(2), model, x, y)
+    assert report.history.nodes == tuple(f".vodes[{number}]" for number in range(11))
+    energies = report.history.energies
+    np.testing.assert_allclose(energies[0, :-1], 0, atol=1e-10)  # forward values
+    assert energies[1, -2] > 0
+    np.testing.assert_allclose(energies[1, :-2], 0, atol=1e-10)  # which the error has not reached
+    np.testing.assert_allclose(report.energies, energies.sum(1))
+
+
+@pytest.mark.parametrize("algorithm", ALL, ids=repr)
+def test_what_is_not_finite_is_named(algorithm: pxl.Algorithm) -> None:
+    _, report = gradients(algorithm, Chain([5, 4, 4, 3]), X, Y.at[0, 0].set(jnp.nan))
+    with pytest.raises(
+        FloatingPointError, match=r"the energy of \.vodes\[2\] is nan at step 0 of \d: lower the learning"
+    ):
+        report.check()
+
+
+def test_a_diverging_inference_names_its_step() -> None:
+    _, report = gradients(pxl.PC(60), Chain([5, 4, 4, 3]), X, Y, optax.sgd(10.0))
+    energies = np.asarray(report.history.energies)
+    step, node = np.argwhere(~np.isfinite(energies))[0]
+    assert step > 2
+    with pytest.raises(FloatingPointError, match=rf"\.vodes\[{node}\] is (inf|nan) at step {step} of 60"):
+        report.check()
+
+
+def test_inference_ends_when_the_energy_settles() -> None:
+    tolerance = 0.02
+
+    def infer(*options: Any) -> tuple[Array, Array]:
+        model = Chain([5, 4, 3])
+        pxl.initialise(X, Y, model=model)
+        history = pxl.infer(X, *options, model=model, optim=pxu.Optim(optax.sgd(0.1)))
+        return history, model.vodes[0].h.get()
+
+    full, _ = infer(40)
+    changes = np.abs(np.diff(full)) / full[:-1]
+    settled = int(np.argmax(changes <= tolerance)) + 1  # the first step whose energy is close to the one before
+    assert 3 < settled < 38
+    history, h = infer(40, 1, tolerance)
+    np.testing.assert_allclose(history[: settled + 1], full[: settled + 1], rtol=1e-6)
+    np.testing.assert_array_equal(history[settled:], history[settled])
+    np.testing.assert_allclose(h, infer(settled + 1)[1], atol=1e-6)
+
+
+def test_the_optimiser_of_the_nodes_starts_anew_or_goes_on() -> None:
+    def train(reset: bool) -> list[Array]:
+        model, nodes = Chain([5, 4, 3]), pxu.Optim(optax.sgd(0.1, momentum=0.9))
+        weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+        for _ in range(2):
+            pxl.PC(3, reset=reset)(X, Y, model=model, nodes=nodes, weights=weights)
+        assert (nodes.state.get() is None) is reset
+        return model.weights
+
+    def by_hand(reset: bool) -> list[Array]:
+        w1, w2 = Chain([5, 4, 3]).weights
+        velocity = jnp.zeros((6, 4))
+        for _ in range(2):
+            h = jnp.tanh(X @ w1.T)
+            velocity = jnp.zeros((6, 4)) if reset else velocity
+
+            def energy(h: Array, w1: Array, w2: Array) -> Array:
+                return 0.5 * ((h - jnp.tanh(X @ w1.T)) ** 2).sum() + 0.5 * ((Y - h @ w2.T) ** 2).sum()
+
+            for _ in range(3):
+                velocity = jax.grad(energy)(h, w1, w2) + 0.9 * velocity
+                h = h - 0.1 * velocity
+            g1, g2 = jax.grad(energy, argnums=(1, 2))(h, w1, w2)
+            w1, w2 = w1 - 0.1 * g1 / 6, w2 - 0.1 * g2 / 6
+        return [w1, w2]
+
+    for reset in (True, False):
+        for found, expected in zip(train(reset), by_hand(reset), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_number_of_steps() -> None:
+    model = Chain([5, 40, 40, 3])
+    optim = pxu.Optim(optax.sgd(0.1, momentum=0.9))
+    pxl.initialise(X, Y, model=model)
+
+    def memory(steps: int) -> int:
+        def infer(*, model: Chain, optim: pxu.Optim) -> Array:
+            return pxl.infer(X, steps, model=model, optim=optim)
+
+        analysis = pxf.jit(infer).lower(model=model, optim=optim).compile().memory_analysis()
+        assert analysis is not None
+        return int(analysis.temp_size_in_bytes)
+
+    energies = 4 * 3 * (256 - 8)  # of three nodes at every step, in bytes; the states would be 500 times as much
+    assert memory(256) - memory(8) <= 3 * energies
+
+
+def test_plain_inference_is_the_total_of_the_history() -> None:
+    model = Chain([5, 4, 3])
+    pxl.initialise(X, Y, model=model)
+    history = pxf.jit(static_argnums=1)(pxl.relax)(X, 3, model=model, optim=pxu.Optim(optax.sgd(0.1)))
+    pxl.initialise(X, Y, model=model)
+    np.testing.assert_allclose(history.total, pxl.infer(X, 3, model=model, optim=pxu.Optim(optax.sgd(0.1))), rtol=1e-6)
+
+
+def test_one_step_of_incremental_learning_is_that_of_pc_at_the_forward_values() -> None:
+    """With T = 1 both see the same gradient, taken before any state has moved: that of the output's weights alone."""
+    found, _ = gradients(pxl.IPC(1), Chain([5, 4, 3]), X, Y)
+    expected, _ = gradients(pxl.PC(1), Chain([5, 4, 3]), X, Y, optax.sgd(0.0))
+    np.testing.assert_array_equal(found[".layers[0].nn.weight"], 0)
+    assert relative_difference(*({".": grads[".layers[1].nn.weight"]} for grads in (found, expected))) < 1e-6
