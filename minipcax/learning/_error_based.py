@@ -64,11 +64,17 @@ class EPC(Algorithm):
         return Report(history, history.total[0], predictions)
 
 
-def relax_errors(x: Any, steps: int, unroll: int | bool = 1, *, model: Model, optim: Optim) -> History:
-    """Infers the errors, from zero, and leaves them in the nodes in place of the states; for use inside a `jit`."""
-    for node in split_nodes(model)[0].values():
-        node.h.set(jnp.zeros_like(node.h.get()))
-    optim.init(NODES(model))
+def relax_errors(
+    x: Any, steps: int, unroll: int | bool = 1, reset: bool = True, *, model: Model, optim: Optim
+) -> History:
+    """Infers the errors, and leaves them in the nodes in place of the states; for use inside a `jit`.
+
+    It starts from zero and with a new optimiser, or without `reset` from the errors and the optimiser that are there.
+    """
+    if reset:
+        for node in split_nodes(model)[0].values():
+            node.h.set(jnp.zeros_like(node.h.get()))
+        optim.init(NODES(model))
 
     def move(no_input: None, *, model: Model, optim: Optim) -> tuple[tuple[()], ByNode]:
         (_, (energies,)), grads = _energy_and_gradients(x, model=model)
@@ -77,7 +83,8 @@ def relax_errors(x: Any, steps: int, unroll: int | bool = 1, *, model: Model, op
 
     with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
         history = scan(move, length=steps, unroll=unroll)(model=model, optim=optim)[1]
-    optim.clear()
+    if reset:
+        optim.clear()
     return History.of(history, model.nodes())
 
 

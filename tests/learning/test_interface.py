@@ -54,7 +54,10 @@ def test_each_is_immutable_and_compiled_once_and_leaves_nothing_behind(algorithm
         algorithm.steps = 3  # type: ignore[attr-defined]  # what is tested
     assert replace(algorithm) == algorithm
     model = Counted()
-    nodes, weights = pxu.Optim(optax.sgd(0.1, momentum=0.9)), pxu.Optim(optax.sgd(0.01, momentum=0.9), pxl.WEIGHTS(model))
+    nodes, weights = (
+        pxu.Optim(optax.sgd(0.1, momentum=0.9)),
+        pxu.Optim(optax.sgd(0.01, momentum=0.9), pxl.WEIGHTS(model)),
+    )
     before = model.weights
     report = algorithm(X, Y, model=model, nodes=nodes, weights=weights)
     calls = Counted.calls
