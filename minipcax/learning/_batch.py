@@ -9,7 +9,7 @@ are moved by `initialise`, unless in eval mode, and by nothing else: all inferen
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ WEIGHTS = M(LayerParam).hasnot(frozen=True)
 PER_SAMPLE = VodeParam | VodeParam.Cache
 
 
+@runtime_checkable
 class Model(Protocol):
     """What the algorithms need to know of a model."""
 
