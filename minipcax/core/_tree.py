@@ -11,14 +11,16 @@ The other functions walk a model: `tree_apply` visits nodes, `tree_extract` and 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import jax
 from jax import tree_util as jtu
 
+from minipcax.core._filter import Predicate
 from minipcax.core._parameter import BaseParam, DynamicParam, get, set
 
 Tree = TypeVar("Tree")
+Extracted = TypeVar("Extracted")
 # Nodes of a tree may be of any type, and its leaves too.
 Node = Any
 Path = tuple[Any, ...]
@@ -129,9 +131,7 @@ def path_name(path: Path) -> str:
     return jtu.keystr(path)
 
 
-def tree_apply(
-    fn: Callable[[Any], object], filter_fn: Callable[[Any], bool], tree: Node, recursive: bool = True
-) -> None:
+def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: Node, recursive: bool = True) -> None:
     """Runs `fn` on every node that `filter_fn` accepts, once per occurrence, from the root down.
 
     With `recursive=False` it does not look below a match.
@@ -157,11 +157,19 @@ def _itself(node: Node, *rest: Node) -> Node:
     return node
 
 
+@overload
+def tree_extract(
+    tree: Node, *rest: Node, filter_fn: Predicate = ..., is_pytree: bool = ...
+) -> tuple[Any, ...]: ...  # parameters, of the class that filter_fn looks for
+@overload
+def tree_extract(
+    tree: Node, *rest: Node, extract_fn: Callable[..., Extracted], filter_fn: Predicate = ..., is_pytree: bool = ...
+) -> tuple[Extracted, ...]: ...  # extract_fn takes as many arguments as there are trees
 def tree_extract(
     tree: Node,
     *rest: Node,
     extract_fn: Callable[..., Any] = _itself,
-    filter_fn: Callable[[Any], bool] = _is_dynamic,
+    filter_fn: Predicate = _is_dynamic,
     is_pytree: bool = False,
 ) -> tuple[Any, ...]:
     """The parameters that `filter_fn` accepts, in traversal order, each once.
@@ -194,7 +202,7 @@ def tree_inject(
     params: Sequence[BaseParam[Any]] | None = None,
     values: Sequence[Any] | None = None,
     inject_fn: Callable[[Any, Any], object] = set,
-    filter_fn: Callable[[Any], bool] = _is_dynamic,
+    filter_fn: Predicate = _is_dynamic,
     is_pytree: bool = False,
     strict: bool = True,
 ) -> Tree:
