@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Num
 
+from minipcax.core import Param, get
 from minipcax.nn._layer import ArrayLayer, Definition
 from minipcax.nn._parameter import LayerParam, StateParam
 from minipcax.nn._sizes import Sizes, check_sample, per_axis, size
@@ -201,7 +202,7 @@ class BatchNorm(ArrayLayer):
         super().__init__(BatchNormDefinition, input_size, axis_name, eps, momentum, *options)
         self.state = StateParam(Statistics(jnp.array(True), jnp.zeros(input_size, dtype), jnp.ones(input_size, dtype)))
 
-    def __call__(self, x: Float[Array, "..."], *, key: Array | None = None) -> Float[Array, "..."]:
-        y, statistics = self.nn(x, self.state.get())
+    def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Float[Array, "..."]:
+        y, statistics = self.nn(get(x), self.state.get())
         self.state.set(statistics)
         return y

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
 from minipcax.nn._layer import ArrayLayer, Definition
 from minipcax.nn._sizes import Padding, Sizes, check_sample, per_axis, per_side, size
@@ -29,7 +29,7 @@ class PoolDefinition(
         self.stride = per_axis("Pool", "stride", stride, num_spatial_dims)
         self.padding = per_side("Pool", padding, num_spatial_dims)
 
-    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *output"]:
+    def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *output"]:
         check_sample("Pool", x.shape, None, self.num_spatial_dims)
         pads = []
         axes = zip(x.shape[1:], self.kernel_size, self.stride, self.padding, strict=True)
@@ -54,7 +54,7 @@ class PoolDefinition(
 class AvgPoolDefinition(PoolDefinition):
     """Sums of windows, over their size."""
 
-    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *output"]:
+    def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *output"]:
         return super().__call__(x) / math.prod(self.kernel_size)
 
 
@@ -129,7 +129,7 @@ class AdaptivePoolDefinition(Definition, static=("target_shape", "num_spatial_di
         self.target_shape = per_axis("AdaptivePool", "target_shape", target_shape, num_spatial_dims)
         self.operation = operation
 
-    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *target"]:
+    def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *target"]:
         check_sample("AdaptivePool", x.shape, None, self.num_spatial_dims)
         if any(n < target for n, target in zip(x.shape[1:], self.target_shape, strict=True)):
             raise ValueError(
