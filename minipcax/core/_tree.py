@@ -10,7 +10,7 @@ several paths. Flattening would turn each path into a copy. So the repeats are f
 The other functions walk a model: `tree_apply` visits nodes, `tree_extract` and `tree_inject` read and write parameters.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, overload
 
 import jax
@@ -199,8 +199,8 @@ def tree_extract(
 def tree_inject(
     tree: Tree,
     *,
-    params: Sequence[BaseParam[Any]] | None = None,
-    values: Sequence[Any] | None = None,
+    params: Iterable[BaseParam[Any]] | None = None,
+    values: Iterable[Any] | None = None,
     inject_fn: Callable[[Any, Any], object] = set,
     filter_fn: Predicate = _is_dynamic,
     is_pytree: bool = False,

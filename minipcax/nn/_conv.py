@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.nn._init import WeightedDefinition
 from minipcax.nn._layer import ArrayLayer
-from minipcax.nn._sizes import Padding, Pads, Sizes, check_sample, per_axis, per_side, size
+from minipcax.nn._sizes import Padding, Pads, Size, Sizes, check_sample, per_axis, per_side, size
 
 STRING_PADDINGS = ("SAME", "SAME_LOWER", "VALID")
 # What jnp.pad calls the padding modes.
@@ -25,7 +25,7 @@ class ConvDefinition(WeightedDefinition, static=(*SIZES, "padding_mode")):
 
     name: ClassVar[str] = "Conv"
 
-    def __init__(self, num_spatial_dims: int, in_channels: int, out_channels: int, *kernel: Any) -> None:
+    def __init__(self, num_spatial_dims: Size, in_channels: Size, out_channels: Size, *kernel: Any) -> None:
         kernel_size, stride, padding, dilation, groups, use_bias, padding_mode, dtype, rkg = kernel  # as Conv has them
         name = self.name
         self.num_spatial_dims = axes = size(name, "num_spatial_dims", num_spatial_dims)
@@ -122,14 +122,14 @@ class Conv(ArrayLayer):
 
     def __init__(
         self,
-        num_spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
+        num_spatial_dims: Size,
+        in_channels: Size,
+        out_channels: Size,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: str | Padding = 0,
         dilation: Sizes = 1,
-        groups: int = 1,
+        groups: Size = 1,
         use_bias: bool = True,
         padding_mode: str = "ZEROS",
         dtype: DTypeLike | None = None,
@@ -147,13 +147,13 @@ class _FixedConv(Conv):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        in_channels: Size,
+        out_channels: Size,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: str | Padding = 0,
         dilation: Sizes = 1,
-        groups: int = 1,
+        groups: Size = 1,
         use_bias: bool = True,
         padding_mode: str = "ZEROS",
         dtype: DTypeLike | None = None,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Num
 from minipcax.core import Param, get
 from minipcax.nn._layer import ArrayLayer, Definition
 from minipcax.nn._parameter import LayerParam, StateParam
-from minipcax.nn._sizes import Sizes, check_sample, per_axis, size
+from minipcax.nn._sizes import Size, Sizes, check_sample, per_axis, size
 
 
 def _at_least_single(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -107,7 +107,7 @@ class BatchNormDefinition(
     weight: LayerParam | None = None
     bias: LayerParam | None = None
 
-    def __init__(self, input_size: int, axis_name: AxisName, eps: float, momentum: float, *options: Any) -> None:
+    def __init__(self, input_size: Size, axis_name: AxisName, eps: float, momentum: float, *options: Any) -> None:
         self.channelwise_affine, self.inference, dtype = options  # as BatchNorm has them
         self.input_size = size("BatchNorm", "input_size", input_size)
         if not 0 <= momentum <= 1:
@@ -190,7 +190,7 @@ class BatchNorm(ArrayLayer):
 
     def __init__(
         self,
-        input_size: int,
+        input_size: Size,
         axis_name: AxisName,
         eps: float = 1e-5,
         channelwise_affine: bool = True,

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Num
 
 from minipcax.nn._layer import ArrayLayer, Definition
-from minipcax.nn._sizes import Padding, Sizes, check_sample, per_axis, per_side, size
+from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis, per_side, size
 
 Reduction = Callable[[Array, Array], Array]
 
@@ -20,14 +20,14 @@ class PoolDefinition(
 ):
     """Reduces windows: see `Pool`."""
 
-    def __init__(self, init: float, operation: Reduction, num_spatial_dims: int, *window: Any) -> None:
+    def __init__(self, init: float, operation: Reduction, num_spatial_dims: Size, *window: Any) -> None:
         kernel_size, stride, padding, self.use_ceil = window  # as Pool has them
         # A plain number, by which JAX recognises sums and maxima, which alone have gradients.
         self.init, self.operation = np.asarray(init).item(), operation
-        self.num_spatial_dims = size("Pool", "num_spatial_dims", num_spatial_dims)
-        self.kernel_size = per_axis("Pool", "kernel_size", kernel_size, num_spatial_dims)
-        self.stride = per_axis("Pool", "stride", stride, num_spatial_dims)
-        self.padding = per_side("Pool", padding, num_spatial_dims)
+        self.num_spatial_dims = axes = size("Pool", "num_spatial_dims", num_spatial_dims)
+        self.kernel_size = per_axis("Pool", "kernel_size", kernel_size, axes)
+        self.stride = per_axis("Pool", "stride", stride, axes)
+        self.padding = per_side("Pool", padding, axes)
 
     def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *output"]:
         check_sample("Pool", x.shape, None, self.num_spatial_dims)
@@ -88,7 +88,7 @@ class Pool(ArrayLayer):
         self,
         init: float,
         operation: Reduction,
-        num_spatial_dims: int,
+        num_spatial_dims: Size,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: Padding = 0,
@@ -124,9 +124,9 @@ class AvgPool2d(Pool):
 class AdaptivePoolDefinition(Definition, static=("target_shape", "num_spatial_dims", "operation")):
     """Reduces blocks: see `AdaptivePool`."""
 
-    def __init__(self, target_shape: Sizes, num_spatial_dims: int, operation: Callable[[Array], Array]) -> None:
+    def __init__(self, target_shape: Sizes, num_spatial_dims: Size, operation: Callable[[Array], Array]) -> None:
         self.num_spatial_dims = size("AdaptivePool", "num_spatial_dims", num_spatial_dims)
-        self.target_shape = per_axis("AdaptivePool", "target_shape", target_shape, num_spatial_dims)
+        self.target_shape = per_axis("AdaptivePool", "target_shape", target_shape, self.num_spatial_dims)
         self.operation = operation
 
     def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *target"]:
@@ -168,7 +168,7 @@ class AdaptivePool(ArrayLayer):
 
     nn: AdaptivePoolDefinition
 
-    def __init__(self, target_shape: Sizes, num_spatial_dims: int, operation: Callable[[Array], Array]) -> None:
+    def __init__(self, target_shape: Sizes, num_spatial_dims: Size, operation: Callable[[Array], Array]) -> None:
         super().__init__(AdaptivePoolDefinition, target_shape, num_spatial_dims, operation)
 
 
