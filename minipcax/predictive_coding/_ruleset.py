@@ -17,8 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# tform(vode, key, value, rkg) -> value: values are arrays, and a node may hold any.
-Tform = Callable[..., Any]
+from minipcax.core import RandomKeyGenerator
+
+# tform(vode, key, value, rkg) -> value: a node may hold any value, and is defined after its rules.
+Tform = Callable[[Any, str, Any, RandomKeyGenerator], Any]
 Rules = Mapping[str | None, Sequence[str]]
 
 

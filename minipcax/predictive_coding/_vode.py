@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, overload, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,8 +15,18 @@ from minipcax.predictive_coding._parameter import VodeParam
 from minipcax.predictive_coding._ruleset import Rules, Ruleset, Tform
 
 H = TypeVar("H", bound=Param)
-# vode, and rkg=... if it takes one -> one energy per element of h; Python can not say "maybe with this keyword".
-EnergyFn = Callable[..., Float[Array, "..."]]
+
+
+@runtime_checkable
+class DrawingEnergyFn(Protocol):
+    """An energy function that needs random keys."""
+
+    def __call__(self, vode: "Vode[Any]", /, *, rkg: RandomKeyGenerator) -> Float[Array, "..."]:
+        """One energy per element of h."""
+        ...
+
+
+EnergyFn = Callable[["Vode[Any]"], Float[Array, "..."]] | DrawingEnergyFn
 
 FORWARD_INITIALISATION: Rules = {STATUS.INIT: ("h, u <- u",)}
 
@@ -152,9 +162,10 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
     def _energy(self, rkg: RandomKeyGenerator) -> Array:
         if self.energy_fn is None:
             return jnp.zeros(())
-        accepted = inspect.signature(self.energy_fn).parameters
+        energy_fn: Callable[..., Array] = self.energy_fn
+        accepted = inspect.signature(energy_fn).parameters
         takes_rkg = "rkg" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        terms = jnp.asarray(self.energy_fn(self, rkg=rkg) if takes_rkg else self.energy_fn(self))
+        terms = jnp.asarray(energy_fn(self, rkg=rkg) if takes_rkg else energy_fn(self))
         return terms.sum() if in_vmap() else terms.sum(axis=tuple(range(1, terms.ndim)))
 
     def _stored(self, key: str) -> Any:

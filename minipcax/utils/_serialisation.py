@@ -26,9 +26,8 @@ from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import ParamRef, is_param, path_name
 from minipcax.nn import LayerParam
 
-# A model, an optimiser, or any tree of these; and what parameters hold: arrays of JAX or numpy, or numbers.
-Tree = Any
-Leaf = Any
+Tree = object  # a model, an optimiser, or any pytree of these
+Leaf = Any  # what parameters hold: arrays of JAX or numpy, or numbers
 # The shape of an array in a file, and the name of its dtype.
 Form = tuple[tuple[int, ...], str]
 KEY = "key:"
