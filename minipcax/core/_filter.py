@@ -16,7 +16,7 @@ class Mask(Protocol):
         ...
 
 
-Predicate = Callable[[Any], bool]
+Predicate = Callable[[Any], bool]  # of a parameter of any class
 Filter = type | UnionType | Mask | Predicate
 
 

@@ -188,7 +188,7 @@ class StaticParam(BaseParam[T]):
     def __hash__(self) -> int:
         return hash(self.value)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         copied = copy(self)
         if not callable(self.value):  # Python keeps functions as they are; JAX's own would become others
             copied.value = deepcopy(self.value, memo)

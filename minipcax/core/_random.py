@@ -49,7 +49,7 @@ class RKGState(Param):
         return self._key
 
     @value.setter
-    def value(self, key: Any) -> None:
+    def value(self, key: object) -> None:
         if isinstance(key, jax.core.Tracer) and self is global_key and not _loans.keys:
             raise RuntimeError(
                 "RKG was drawn from inside a transform of JAX, which would leave a tracer in it: use that of "
@@ -62,7 +62,7 @@ class RKGState(Param):
 
     @staticmethod
     @contextmanager
-    def lend(key: Any) -> Iterator[None]:
+    def lend(key: object) -> Iterator[None]:
         """Within the block, this thread sees `key` as that of `RKG`, and what is written there goes to it."""
         _loans.keys.append(key)
         try:

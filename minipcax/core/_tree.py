@@ -131,7 +131,8 @@ def path_name(path: Path) -> str:
     return jtu.keystr(path)
 
 
-def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: Node, recursive: bool = True) -> None:
+# Functions that are applied to nodes take those of their own types, which filter_fn alone knows.
+def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: object, recursive: bool = True) -> None:
     """Runs `fn` on every node that `filter_fn` accepts, once per occurrence, from the root down.
 
     With `recursive=False` it does not look below a match.
@@ -159,15 +160,15 @@ def _itself(node: Node, *rest: Node) -> Node:
 
 @overload
 def tree_extract(
-    tree: Node, *rest: Node, filter_fn: Predicate = ..., is_pytree: bool = ...
+    tree: object, *rest: object, filter_fn: Predicate = ..., is_pytree: bool = ...
 ) -> tuple[Any, ...]: ...  # parameters, of the class that filter_fn looks for
 @overload
 def tree_extract(
-    tree: Node, *rest: Node, extract_fn: Callable[..., Extracted], filter_fn: Predicate = ..., is_pytree: bool = ...
+    tree: object, *rest: object, extract_fn: Callable[..., Extracted], filter_fn: Predicate = ..., is_pytree: bool = ...
 ) -> tuple[Extracted, ...]: ...  # extract_fn takes as many arguments as there are trees
 def tree_extract(
-    tree: Node,
-    *rest: Node,
+    tree: object,
+    *rest: object,
     extract_fn: Callable[..., Any] = _itself,
     filter_fn: Predicate = _is_dynamic,
     is_pytree: bool = False,
@@ -200,8 +201,8 @@ def tree_inject(
     tree: Tree,
     *,
     params: Iterable[BaseParam[Any]] | None = None,
-    values: Iterable[Any] | None = None,
-    inject_fn: Callable[[Any, Any], object] = set,
+    values: Iterable[object] | None = None,
+    inject_fn: Callable[[Any, Any], object] = set,  # see tree_apply
     filter_fn: Predicate = _is_dynamic,
     is_pytree: bool = False,
     strict: bool = True,

@@ -66,7 +66,7 @@ class Scan(Transform[P, R]):
 
     def __init__(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., Any],  # see Transform
         xs: Any = None,
         length: int | None = None,
         reverse: bool = False,
@@ -112,7 +112,7 @@ def _kept(
 @overload
 def scan(  # type: ignore[overload-overlap]  # a tuple is a carry too; it counts as the first
     f: Callable[Concatenate[X, P], tuple[tuple[*Carries], Y]],
-    xs: X | NDArray[Any] | None = None,
+    xs: X | NDArray[Any] | None = None,  # of any dtype
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
@@ -120,7 +120,7 @@ def scan(  # type: ignore[overload-overlap]  # a tuple is a carry too; it counts
 @overload
 def scan(
     f: Callable[Concatenate[X, Carry, P], tuple[Carry, Y]],
-    xs: X | NDArray[Any] | None = None,
+    xs: X | NDArray[Any] | None = None,  # of any dtype
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
@@ -163,7 +163,7 @@ def scan(
 class WhileLoop(Transform[P, R]):
     """What `while_loop` makes."""
 
-    def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:  # see Transform
         super().__init__(fn)
         self.cond_fun = cond_fun
         self._bound = {}
@@ -223,7 +223,7 @@ def while_loop(f: Callable[..., Any], cond_fun: Callable[..., Any]) -> Any:
 class Switch(Transform[P, R]):
     """What `switch` makes; `Cond` is its case of two branches."""
 
-    def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:
+    def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:  # see Transform
         self.branches = tuple(branches)
         if not self.branches:
             raise ValueError("switch expected at least one branch, found none")
@@ -283,7 +283,7 @@ def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, 
 class Cond(Switch[P, R]):
     """What `cond` makes."""
 
-    def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:
+    def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:  # see Transform
         super().__init__((true_fun, false_fun))
 
     def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:

@@ -123,7 +123,7 @@ def jit(
     donate_argnames: str | Sequence[str] = (),
     keep_unused: bool = False,
     inline: bool = False,
-    compiler_options: dict[str, Any] | None = None,
+    compiler_options: dict[str, Any] | None = None,  # XLA's, of any type
 ) -> Callable[[Callable[P, R]], Jit[P, R]]: ...
 def jit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Compiles a function: `jax.jit`, with tracked keyword arguments.

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar, overload, runtime_checkable
+from typing import Any, Generic, Protocol, Self, TypeVar, overload, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -76,7 +76,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         tforms: Mapping[str, Tform] = ...,
         *,
         param_type: type[H],
-        **param_kwargs: Any,
+        **param_kwargs: Any,  # whatever param_type takes
     ) -> None: ...
     @overload
     def __init__(
@@ -85,7 +85,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         ruleset: Rules,
         tforms: Mapping[str, Tform],
         param_type: type[H],
-        *param_args: Any,
+        *param_args: Any,  # whatever param_type takes
         **param_kwargs: Any,
     ) -> None: ...
     def __init__(
@@ -106,14 +106,14 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
     @overload
     def __call__(
-        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, *, output: None, **activations: Any
-    ) -> "Vode[H]": ...
+        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, *, output: None, **activations: object
+    ) -> Self: ...
     @overload
     def __call__(
-        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, output: str = "h", **activations: Any
+        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, output: str = "h", **activations: object
     ) -> Array: ...
     def __call__(
-        self, u: Any = None, rkg: RandomKeyGenerator = RKG, output: str | None = "h", **activations: Any
+        self, u: Any = None, rkg: RandomKeyGenerator = RKG, output: str | None = "h", **activations: object
     ) -> Any:
         """Stores the prediction, and other activations by name; returns what `output` names, or with `None` itself."""
         for key, value in (("u", u), *activations.items()):
@@ -121,7 +121,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
                 self.set(key, value, rkg)
         return self if output is None else self.get(output, rkg=rkg)
 
-    def set(self, key: str, value: Any, rkg: RandomKeyGenerator = RKG) -> "Vode[H]":
+    def set(self, key: str, value: object, rkg: RandomKeyGenerator = RKG) -> Self:
         """Stores a value where the input rules for `key` say, or else under its own name."""
         rules = self.ruleset.inputs_for(self.status, key)
         if not rules:
@@ -134,7 +134,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
                 self._store(target, result)
         return self
 
-    def get(self, key: str, default: Any = None, rkg: RandomKeyGenerator = RKG) -> Any:
+    def get(self, key: str, default: object = None, rkg: RandomKeyGenerator = RKG) -> Any:  # of any type
         """What the output rule for `key` says, computed once; or else what is stored under that name."""
         rule = self.ruleset.output_for(self.status, key)
         if rule is None:

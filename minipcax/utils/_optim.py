@@ -15,6 +15,7 @@ import optax
 from jax.tree_util import register_dataclass, tree_leaves_with_path
 
 from minipcax.core import BaseModule, BaseParam, DynamicParam, Param, tree_ref
+from minipcax.core._filter import Predicate
 from minipcax.core._tree import children, is_param, path_name
 
 OptaxFn = optax.GradientTransformation | Callable[[], optax.GradientTransformation]
@@ -205,7 +206,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn")):
 
     state: Param  # an Optim for each node, by path
 
-    def __init__(self, optax_fn: OptaxFn, leaf_fn: Callable[[Any], bool], parameters: Tree | None = None) -> None:
+    def __init__(self, optax_fn: OptaxFn, leaf_fn: Predicate, parameters: Tree | None = None) -> None:
         self.optax_fn, self.leaf_fn = optax_fn, leaf_fn
         self.state = Param(None)
         if parameters is not None:
@@ -244,7 +245,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn")):
         self.state.set(None)
 
     @staticmethod
-    def _nodes(tree: Tree, select: Callable[[Any], bool], by_path: bool = False) -> dict[str, Any]:
+    def _nodes(tree: Tree, select: Predicate, by_path: bool = False) -> dict[str, Any]:
         found: dict[str, Any] = {}
 
         def visit(node: Any, path: tuple[Any, ...]) -> None:
