@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, overload
 
 import jax
-from jaxtyping import Array, UInt32
+from jaxtyping import Array, Int, UInt32
 
 from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
@@ -88,10 +88,10 @@ class RandomKeyGenerator(BaseModule):
         True
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int | Int[Array, ""] = 0) -> None:
         self.key = RKGState(jax.random.PRNGKey(seed))
 
-    def seed(self, seed: int = 0) -> None:
+    def seed(self, seed: int | Int[Array, ""] = 0) -> None:
         """Starts again from `seed`."""
         self.key.set(jax.random.PRNGKey(seed))
 

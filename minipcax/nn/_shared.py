@@ -1,6 +1,6 @@
 """Sharing: a second module with the first one's parameters."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 
