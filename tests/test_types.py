@@ -43,7 +43,7 @@ def unmatched(expected: list[tuple[str, str]], found: list[tuple[str, str]]) -> 
 def test_errors_are_those_expected(program: str, errors: dict[str, Errors]) -> None:
     wrong = {}
     for number, line in enumerate((FOLDER / program).read_text().splitlines(), 1):
-        expected = [re.fullmatch(r"(.+) \[([\w-]+)\]\s*", part)[1:] for part in line.split("# E: ")[1:]]
+        expected = re.findall(r"# E: (.+?) \[([\w-]+)\](?=  # E: |$)", line)
         found = errors[program].get(number, [])
         if differences := unmatched(expected, found):
             wrong[number] = line.strip(), differences
