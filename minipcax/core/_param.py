@@ -116,6 +116,12 @@ class ParamDict(DynamicParam[Values]):
 
 
 class ParamCache:
-    """Marks parameters that hold temporary results, so that a mask can clear them together."""
+    """Marks parameters that hold temporary results, so that a mask can clear them together.
+
+    Example:
+        >>> class Cache(ParamDict, ParamCache): ...
+        >>> M(ParamCache).apply(Cache())
+        True
+    """
 
     __slots__ = ()

@@ -133,7 +133,12 @@ class BaseParam(Generic[T]):
 
 
 class DynamicParam(BaseParam[T]):
-    """A parameter that transforms track: its value is traced, and what a function writes into it is kept."""
+    """A parameter that transforms track: its value is traced, and what a function writes into it is kept.
+
+    Example:
+        >>> jax.tree.leaves(DynamicParam((1.0, 2.0)))
+        [1.0, 2.0]
+    """
 
     __slots__ = ()
 

@@ -32,6 +32,10 @@ class RKGState(Param):
     """The key of a random key generator.
 
     That of `RKG` is drawn from the clock when it is first needed, for importing must not start JAX.
+
+    Example:
+        >>> RandomKeyGenerator(3).key, RandomKeyGenerator(3).key.tolist()
+        (RKGState([2], uint32), [0, 3])
     """
 
     __slots__ = ("_key",)

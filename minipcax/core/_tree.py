@@ -87,6 +87,11 @@ def tree_unref(tree: Tree) -> Tree:
 
     Raises:
         ValueError: a reference points at a parameter that the tree does not have.
+
+    Example:
+        >>> p = Param(1.0)
+        >>> tree_unref(tree_ref([p, [p]]))[1][0] is p
+        True
     """
     params: list[Node] = []
     references = False

@@ -62,7 +62,12 @@ class _Part(Transform[..., Any]):
 
 
 class Scan(Transform[P, R]):
-    """What `scan` makes."""
+    """What `scan` makes.
+
+    Example:
+        >>> scan(lambda x, total: (total + x, None), jnp.arange(3))
+        Scan(fn=<lambda>)
+    """
 
     def __init__(
         self,
@@ -161,7 +166,12 @@ def scan(
 
 
 class WhileLoop(Transform[P, R]):
-    """What `while_loop` makes."""
+    """What `while_loop` makes.
+
+    Example:
+        >>> while_loop(lambda n: n + 1, lambda n: n < 3)
+        WhileLoop(fn=<lambda>, cond_fun=<lambda>)
+    """
 
     def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:  # see Transform
         super().__init__(fn)
@@ -221,7 +231,12 @@ def while_loop(f: Callable[..., Any], cond_fun: Callable[..., Any]) -> Any:
 
 
 class Switch(Transform[P, R]):
-    """What `switch` makes; `Cond` is its case of two branches."""
+    """What `switch` makes; `Cond` is its case of two branches.
+
+    Example:
+        >>> switch([lambda x: x, lambda x: -x, abs])
+        Switch(fn=<lambda>, <lambda>, abs)
+    """
 
     def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:  # see Transform
         self.branches = tuple(branches)
@@ -281,7 +296,12 @@ def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, 
 
 
 class Cond(Switch[P, R]):
-    """What `cond` makes."""
+    """What `cond` makes.
+
+    Example:
+        >>> cond(lambda x: x, lambda x: -x)
+        Cond(fn=<lambda>, <lambda>)
+    """
 
     def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:  # see Transform
         super().__init__((true_fun, false_fun))

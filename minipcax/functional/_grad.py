@@ -23,7 +23,12 @@ PositionalGradients = Any
 
 
 class ValueAndGrad(Transform[P, R]):
-    """What `value_and_grad` makes."""
+    """What `value_and_grad` makes.
+
+    Example:
+        >>> jit(value_and_grad()(jnp.sin))
+        Jit(fn=ValueAndGrad(fn=sin))
+    """
 
     def __init__(
         self,
@@ -73,7 +78,12 @@ class ValueAndGrad(Transform[P, R]):
 
 
 class Grad(ValueAndGrad[P, R]):
-    """What `grad` makes."""
+    """What `grad` makes.
+
+    Example:
+        >>> grad()(jnp.sin)
+        Grad(fn=sin)
+    """
 
     def _returned(self, value: Any, aux: tuple[Any, ...], grads: Any) -> Any:
         return (grads, aux) if self.has_aux else grads

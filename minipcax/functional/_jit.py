@@ -16,7 +16,12 @@ from minipcax.functional._tracking import Keywords, Skeleton, Tracked, Value, co
 
 
 class Jit(Transform[P, R]):
-    """What `jit` makes."""
+    """What `jit` makes.
+
+    Example:
+        >>> jit(jnp.sin)
+        Jit(fn=sin)
+    """
 
     def __init__(
         self,

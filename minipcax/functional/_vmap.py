@@ -22,7 +22,12 @@ Mapped = tuple[Callable[[], str], tuple[int, ...], int]
 
 
 class Vmap(Transform[P, R]):
-    """What `vmap` makes."""
+    """What `vmap` makes.
+
+    Example:
+        >>> vmap(in_axes=1)(jnp.sin)
+        Vmap(fn=sin)
+    """
 
     def __init__(
         self,

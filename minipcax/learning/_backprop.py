@@ -28,6 +28,12 @@ class Backprop(Algorithm):
 
     There is no inference, so that the optimiser of the nodes is not used, and the history has one step, the loss.
 
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> Backprop()(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (1,)
+
     Reference:
         Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, Nature 323 (1986).
     """

@@ -31,7 +31,12 @@ PER_SAMPLE = VodeParam | VodeParam.Cache
 
 @runtime_checkable
 class Model(Protocol):
-    """What the algorithms need to know of a model."""
+    """What the algorithms need to know of a model.
+
+    Example:
+        >>> isinstance(ResidualNetwork(2, 4, 1, depth=2), Model), isinstance(Linear(2, 1), Model)
+        (True, False)
+    """
 
     # What a sample, a target and a prediction are is the model's own business.
     def __call__(self, x: Any, y: Any = None, /) -> Any:
@@ -58,7 +63,14 @@ def node_energies(x: Any, *, model: Model) -> list[Float[Array, ""]]:
 
 
 def energies(x: Any, *, model: Model) -> Float[Array, " batch"]:
-    """The energy of every sample of a batch, at the present state of the nodes."""
+    """The energy of every sample of a batch, at the present state of the nodes.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> energies(x, model=model).round(6).tolist()  # every state is its prediction
+        [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
     return total(node_energies(x, model=model))
 
 
@@ -119,6 +131,12 @@ def initialise(x: Any, y: Any = None, *, model: Model) -> Any:
 
     Returns:
         The predictions.
+
+    Example:
+        >>> model = ResidualNetwork(2, 4, 1, depth=2)
+        >>> _ = initialise(jnp.ones((5, 2)), jnp.zeros((5, 1)), model=model)
+        >>> [vode.h for vode in model.vodes]
+        [VodeParam([5,4], float32), VodeParam([5,1], float32)]
     """
     _clear_other_batches((x, y), model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
@@ -127,7 +145,12 @@ def initialise(x: Any, y: Any = None, *, model: Model) -> Any:
 
 @jit
 def predict(x: Any, model: Model) -> Any:
-    """The model's predictions for a batch, in one pass forward. Nothing is written to the model."""
+    """The model's predictions for a batch, in one pass forward. Nothing is written to the model.
+
+    Example:
+        >>> predict(jnp.ones((5, 2)), ResidualNetwork(2, 4, 1, depth=2)).shape
+        (5, 1)
+    """
     keep_statistics(model)
     _clear_other_batches(x, model)
     with step(model, clear_params=(VodeParam.Cache, None)):
@@ -135,5 +158,10 @@ def predict(x: Any, model: Model) -> Any:
 
 
 def accuracy(x: Any, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:
-    """The share of a batch for which the largest output is that of the label."""
+    """The share of a batch for which the largest output is that of the label.
+
+    Example:
+        >>> accuracy(jnp.ones((5, 2)), jnp.zeros(5, int), ResidualNetwork(2, 4, 1, depth=2))  # there is but one class
+        1.0
+    """
     return float(jnp.mean(jnp.argmax(predict(x, model), axis=-1) == labels))

@@ -49,6 +49,12 @@ class EPC(Algorithm):
         steps: T, of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> EPC(steps=2)(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (2,)
+
     Reference:
         Goemaere et al., Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive Coding Networks,
         arXiv 2505.20137 (2025).
@@ -65,7 +71,14 @@ class EPC(Algorithm):
 
 
 def relax_errors(x: Any, steps: int, unroll: int | bool = 1, *, model: Model, optim: Optim) -> History:
-    """Infers the errors, from zero, and leaves them in the nodes in place of the states; for use inside a `jit`."""
+    """Infers the errors, from zero, and leaves them in the nodes in place of the states; for use inside a `jit`.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> relax_errors(x, 2, model=model, optim=Optim(optax.sgd(0.1))).total.round(6).tolist()  # nothing is observed
+        [0.0, 0.0]
+    """
     for node in split_nodes(model)[0].values():
         node.h.set(jnp.zeros_like(node.h.get()))
     optim.init(NODES(model))
@@ -82,7 +95,17 @@ def relax_errors(x: Any, steps: int, unroll: int | bool = 1, *, model: Model, op
 
 
 def states_from_errors(x: Any, *, model: Model) -> None:
-    """Puts the states h = u + e in the place of the errors."""
+    """Puts the states h = u + e in the place of the errors.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> state = model.vodes[0].h.get()
+        >>> _ = model.vodes[0].h.set(jnp.ones_like(state))
+        >>> states_from_errors(x, model=model)
+        >>> jnp.allclose(model.vodes[0].h.get(), state + 1).item()
+        True
+    """
     _states(x, model=model)
 
 

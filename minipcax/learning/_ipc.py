@@ -27,6 +27,12 @@ class IPC(Algorithm):
         steps: of inference and learning for each batch; the optimiser of the weights makes as many.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> IPC(steps=2)(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (2,)
+
     Reference:
         Salvatori et al., A Stable, Fast, and Fully Automatic Learning Algorithm for Predictive Coding Networks,
         arXiv 2212.00720 (2022).

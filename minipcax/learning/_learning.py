@@ -26,6 +26,12 @@ def learn(x: Any, scale_by: float | Float[Array, ""] | None = None, *, model: Mo
 
     Returns:
         The energy before the update, a mean over the samples.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> learn(x, model=model, optim=Optim(optax.sgd(0.1), WEIGHTS(model))).round(6).item()
+        0.0
     """
     energy, grads = _energy_and_gradients(x, model=model)
     optim.step(model, grads["model"], scale_by)

@@ -27,6 +27,15 @@ class Nudging(Algorithm):
         steps: of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
+    Raises:
+        ValueError: β is zero.
+
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> Nudging(0.5, steps=2)(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (2,)
+
     Reference:
         Pinchetti et al., Benchmarking Predictive Coding Networks -- Made Simple, arXiv 2407.01163 (2024).
     """

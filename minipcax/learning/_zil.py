@@ -39,6 +39,12 @@ class ZIL(Algorithm):
 
     The optimiser of the nodes is not used.
 
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> ZIL()(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (2,)
+
     Reference:
         Song, Lukasiewicz, Xu and Bogacz, Can the Brain Do Backpropagation? Exact Implementation of Backpropagation in
         Predictive Coding Networks, NeurIPS 2020.

@@ -165,18 +165,33 @@ class _FixedConv(Conv):
 
 
 class Conv1d(_FixedConv):
-    """`Conv` over one spatial axis, x of shape (in_channels, length)."""
+    """`Conv` over one spatial axis, x of shape (in_channels, length).
+
+    Example:
+        >>> Conv1d(2, 4, kernel_size=3)(jnp.ones((2, 8))).shape
+        (4, 6)
+    """
 
     _axes = 1
 
 
 class Conv2d(_FixedConv):
-    """`Conv` over two spatial axes, x of shape (in_channels, height, width)."""
+    """`Conv` over two spatial axes, x of shape (in_channels, height, width).
+
+    Example:
+        >>> Conv2d(2, 4, kernel_size=3)(jnp.ones((2, 8, 5))).shape
+        (4, 6, 3)
+    """
 
     _axes = 2
 
 
 class Conv3d(_FixedConv):
-    """`Conv` over three spatial axes, x of shape (in_channels, depth, height, width)."""
+    """`Conv` over three spatial axes, x of shape (in_channels, depth, height, width).
+
+    Example:
+        >>> Conv3d(2, 4, kernel_size=3)(jnp.ones((2, 8, 5, 4))).shape
+        (4, 6, 3, 2)
+    """
 
     _axes = 3

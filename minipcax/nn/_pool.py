@@ -173,14 +173,24 @@ class AdaptivePool(ArrayLayer):
 
 
 class AdaptiveAvgPool2d(AdaptivePool):
-    """The mean of every block of two spatial axes: see `AdaptivePool`."""
+    """The mean of every block of two spatial axes: see `AdaptivePool`.
+
+    Example:
+        >>> AdaptiveAvgPool2d(1)(jnp.arange(4.0).reshape(1, 2, 2)).tolist()
+        [[[1.5]]]
+    """
 
     def __init__(self, target_shape: Sizes) -> None:
         super().__init__(target_shape, 2, jnp.mean)
 
 
 class AdaptiveMaxPool2d(AdaptivePool):
-    """The maximum of every block of two spatial axes: see `AdaptivePool`."""
+    """The maximum of every block of two spatial axes: see `AdaptivePool`.
+
+    Example:
+        >>> AdaptiveMaxPool2d(1)(jnp.arange(4.0).reshape(1, 2, 2)).tolist()
+        [[[3.0]]]
+    """
 
     def __init__(self, target_shape: Sizes) -> None:
         super().__init__(target_shape, 2, jnp.max)

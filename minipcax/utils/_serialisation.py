@@ -46,9 +46,10 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         >>> import tempfile
         >>> layer, path = Linear(2, 3), tempfile.mkdtemp() + "/layer"
         >>> save_params(layer, path)
-        >>> saved_params(path)
-        {'.nn.weight': ((3, 2), 'float32'), '.nn.bias': ((3,), 'float32')}
+        >>> layer.nn.weight *= 0
         >>> load_params(layer, path)
+        >>> bool((layer.nn.weight == 0).any())
+        False
     """
     target = _with_suffix(path).resolve()
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
@@ -84,6 +85,14 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         FileNotFoundError: there is no such file.
         KeyError: the file lacks a parameter.
         ValueError: an array has another shape or dtype, or the file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/layer"
+        >>> save_params(Linear(2, 3), path)
+        >>> load_params(Linear(2, 4), path)
+        Traceback (most recent call last):
+        ValueError: expected .nn.weight to be float32[4, 2], found float32[3, 2] in ...
     """
     values = []
     with _with_suffix(path).open("rb") as file:
@@ -114,6 +123,13 @@ def saved_params(path: str | os.PathLike[str]) -> dict[str, Form]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/layer"
+        >>> save_params(Linear(2, 3), path)
+        >>> saved_params(path)
+        {'.nn.weight': ((3, 2), 'float32'), '.nn.bias': ((3,), 'float32')}
     """
     with _with_suffix(path).open("rb") as file:
         archive = _Archive(file)
