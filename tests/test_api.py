@@ -24,8 +24,9 @@ NAMES = {
     "minipcax.predictive_coding": """EnergyModule Vode VodeParam Ruleset STATUS se_energy ce_energy zero_energy""",
     "minipcax.utils": """M M_is M_has M_hasnot Optim OptimTree step save_params load_params""",
 }
+TYPES = {"EnergyFn"}  # of arguments: no docstring can be attached
 NAMESPACES = [*NAMES, "minipcax.learning"]
-PUBLIC = [(space, name) for space in NAMESPACES for name in importlib.import_module(space).__all__]
+PUBLIC = [(space, name) for space in NAMESPACES for name in importlib.import_module(space).__all__ if name not in TYPES]
 HEADINGS = ["Args", "Returns", "Raises", "Example", "Reference"]
 
 
@@ -75,7 +76,7 @@ def signatures(path: Path, names: set[str]) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("space", NAMESPACES[:-1])
+@pytest.mark.parametrize("space", NAMESPACES)
 def test_any_in_a_public_signature_has_its_reason(space: str) -> None:
     folder = Path(minipcax.__file__).parent / (space.partition(".")[2] or "core")
     names = {*importlib.import_module(space).__all__}

@@ -28,6 +28,10 @@ WEIGHTS = M(LayerParam).hasnot(frozen=True)
 # What belongs to one sample, and so has an axis of samples.
 PER_SAMPLE = VodeParam | VodeParam.Cache
 
+# What a sample, a target and a prediction are is the model's own business; a batch of them has an axis more, the first.
+Sample = Any
+Batch = Any
+
 
 @runtime_checkable
 class Model(Protocol):
@@ -38,8 +42,7 @@ class Model(Protocol):
         (True, False)
     """
 
-    # What a sample, a target and a prediction are is the model's own business.
-    def __call__(self, x: Any, y: Any = None, /) -> Any:
+    def __call__(self, x: Sample, y: Sample = None, /) -> Sample:
         """The prediction for one sample."""
         ...
 
@@ -49,12 +52,12 @@ class Model(Protocol):
 
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def _predictions(x: Any, y: Any, *, model: Model) -> Any:
+def _predictions(x: Batch, y: Batch, *, model: Model) -> Batch:
     return model(x, y)
 
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def node_energies(x: Any, *, model: Model) -> list[Float[Array, ""]]:
+def node_energies(x: Batch, *, model: Model) -> list[Float[Array, ""]]:
     """The energy of every node for every sample of a batch, at the present state of the nodes."""
     keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
@@ -62,7 +65,7 @@ def node_energies(x: Any, *, model: Model) -> list[Float[Array, ""]]:
         return [node.energy() for node in model.nodes().values()]
 
 
-def energies(x: Any, *, model: Model) -> Float[Array, " batch"]:
+def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
     """The energy of every sample of a batch, at the present state of the nodes.
 
     Example:
@@ -74,7 +77,7 @@ def energies(x: Any, *, model: Model) -> Float[Array, " batch"]:
     return total(node_energies(x, model=model))
 
 
-def summed_energy(x: Any, *, model: Model) -> tuple[Float[Array, ""], list[Float[Array, " batch"]]]:
+def summed_energy(x: Batch, *, model: Model) -> tuple[Float[Array, ""], list[Float[Array, " batch"]]]:
     """What states descend: the energy, summed over nodes and samples; and that of every node and sample."""
     each = node_energies(x, model=model)
     return total([energy.sum() for energy in each]), each
@@ -90,7 +93,7 @@ def means(energies: Sequence[Float[Array, " batch"]]) -> list[Float[Array, ""]]:
     return [energy.mean() for energy in energies]
 
 
-def forward(x: Any, y: Any, *, model: Model) -> Any:
+def forward(x: Batch, y: Batch, *, model: Model) -> Batch:
     """A forward pass that leaves predictions in the nodes' caches; for use inside a `jit`, on cleared nodes."""
     with step(model, STATUS.INIT):
         return _predictions(x, y, model=model)
@@ -108,7 +111,7 @@ def keep_statistics(model: Model) -> None:
     tree_apply(BatchNorm.eval, lambda node: isinstance(node, BatchNorm), model)
 
 
-def _clear_other_batches(batch: Any, model: Model) -> None:
+def _clear_other_batches(batch: Batch, model: Model) -> None:
     """Clears what an earlier batch left in the nodes, where it does not fit this one."""
     sizes = {np.shape(array)[:1] for array in jax.tree.leaves(batch)}
 
@@ -121,7 +124,7 @@ def _clear_other_batches(batch: Any, model: Model) -> None:
 
 
 @jit
-def initialise(x: Any, y: Any = None, *, model: Model) -> Any:
+def initialise(x: Batch, y: Batch = None, *, model: Model) -> Batch:
     """Batched forward initialisation: every node's state becomes its prediction, and the output node the target.
 
     Args:
@@ -144,7 +147,7 @@ def initialise(x: Any, y: Any = None, *, model: Model) -> Any:
 
 
 @jit
-def predict(x: Any, model: Model) -> Any:
+def predict(x: Batch, model: Model) -> Batch:
     """The model's predictions for a batch, in one pass forward. Nothing is written to the model.
 
     Example:
@@ -157,7 +160,7 @@ def predict(x: Any, model: Model) -> Any:
         return forward(x, None, model=model)
 
 
-def accuracy(x: Any, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:
+def accuracy(x: Batch, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:
     """The share of a batch for which the largest output is that of the label.
 
     Example:

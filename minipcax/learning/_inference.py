@@ -1,12 +1,10 @@
 """Inference: the states of the nodes move down the energy, with the weights fixed."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.functional import cond, jit, scan, value_and_grad
-from minipcax.learning._batch import NODES, Model, means, summed_energy, total
+from minipcax.learning._batch import NODES, Batch, Model, means, summed_energy, total
 from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
@@ -17,7 +15,7 @@ _energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_en
 
 
 def relax(
-    x: Any,
+    x: Batch,
     steps: int,
     unroll: int | bool = 1,
     tolerance: float | Float[Array, ""] | None = None,
@@ -68,7 +66,7 @@ def relax(
 
 @jit(static_argnums=(1, 2, 4))
 def infer(
-    x: Any,
+    x: Batch,
     steps: int,
     unroll: int | bool = 1,
     tolerance: float | Float[Array, ""] | None = None,

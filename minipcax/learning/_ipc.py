@@ -1,11 +1,10 @@
 """Incremental predictive coding: the weights move at every step of inference."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from minipcax.functional import scan, value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import NODES, WEIGHTS, Model, initialise, means, summed_energy, total
+from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, initialise, means, summed_energy, total
 from minipcax.learning._inference import ByNode
 from minipcax.learning._report import History, Report
 from minipcax.predictive_coding import VodeParam
@@ -41,7 +40,7 @@ class IPC(Algorithm):
     steps: int = 8
     unroll: int | bool = 1
 
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions = initialise(x, y, model=model)
         nodes.init(NODES(model))
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from minipcax.functional import grad, scan, value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import NODES, WEIGHTS, Model, initialise, means, node_energies, summed_energy
+from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, initialise, means, node_energies, summed_energy
 from minipcax.learning._inference import ByNode
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
@@ -19,7 +19,7 @@ _energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_en
 
 
 @grad({"model": WEIGHTS})
-def _gradients_of_level(x: Any, level: Int[Array, ""], *, model: Model) -> Float[Array, ""]:
+def _gradients_of_level(x: Batch, level: Int[Array, ""], *, model: Model) -> Float[Array, ""]:
     return jnp.stack(node_energies(x, model=model))[level].mean()
 
 
@@ -50,7 +50,7 @@ class ZIL(Algorithm):
         Predictive Coding Networks, NeurIPS 2020.
     """
 
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions = initialise(x, y, model=model)
 
         states = Optim(optax.sgd(1.0), NODES(model))
