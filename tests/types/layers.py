@@ -85,7 +85,6 @@ def arguments_of_other_types_are_refused(key: Array) -> None:
 
 def calls_with_other_arguments_are_refused(key: Array) -> None:
     linear("x")  # E: incompatible type "str"; expected "Array | Param" [arg-type]
-    linear(x, key)  # E: Too many positional arguments [call-arg]
     linear()  # E: Missing positional argument "x" [call-arg]
     linear(x, rng=key)  # E: Unexpected keyword argument "rng" [call-arg]
 

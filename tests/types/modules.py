@@ -14,7 +14,7 @@ from tests.types.common import Model, model, x
 def submodules_are_of_the_class_asked_for() -> None:
     assert_type(model.submodules(), Iterator[px.BaseModule])
     assert_type(model.submodules(pxnn.Linear), Iterator[pxnn.Linear])
-    assert_type(list(model.submodules(cls=pxc.Vode)), list[pxc.Vode[Any]])
+    nodes: list[pxc.Vode[Any]] = list(model.submodules(cls=pxc.Vode))
 
 
 def modes() -> None:
