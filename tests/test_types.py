@@ -3,12 +3,15 @@
 A line that must be refused says so: `# E: words of the message [code]`, once for each error.
 """
 
+import doctest
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import minipcax as px
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "types"
@@ -18,13 +21,31 @@ Errors = dict[int, list[tuple[str, str]]]  # by line, the message and code of ea
 
 
 @pytest.fixture(scope="module")
-def errors() -> dict[str, Errors]:
+def typed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example of the package's docstring."""
+    imports = "import jax\nimport jax.numpy as jnp\nfrom jax import Array\nfrom minipcax import *\n"
+    imports += "from minipcax.functional import jit, value_and_grad\n"
+    examples = doctest.DocTestParser().get_examples(px.__doc__ or "")
+    path = tmp_path_factory.mktemp("types") / "typed_model.py"
+    path.write_text(imports + "".join(example.source for example in examples))
+    return path
+
+
+@pytest.fixture(scope="module")
+def errors(typed_model: Path) -> dict[str, Errors]:
     """What mypy finds, by file; all of them together, for it takes its time to start."""
     options = ["--strict", "--no-error-summary", "--hide-error-context", "--no-pretty"]
-    command = [sys.executable, "-m", "mypy", *options, *(str(FOLDER / program) for program in PROGRAMS)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        *options,
+        *(str(FOLDER / program) for program in PROGRAMS),
+        str(typed_model),
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode in (0, 1), result.stdout + result.stderr
-    found: dict[str, Errors] = {program: {} for program in PROGRAMS}
+    found: dict[str, Errors] = {program: {} for program in (*PROGRAMS, typed_model.name)}
     for path, line, message, code in re.findall(
         r"^(.+?):(\d+): error: (.*)  \[([\w-]+)\]$", result.stdout, re.MULTILINE
     ):
@@ -48,6 +69,13 @@ def test_errors_are_those_expected(program: str, errors: dict[str, Errors]) -> N
         if differences := unmatched(expected, found):
             wrong[number] = line.strip(), differences
     assert wrong == {}
+
+
+def test_the_documented_mistake_is_found(errors: dict[str, Errors], typed_model: Path) -> None:
+    last = len(typed_model.read_text().splitlines())
+    assert [(line, code) for line, found in errors[typed_model.name].items() for _, code in found] == [
+        (last, "call-arg")
+    ]
 
 
 def test_there_are_programs_of_both_kinds() -> None:
