@@ -142,9 +142,11 @@ def train(name: str, seed: int, data: Dataset, epochs: int) -> list[float]:
     with tqdm(range(epochs), f"{name}, seed {seed}", unit="epoch", disable=None) as bar:
         for epoch in bar:
             algorithm = row.algorithm(epoch)
+            report = None
             for batch in order.permutation(len(images))[: batches * BATCH].reshape(batches, BATCH):
                 report = algorithm(images[batch], targets[batch], model=model, nodes=nodes, weights=weights)
-            report.check()
+            if report is not None:
+                report.check()
             accuracies.append(pxl.accuracy(test_images, data.test.labels, model))
             bar.set_postfix(accuracy=f"{accuracies[-1]:.2%}")
     return accuracies

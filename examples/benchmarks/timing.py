@@ -23,6 +23,7 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, repeats: in
     for _ in range(rounds):
         for name, call in calls.items():
             start = time.perf_counter()
+            result = None
             for _ in range(repeats):
                 result = call()
             _wait_for(result)

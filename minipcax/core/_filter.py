@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from types import UnionType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from minipcax.core._parameter import BaseParam
 
 
+@runtime_checkable
 class Mask(Protocol):
     """What `utils.M` is: it tells of one parameter whether it selects it."""
 
@@ -15,7 +16,7 @@ class Mask(Protocol):
         ...
 
 
-Predicate = Callable[[Any], bool]
+Predicate = Callable[[Any], bool]  # of a parameter of any class
 Filter = type | UnionType | Mask | Predicate
 
 

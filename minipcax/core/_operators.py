@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.typing import ArrayLike
+from numpy.typing import DTypeLike, NDArray
 
 from minipcax.core._parameter import BaseParam, get
 
@@ -154,7 +155,7 @@ class ArrayOperators:
     def __format__(self, spec: str) -> str:
         return format(array_of(self), spec) if spec else str(self)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # of any dtype
         return np.asarray(array_of(self), dtype=dtype, copy=copy)
 
     def __jax_array__(self) -> jax.Array:

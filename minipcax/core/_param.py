@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
+from jax.typing import DTypeLike
 
 from minipcax.core._operators import ArrayOperators, array_of
 from minipcax.core._parameter import DynamicParam, get, is_own_name
@@ -57,7 +58,7 @@ class Param(ArrayOperators, DynamicParam[Value]):
         def sharding(self) -> jax.sharding.Sharding: ...
         def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> jax.Array: ...
         def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> jax.Array: ...
-        def astype(self, dtype: Any) -> jax.Array: ...  # anything that names a dtype
+        def astype(self, dtype: DTypeLike) -> jax.Array: ...
         def reshape(self, *shape: int | tuple[int, ...]) -> jax.Array: ...
         def item(self) -> bool | int | float | complex: ...
         def tolist(self) -> Any: ...  # nested lists, as deep as the array
@@ -70,7 +71,10 @@ class Param(ArrayOperators, DynamicParam[Value]):
             return getattr(array_of(self), name)
 
 
-class ParamDict(DynamicParam[dict[str, Any] | None]):
+Values = dict[str, Any] | None  # arrays, or pytrees of them; `None` when cleared
+
+
+class ParamDict(DynamicParam[Values]):
     """A parameter that holds a dict of arrays, the very dict it is given; without one it is cleared, and reads empty.
 
     Raises:
@@ -87,10 +91,10 @@ class ParamDict(DynamicParam[dict[str, Any] | None]):
 
     __slots__ = ()
 
-    def __init__(self, value: dict[str, Any] | None = None) -> None:
+    def __init__(self, value: Values = None) -> None:
         super().__init__(value)
 
-    def get(self, key: str | None = None, default: Any = None) -> Any:  # the dict, or what it holds
+    def get(self, key: str | None = None, default: object = None) -> Any:  # the dict, or what it holds
         """Returns what the dict holds under `key`, else `default`; without a key, the whole dict."""
         if key is None:
             return self.value
@@ -99,7 +103,7 @@ class ParamDict(DynamicParam[dict[str, Any] | None]):
     def __getitem__(self, key: str) -> Any:  # arrays, or pytrees of them
         return (self.value or {})[key]
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         if self.value is None:
             self.value = {}
         self.value[key] = get(value)
@@ -112,6 +116,12 @@ class ParamDict(DynamicParam[dict[str, Any] | None]):
 
 
 class ParamCache:
-    """Marks parameters that hold temporary results, so that a mask can clear them together."""
+    """Marks parameters that hold temporary results, so that a mask can clear them together.
+
+    Example:
+        >>> class Cache(ParamDict, ParamCache): ...
+        >>> M(ParamCache).apply(Cache())
+        True
+    """
 
     __slots__ = ()

@@ -22,7 +22,6 @@ import numpy as np
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
-Item = TypeVar("Item")
 
 
 class Structure:
@@ -134,7 +133,12 @@ class BaseParam(Generic[T]):
 
 
 class DynamicParam(BaseParam[T]):
-    """A parameter that transforms track: its value is traced, and what a function writes into it is kept."""
+    """A parameter that transforms track: its value is traced, and what a function writes into it is kept.
+
+    Example:
+        >>> jax.tree.leaves(DynamicParam((1.0, 2.0)))
+        [1.0, 2.0]
+    """
 
     __slots__ = ()
 
@@ -189,7 +193,7 @@ class StaticParam(BaseParam[T]):
     def __hash__(self) -> int:
         return hash(self.value)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         copied = copy(self)
         if not callable(self.value):  # Python keeps functions as they are; JAX's own would become others
             copied.value = deepcopy(self.value, memo)
@@ -222,7 +226,17 @@ def static(value: Any) -> Any:
     return value if isinstance(value, StaticParam) else StaticParam(value)
 
 
-def get(x: Any) -> Any:  # a parameter gives its value, anything else itself: no type relates the two
+PlainArray = TypeVar("PlainArray", bound=jax.Array)
+AnyParam = TypeVar("AnyParam", bound=BaseParam[Any])
+
+
+@overload
+def get(x: BaseParam[T]) -> T: ...
+@overload
+def get(x: PlainArray) -> PlainArray: ...
+@overload
+def get(x: Any) -> Any: ...  # itself, or, where it may be a parameter, its value: no type relates the two
+def get(x: Any) -> Any:
     """Unwraps a parameter; passes anything else through.
 
     Example:
@@ -232,7 +246,11 @@ def get(x: Any) -> Any:  # a parameter gives its value, anything else itself: no
     return x.get() if isinstance(x, BaseParam) else x
 
 
-def set(obj: Any, x: Any) -> Any:  # see get
+@overload
+def set(obj: AnyParam, x: Any) -> AnyParam: ...  # x: whatever the parameter may hold, or another parameter
+@overload
+def set(obj: Any, x: Any) -> Any: ...  # see get
+def set(obj: Any, x: Any) -> Any:
     """Writes `x` into a parameter and returns it; for anything else, returns `x`. Unwraps `x` in both cases.
 
     Example:

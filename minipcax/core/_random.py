@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, overload
 
 import jax
-from jaxtyping import Array, UInt32
+from jaxtyping import Array, Int, UInt32
 
 from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
@@ -32,6 +32,10 @@ class RKGState(Param):
     """The key of a random key generator.
 
     That of `RKG` is drawn from the clock when it is first needed, for importing must not start JAX.
+
+    Example:
+        >>> RandomKeyGenerator(3).key, RandomKeyGenerator(3).key.tolist()
+        (RKGState([2], uint32), [0, 3])
     """
 
     __slots__ = ("_key",)
@@ -49,7 +53,7 @@ class RKGState(Param):
         return self._key
 
     @value.setter
-    def value(self, key: Any) -> None:
+    def value(self, key: object) -> None:
         if isinstance(key, jax.core.Tracer) and self is global_key and not _loans.keys:
             raise RuntimeError(
                 "RKG was drawn from inside a transform of JAX, which would leave a tracer in it: use that of "
@@ -62,7 +66,7 @@ class RKGState(Param):
 
     @staticmethod
     @contextmanager
-    def lend(key: Any) -> Iterator[None]:
+    def lend(key: object) -> Iterator[None]:
         """Within the block, this thread sees `key` as that of `RKG`, and what is written there goes to it."""
         _loans.keys.append(key)
         try:
@@ -88,10 +92,10 @@ class RandomKeyGenerator(BaseModule):
         True
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int | Int[Array, ""] = 0) -> None:
         self.key = RKGState(jax.random.PRNGKey(seed))
 
-    def seed(self, seed: int = 0) -> None:
+    def seed(self, seed: int | Int[Array, ""] = 0) -> None:
         """Starts again from `seed`."""
         self.key.set(jax.random.PRNGKey(seed))
 

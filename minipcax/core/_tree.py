@@ -10,15 +10,17 @@ several paths. Flattening would turn each path into a copy. So the repeats are f
 The other functions walk a model: `tree_apply` visits nodes, `tree_extract` and `tree_inject` read and write parameters.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, overload
 
 import jax
 from jax import tree_util as jtu
 
+from minipcax.core._filter import Predicate
 from minipcax.core._parameter import BaseParam, DynamicParam, get, set
 
 Tree = TypeVar("Tree")
+Extracted = TypeVar("Extracted")
 # Nodes of a tree may be of any type, and its leaves too.
 Node = Any
 Path = tuple[Any, ...]
@@ -85,6 +87,11 @@ def tree_unref(tree: Tree) -> Tree:
 
     Raises:
         ValueError: a reference points at a parameter that the tree does not have.
+
+    Example:
+        >>> p = Param(1.0)
+        >>> tree_unref(tree_ref([p, [p]]))[1][0] is p
+        True
     """
     params: list[Node] = []
     references = False
@@ -129,9 +136,8 @@ def path_name(path: Path) -> str:
     return jtu.keystr(path)
 
 
-def tree_apply(
-    fn: Callable[[Any], object], filter_fn: Callable[[Any], bool], tree: Node, recursive: bool = True
-) -> None:
+# Functions that are applied to nodes take those of their own types, which filter_fn alone knows.
+def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: object, recursive: bool = True) -> None:
     """Runs `fn` on every node that `filter_fn` accepts, once per occurrence, from the root down.
 
     With `recursive=False` it does not look below a match.
@@ -157,11 +163,19 @@ def _itself(node: Node, *rest: Node) -> Node:
     return node
 
 
+@overload
 def tree_extract(
-    tree: Node,
-    *rest: Node,
+    tree: object, *rest: object, filter_fn: Predicate = ..., is_pytree: bool = ...
+) -> tuple[Any, ...]: ...  # parameters, of the class that filter_fn looks for
+@overload
+def tree_extract(
+    tree: object, *rest: object, extract_fn: Callable[..., Extracted], filter_fn: Predicate = ..., is_pytree: bool = ...
+) -> tuple[Extracted, ...]: ...  # extract_fn takes as many arguments as there are trees
+def tree_extract(
+    tree: object,
+    *rest: object,
     extract_fn: Callable[..., Any] = _itself,
-    filter_fn: Callable[[Any], bool] = _is_dynamic,
+    filter_fn: Predicate = _is_dynamic,
     is_pytree: bool = False,
 ) -> tuple[Any, ...]:
     """The parameters that `filter_fn` accepts, in traversal order, each once.
@@ -191,10 +205,10 @@ def tree_extract(
 def tree_inject(
     tree: Tree,
     *,
-    params: Sequence[BaseParam[Any]] | None = None,
-    values: Sequence[Any] | None = None,
-    inject_fn: Callable[[Any, Any], object] = set,
-    filter_fn: Callable[[Any], bool] = _is_dynamic,
+    params: Iterable[BaseParam[Any]] | None = None,
+    values: Iterable[object] | None = None,
+    inject_fn: Callable[[Any, Any], object] = set,  # see tree_apply
+    filter_fn: Predicate = _is_dynamic,
     is_pytree: bool = False,
     strict: bool = True,
 ) -> Tree:

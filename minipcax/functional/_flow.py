@@ -12,6 +12,7 @@ from typing import Any, Concatenate, TypeVar, TypeVarTuple, overload
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from numpy.typing import NDArray
 
 from minipcax.functional._base import P, R, Transform, describe
 from minipcax.functional._tracking import Keywords, Tracked, Value, collect, write_back
@@ -61,11 +62,16 @@ class _Part(Transform[..., Any]):
 
 
 class Scan(Transform[P, R]):
-    """What `scan` makes."""
+    """What `scan` makes.
+
+    Example:
+        >>> scan(lambda x, total: (total + x, None), jnp.arange(3))
+        Scan(fn=<lambda>)
+    """
 
     def __init__(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., Any],  # see Transform
         xs: Any = None,
         length: int | None = None,
         reverse: bool = False,
@@ -111,22 +117,22 @@ def _kept(
 @overload
 def scan(  # type: ignore[overload-overlap]  # a tuple is a carry too; it counts as the first
     f: Callable[Concatenate[X, P], tuple[tuple[*Carries], Y]],
-    xs: Any = None,
+    xs: X | NDArray[Any] | None = None,  # of any dtype
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
 ) -> Scan[P, tuple[tuple[*Carries], Y]]: ...
 @overload
 def scan(
-    f: Callable[Concatenate[X, P], tuple[Carry, Y]],
-    xs: Any = None,
+    f: Callable[Concatenate[X, Carry, P], tuple[Carry, Y]],
+    xs: X | NDArray[Any] | None = None,  # of any dtype
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
-) -> Scan[P, tuple[tuple[Carry], Y]]: ...
+) -> Scan[Concatenate[Carry, P], tuple[tuple[Carry], Y]]: ...
 def scan(
     f: Callable[..., Any],
-    xs: Any = None,  # a pytree of arrays with a leading axis of steps
+    xs: Any = None,  # what f takes as x, but with a leading axis of steps; arrays of numpy become those of JAX
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
@@ -160,9 +166,14 @@ def scan(
 
 
 class WhileLoop(Transform[P, R]):
-    """What `while_loop` makes."""
+    """What `while_loop` makes.
 
-    def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:
+    Example:
+        >>> while_loop(lambda n: n + 1, lambda n: n < 3)
+        WhileLoop(fn=<lambda>, cond_fun=<lambda>)
+    """
+
+    def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:  # see Transform
         super().__init__(fn)
         self.cond_fun = cond_fun
         self._bound = {}
@@ -191,10 +202,13 @@ class WhileLoop(Transform[P, R]):
 
 @overload
 def while_loop(  # type: ignore[overload-overlap]  # as for scan
-    f: Callable[P, tuple[*Carries]], cond_fun: Callable[P, ArrayLike]
+    f: Callable[P, tuple[*Carries]], cond_fun: Callable[P, ArrayLike] | Transform[P, ArrayLike]
 ) -> WhileLoop[P, tuple[*Carries]]: ...
 @overload
-def while_loop(f: Callable[P, Carry], cond_fun: Callable[P, ArrayLike]) -> WhileLoop[P, tuple[Carry]]: ...
+def while_loop(
+    f: Callable[Concatenate[Carry, P], Carry],
+    cond_fun: Callable[Concatenate[Carry, P], ArrayLike] | Transform[Concatenate[Carry, P], ArrayLike],
+) -> WhileLoop[Concatenate[Carry, P], tuple[Carry]]: ...
 def while_loop(f: Callable[..., Any], cond_fun: Callable[..., Any]) -> Any:
     """Loops while a condition holds: `jax.lax.while_loop`, with tracked keyword arguments.
 
@@ -217,9 +231,14 @@ def while_loop(f: Callable[..., Any], cond_fun: Callable[..., Any]) -> Any:
 
 
 class Switch(Transform[P, R]):
-    """What `switch` makes; `Cond` is its case of two branches."""
+    """What `switch` makes; `Cond` is its case of two branches.
 
-    def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:
+    Example:
+        >>> switch([lambda x: x, lambda x: -x, abs])
+        Switch(fn=<lambda>, <lambda>, abs)
+    """
+
+    def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:  # see Transform
         self.branches = tuple(branches)
         if not self.branches:
             raise ValueError("switch expected at least one branch, found none")
@@ -277,16 +296,22 @@ def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, 
 
 
 class Cond(Switch[P, R]):
-    """What `cond` makes."""
+    """What `cond` makes.
 
-    def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:
+    Example:
+        >>> cond(lambda x: x, lambda x: -x)
+        Cond(fn=<lambda>, <lambda>)
+    """
+
+    def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:  # see Transform
         super().__init__((true_fun, false_fun))
 
     def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:
         return jax.lax.cond(which, *functions, *args)
 
 
-def cond(true_fun: Callable[P, R], false_fun: Callable[P, R]) -> Cond[Concatenate[ArrayLike, P], R]:
+# mypy takes P and R from true_fun alone, and so refuses a false_fun that is not like it, because that has a union type.
+def cond(true_fun: Callable[P, R], false_fun: Callable[P, R] | Transform[P, R]) -> Cond[Concatenate[ArrayLike, P], R]:
     """Runs one of two functions: `jax.lax.cond`, with tracked keyword arguments.
 
     Args:

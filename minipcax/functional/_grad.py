@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVarTuple, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, overload
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from minipcax.core import get
+from minipcax.core import Param, get
 from minipcax.core._tree import ParamRef, is_param
 from minipcax.functional._base import P, R, Transform
 from minipcax.functional._masking import Mask, answers
 from minipcax.functional._tracking import Keywords, Skeleton, Value, collect, write_back
 
+Scalar = TypeVar("Scalar", bound=ArrayLike | Param)
 Aux = TypeVarTuple("Aux")
 # The structure of the keyword arguments, with a parameter that holds the gradient, or None, in each parameter's place;
 # with respect to positional arguments, whatever those are made of.
@@ -21,12 +23,17 @@ PositionalGradients = Any
 
 
 class ValueAndGrad(Transform[P, R]):
-    """What `value_and_grad` makes."""
+    """What `value_and_grad` makes.
+
+    Example:
+        >>> jit(value_and_grad()(jnp.sin))
+        Jit(fn=ValueAndGrad(fn=sin))
+    """
 
     def __init__(
         self,
         fn: Callable[P, Any],  # a value, or with has_aux a tuple that starts with it
-        kwargs_mask: Mask = {},
+        kwargs_mask: Mask[bool] = {},
         argnums: int | Sequence[int] = (),
         has_aux: bool = False,
     ) -> None:
@@ -71,7 +78,12 @@ class ValueAndGrad(Transform[P, R]):
 
 
 class Grad(ValueAndGrad[P, R]):
-    """What `grad` makes."""
+    """What `grad` makes.
+
+    Example:
+        >>> grad()(jnp.sin)
+        Grad(fn=sin)
+    """
 
     def _returned(self, value: Any, aux: tuple[Any, ...], grads: Any) -> Any:
         return (grads, aux) if self.has_aux else grads
@@ -111,36 +123,36 @@ def _gradients(skeleton: Skeleton, grads: dict[int, Value]) -> Gradients:
 
 @overload
 def value_and_grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
-    kwargs_mask: Mask = ...,
+    kwargs_mask: Mask[bool] = ...,
     argnums: tuple[()] = (),
     has_aux: Literal[False] = False,
-) -> Callable[[Callable[P, R]], ValueAndGrad[P, tuple[R, Gradients]]]: ...
+) -> Callable[[Callable[P, Scalar]], ValueAndGrad[P, tuple[Scalar, Gradients]]]: ...
 @overload
 def value_and_grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
-    kwargs_mask: Mask = ...,
+    kwargs_mask: Mask[bool] = ...,
     argnums: tuple[()] = (),
     *,
     has_aux: Literal[True],
-) -> Callable[[Callable[P, tuple[R, *Aux]]], ValueAndGrad[P, tuple[tuple[R, tuple[*Aux]], Gradients]]]: ...
+) -> Callable[[Callable[P, tuple[Scalar, *Aux]]], ValueAndGrad[P, tuple[tuple[Scalar, tuple[*Aux]], Gradients]]]: ...
 @overload
 def value_and_grad(
-    kwargs_mask: Mask = ...,
+    kwargs_mask: Mask[bool] = ...,
     *,
     argnums: int | Sequence[int],
     has_aux: Literal[False] = False,
-) -> Callable[[Callable[P, R]], ValueAndGrad[P, tuple[R, tuple[PositionalGradients, Gradients]]]]: ...
+) -> Callable[[Callable[P, Scalar]], ValueAndGrad[P, tuple[Scalar, tuple[PositionalGradients, Gradients]]]]: ...
 @overload
 def value_and_grad(
-    kwargs_mask: Mask = ...,
+    kwargs_mask: Mask[bool] = ...,
     *,
     argnums: int | Sequence[int],
     has_aux: Literal[True],
 ) -> Callable[
-    [Callable[P, tuple[R, *Aux]]],
-    ValueAndGrad[P, tuple[tuple[R, tuple[*Aux]], tuple[PositionalGradients, Gradients]]],
+    [Callable[P, tuple[Scalar, *Aux]]],
+    ValueAndGrad[P, tuple[tuple[Scalar, tuple[*Aux]], tuple[PositionalGradients, Gradients]]],
 ]: ...
 def value_and_grad(
-    kwargs_mask: Mask = {},
+    kwargs_mask: Mask[bool] = {},
     argnums: int | Sequence[int] = (),
     has_aux: bool = False,
 ) -> Any:
@@ -171,33 +183,35 @@ def value_and_grad(
 
 @overload
 def grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
-    kwargs_mask: Mask = ...,
+    kwargs_mask: Mask[bool] = ...,
     argnums: tuple[()] = (),
     has_aux: Literal[False] = False,
-) -> Callable[[Callable[P, R]], Grad[P, Gradients]]: ...
+) -> Callable[[Callable[P, Scalar]], Grad[P, Gradients]]: ...
 @overload
 def grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
-    kwargs_mask: Mask = ...,
+    kwargs_mask: Mask[bool] = ...,
     argnums: tuple[()] = (),
     *,
     has_aux: Literal[True],
-) -> Callable[[Callable[P, tuple[R, *Aux]]], Grad[P, tuple[Gradients, tuple[*Aux]]]]: ...
+) -> Callable[[Callable[P, tuple[Scalar, *Aux]]], Grad[P, tuple[Gradients, tuple[*Aux]]]]: ...
 @overload
 def grad(
-    kwargs_mask: Mask = ...,
+    kwargs_mask: Mask[bool] = ...,
     *,
     argnums: int | Sequence[int],
     has_aux: Literal[False] = False,
-) -> Callable[[Callable[P, R]], Grad[P, tuple[PositionalGradients, Gradients]]]: ...
+) -> Callable[[Callable[P, Scalar]], Grad[P, tuple[PositionalGradients, Gradients]]]: ...
 @overload
 def grad(
-    kwargs_mask: Mask = ...,
+    kwargs_mask: Mask[bool] = ...,
     *,
     argnums: int | Sequence[int],
     has_aux: Literal[True],
-) -> Callable[[Callable[P, tuple[R, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]]: ...
+) -> Callable[
+    [Callable[P, tuple[Scalar, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]
+]: ...
 def grad(
-    kwargs_mask: Mask = {},
+    kwargs_mask: Mask[bool] = {},
     argnums: int | Sequence[int] = (),
     has_aux: bool = False,
 ) -> Any:

@@ -16,7 +16,12 @@ from minipcax.functional._tracking import Keywords, Skeleton, Tracked, Value, co
 
 
 class Jit(Transform[P, R]):
-    """What `jit` makes."""
+    """What `jit` makes.
+
+    Example:
+        >>> jit(jnp.sin)
+        Jit(fn=sin)
+    """
 
     def __init__(
         self,
@@ -123,7 +128,7 @@ def jit(
     donate_argnames: str | Sequence[str] = (),
     keep_unused: bool = False,
     inline: bool = False,
-    compiler_options: dict[str, Any] | None = None,
+    compiler_options: dict[str, Any] | None = None,  # XLA's, of any type
 ) -> Callable[[Callable[P, R]], Jit[P, R]]: ...
 def jit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Compiles a function: `jax.jit`, with tracked keyword arguments.

@@ -7,7 +7,7 @@ answers in the parameters' places, or a dict with a callable, or one answer, for
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -16,11 +16,12 @@ from minipcax.core._random import global_key
 from minipcax.core._tree import is_param
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords, is_dynamic
 
-# A mask's answers are the transform's business: axes, bools, ...; and so is the tree they stand in.
-Mask = Callable[..., Any] | Mapping[Any, Any]
+Answer = TypeVar("Answer")  # what the transform asks for: an axis, or a bool
+# A callable gives a tree of any make; the keys are keywords, or tuples of them.
+Mask = Callable[..., Any] | Mapping[Any, Callable[..., Any] | Answer | None]
 
 
-def answers(mask: Mask, keywords: Keywords) -> list[Any]:
+def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
     """What a mask says of each leaf, in the order of `Tracked.leaves`; `None` where it says nothing.
 
     Raises:

@@ -162,7 +162,7 @@ class Tracked:
             for _, child in children(node):
                 self._watch(child, keywords, seen)
 
-    def _watch_contents(self, attributes: dict[str, Any]) -> None:
+    def _watch_contents(self, attributes: dict[Any, Any]) -> None:
         if attributes:
             self._containers += (attributes.keys(), attributes.values(), _END)
         else:

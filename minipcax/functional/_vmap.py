@@ -14,20 +14,26 @@ from minipcax.functional._base import P, R, Transform
 from minipcax.functional._masking import Mask, answers
 from minipcax.functional._tracking import Keywords, Value, collect, inside_vmap, write_back
 
-# An axis, or a tree of axes, for each positional argument or output, as in jax.vmap.
+# As in jax.vmap: an axis, or for each positional argument an axis or a tree of axes; for the output, such a tree.
+InAxes = int | Sequence[Any] | None
 Axes = Any
 # A mapped array: what to call it in messages, its shape, its axis.
 Mapped = tuple[Callable[[], str], tuple[int, ...], int]
 
 
 class Vmap(Transform[P, R]):
-    """What `vmap` makes."""
+    """What `vmap` makes.
+
+    Example:
+        >>> vmap(in_axes=1)(jnp.sin)
+        Vmap(fn=sin)
+    """
 
     def __init__(
         self,
         fn: Callable[P, R],
-        kwargs_mask: Mask = {},
-        in_axes: Axes = 0,
+        kwargs_mask: Mask[int] = {},
+        in_axes: InAxes = 0,
         out_axes: Axes = 0,
         axis_name: str | None = None,
     ) -> None:
@@ -129,8 +135,8 @@ def _refuse_per_lane(one: Callable[..., Any], inputs: tuple[Any, ...], path: str
 
 
 def vmap(
-    kwargs_mask: Mask = {},
-    in_axes: Axes = 0,
+    kwargs_mask: Mask[int] = {},
+    in_axes: InAxes = 0,
     out_axes: Axes = 0,
     axis_name: str | None = None,
 ) -> Callable[[Callable[P, R]], Vmap[P, R]]:

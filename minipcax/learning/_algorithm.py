@@ -23,7 +23,7 @@ from typing import Any, Self
 import jax
 
 from minipcax.functional import jit
-from minipcax.learning._batch import PER_SAMPLE, Model
+from minipcax.learning._batch import PER_SAMPLE, Batch, Model
 from minipcax.learning._report import Report
 from minipcax.utils import Optim, step
 
@@ -34,13 +34,17 @@ class Algorithm(ABC):
 
     An algorithm is a pytree: its hyperparameters that are floats are traced, so that a schedule compiles nothing anew,
     and all others are structure.
+
+    Example:
+        >>> jax.tree.leaves(Nudging(0.5, steps=4))
+        [0.5]
     """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
 
-    def __call__(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def __call__(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         """Trains a model on one batch, compiled as a whole.
 
         Args:
@@ -56,7 +60,7 @@ class Algorithm(ABC):
         return _train(self, x, y, model=model, nodes=nodes, weights=weights)
 
     @abstractmethod
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         """The training step, with the arguments of the call. The nodes are cleared before and after it."""
 
     def _flatten(self) -> tuple[list[Any], tuple[Any, ...]]:
@@ -74,6 +78,6 @@ class Algorithm(ABC):
 
 
 @jit
-def _train(algorithm: Algorithm, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
     with step(model, clear_params=(PER_SAMPLE, PER_SAMPLE)):
         return algorithm.train(x, y, model=model, nodes=nodes, weights=weights)

@@ -1,19 +1,18 @@
 """Backpropagation on the very same model: the yardstick."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Array, Float
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import WEIGHTS, Model, forward, means, split_nodes, total
+from minipcax.learning._batch import WEIGHTS, Batch, Model, forward, means, split_nodes, total
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 
 
 @value_and_grad({"model": WEIGHTS}, has_aux=True)
-def _loss_and_gradients(x: Any, y: Any, *, model: Model) -> tuple[Float[Array, ""], History, Any]:
+def _loss_and_gradients(x: Batch, y: Batch, *, model: Model) -> tuple[Float[Array, ""], History, Batch]:
     predictions = forward(x, y, model=model)
     observed = split_nodes(model)[1]
     losses = means([node.energy() for node in observed.values()])
@@ -28,11 +27,17 @@ class Backprop(Algorithm):
 
     There is no inference, so that the optimiser of the nodes is not used, and the history has one step, the loss.
 
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> Backprop()(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (1,)
+
     Reference:
         Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, Nature 323 (1986).
     """
 
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         (loss, (history, predictions)), grads = _loss_and_gradients(x, y, model=model)
         weights.step(model, grads["model"])
         return Report(history, loss, predictions)

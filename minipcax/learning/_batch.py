@@ -9,7 +9,7 @@ are moved by `initialise`, unless in eval mode, and by nothing else: all inferen
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +28,21 @@ WEIGHTS = M(LayerParam).hasnot(frozen=True)
 # What belongs to one sample, and so has an axis of samples.
 PER_SAMPLE = VodeParam | VodeParam.Cache
 
+# What a sample, a target and a prediction are is the model's own business; a batch of them has an axis more, the first.
+Sample = Any
+Batch = Any
 
+
+@runtime_checkable
 class Model(Protocol):
-    """What the algorithms need to know of a model."""
+    """What the algorithms need to know of a model.
 
-    # What a sample, a target and a prediction are is the model's own business.
-    def __call__(self, x: Any, y: Any = None, /) -> Any:
+    Example:
+        >>> isinstance(ResidualNetwork(2, 4, 1, depth=2), Model), isinstance(Linear(2, 1), Model)
+        (True, False)
+    """
+
+    def __call__(self, x: Sample, y: Sample = None, /) -> Sample:
         """The prediction for one sample."""
         ...
 
@@ -43,12 +52,12 @@ class Model(Protocol):
 
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def _predictions(x: Any, y: Any, *, model: Model) -> Any:
+def _predictions(x: Batch, y: Batch, *, model: Model) -> Batch:
     return model(x, y)
 
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def node_energies(x: Any, *, model: Model) -> list[Float[Array, ""]]:
+def node_energies(x: Batch, *, model: Model) -> list[Float[Array, ""]]:
     """The energy of every node for every sample of a batch, at the present state of the nodes."""
     keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
@@ -56,12 +65,19 @@ def node_energies(x: Any, *, model: Model) -> list[Float[Array, ""]]:
         return [node.energy() for node in model.nodes().values()]
 
 
-def energies(x: Any, *, model: Model) -> Float[Array, " batch"]:
-    """The energy of every sample of a batch, at the present state of the nodes."""
+def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
+    """The energy of every sample of a batch, at the present state of the nodes.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> energies(x, model=model).round(6).tolist()  # every state is its prediction
+        [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
     return total(node_energies(x, model=model))
 
 
-def summed_energy(x: Any, *, model: Model) -> tuple[Float[Array, ""], list[Float[Array, " batch"]]]:
+def summed_energy(x: Batch, *, model: Model) -> tuple[Float[Array, ""], list[Float[Array, " batch"]]]:
     """What states descend: the energy, summed over nodes and samples; and that of every node and sample."""
     each = node_energies(x, model=model)
     return total([energy.sum() for energy in each]), each
@@ -77,7 +93,7 @@ def means(energies: Sequence[Float[Array, " batch"]]) -> list[Float[Array, ""]]:
     return [energy.mean() for energy in energies]
 
 
-def forward(x: Any, y: Any, *, model: Model) -> Any:
+def forward(x: Batch, y: Batch, *, model: Model) -> Batch:
     """A forward pass that leaves predictions in the nodes' caches; for use inside a `jit`, on cleared nodes."""
     with step(model, STATUS.INIT):
         return _predictions(x, y, model=model)
@@ -95,7 +111,7 @@ def keep_statistics(model: Model) -> None:
     tree_apply(BatchNorm.eval, lambda node: isinstance(node, BatchNorm), model)
 
 
-def _clear_other_batches(batch: Any, model: Model) -> None:
+def _clear_other_batches(batch: Batch, model: Model) -> None:
     """Clears what an earlier batch left in the nodes, where it does not fit this one."""
     sizes = {np.shape(array)[:1] for array in jax.tree.leaves(batch)}
 
@@ -108,7 +124,7 @@ def _clear_other_batches(batch: Any, model: Model) -> None:
 
 
 @jit
-def initialise(x: Any, y: Any = None, *, model: Model) -> Any:
+def initialise(x: Batch, y: Batch = None, *, model: Model) -> Batch:
     """Batched forward initialisation: every node's state becomes its prediction, and the output node the target.
 
     Args:
@@ -118,6 +134,12 @@ def initialise(x: Any, y: Any = None, *, model: Model) -> Any:
 
     Returns:
         The predictions.
+
+    Example:
+        >>> model = ResidualNetwork(2, 4, 1, depth=2)
+        >>> _ = initialise(jnp.ones((5, 2)), jnp.zeros((5, 1)), model=model)
+        >>> [vode.h for vode in model.vodes]
+        [VodeParam([5,4], float32), VodeParam([5,1], float32)]
     """
     _clear_other_batches((x, y), model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
@@ -125,14 +147,24 @@ def initialise(x: Any, y: Any = None, *, model: Model) -> Any:
 
 
 @jit
-def predict(x: Any, model: Model) -> Any:
-    """The model's predictions for a batch, in one pass forward. Nothing is written to the model."""
+def predict(x: Batch, model: Model) -> Batch:
+    """The model's predictions for a batch, in one pass forward. Nothing is written to the model.
+
+    Example:
+        >>> predict(jnp.ones((5, 2)), ResidualNetwork(2, 4, 1, depth=2)).shape
+        (5, 1)
+    """
     keep_statistics(model)
     _clear_other_batches(x, model)
     with step(model, clear_params=(VodeParam.Cache, None)):
         return forward(x, None, model=model)
 
 
-def accuracy(x: Any, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:
-    """The share of a batch for which the largest output is that of the label."""
+def accuracy(x: Batch, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:
+    """The share of a batch for which the largest output is that of the label.
+
+    Example:
+        >>> accuracy(jnp.ones((5, 2)), jnp.zeros(5, int), ResidualNetwork(2, 4, 1, depth=2))  # there is but one class
+        1.0
+    """
     return float(jnp.mean(jnp.argmax(predict(x, model), axis=-1) == labels))

@@ -21,6 +21,7 @@ from minipcax.learning._batch import (
     NODES,
     PER_SAMPLE,
     WEIGHTS,
+    Batch,
     Model,
     initialise,
     keep_statistics,
@@ -49,6 +50,12 @@ class EPC(Algorithm):
         steps: T, of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> EPC(steps=2)(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (2,)
+
     Reference:
         Goemaere et al., Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive Coding Networks,
         arXiv 2505.20137 (2025).
@@ -57,7 +64,7 @@ class EPC(Algorithm):
     steps: int = 8
     unroll: int | bool = 1
 
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions = initialise(x, y, model=model)
         history = relax_errors(x, self.steps, self.unroll, model=model, optim=nodes)
         weights.step(model, _learning_gradients(x, model=model)[1]["model"])
@@ -65,11 +72,17 @@ class EPC(Algorithm):
 
 
 def relax_errors(
-    x: Any, steps: int, unroll: int | bool = 1, reset: bool = True, *, model: Model, optim: Optim
+    x: Batch, steps: int, unroll: int | bool = 1, reset: bool = True, *, model: Model, optim: Optim
 ) -> History:
     """Infers the errors, and leaves them in the nodes in place of the states; for use inside a `jit`.
 
     It starts from zero and with a new optimiser, or without `reset` from the errors and the optimiser that are there.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> relax_errors(x, 2, model=model, optim=Optim(optax.sgd(0.1))).total.round(6).tolist()  # nothing is observed
+        [0.0, 0.0]
     """
     if reset:
         for node in split_nodes(model)[0].values():
@@ -88,12 +101,22 @@ def relax_errors(
     return History.of(history, model.nodes())
 
 
-def states_from_errors(x: Any, *, model: Model) -> None:
-    """Puts the states h = u + e in the place of the errors."""
+def states_from_errors(x: Batch, *, model: Model) -> None:
+    """Puts the states h = u + e in the place of the errors.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> state = model.vodes[0].h.get()
+        >>> _ = model.vodes[0].h.set(jnp.ones_like(state))
+        >>> states_from_errors(x, model=model)
+        >>> jnp.allclose(model.vodes[0].h.get(), state + 1).item()
+        True
+    """
     _states(x, model=model)
 
 
-def _run_forward(x: Any, model: Model, keep_gradient: bool) -> dict[str, Vode[Any]]:
+def _run_forward(x: Batch, model: Model, keep_gradient: bool) -> dict[str, Vode[Any]]:
     """Calls the model with states made of errors; returns the inferred nodes."""
     keep_statistics(model)
     inferred = split_nodes(model)[0]
@@ -116,12 +139,12 @@ def _plus_error(keep_gradient: bool, vode: Vode[Any], key: str, u: Array, rkg: o
 
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def _states(x: Any, *, model: Model) -> None:
+def _states(x: Batch, *, model: Model) -> None:
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         _run_forward(x, model, True)
 
 
-def _energies(inferring: bool, x: Any, *, model: Model) -> ByNode:
+def _energies(inferring: bool, x: Batch, *, model: Model) -> ByNode:
     """The energies of one sample, for inference by the errors, or for learning at fixed states."""
     errors = {path: node.h.get() for path, node in split_nodes(model)[0].items()}
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
@@ -138,11 +161,11 @@ _energies_by_errors, _energies_by_weights = _of_batch(partial(_energies, True)),
 
 
 @value_and_grad({"model": NODES}, has_aux=True)
-def _energy_and_gradients(x: Any, *, model: Model) -> tuple[Float[Array, ""], ByNode]:
+def _energy_and_gradients(x: Batch, *, model: Model) -> tuple[Float[Array, ""], ByNode]:
     each = _energies_by_errors(x, model=model)
     return total(each).sum(), means(each)
 
 
 @value_and_grad({"model": WEIGHTS})
-def _learning_gradients(x: Any, *, model: Model) -> Float[Array, ""]:
+def _learning_gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
     return total(_energies_by_weights(x, model=model)).mean()

@@ -1,12 +1,10 @@
 """Inference: the states of the nodes move down the energy, with the weights fixed."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.functional import cond, jit, scan, value_and_grad
-from minipcax.learning._batch import NODES, Model, means, summed_energy, total
+from minipcax.learning._batch import NODES, Batch, Model, means, summed_energy, total
 from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
@@ -17,7 +15,7 @@ _energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_en
 
 
 def relax(
-    x: Any,
+    x: Batch,
     steps: int,
     unroll: int | bool = 1,
     tolerance: float | Float[Array, ""] | None = None,
@@ -26,7 +24,14 @@ def relax(
     model: Model,
     optim: Optim,
 ) -> History:
-    """Inference as in `infer`, for use inside a `jit`; returns the energies node by node."""
+    """Inference as in `infer`, for use inside a `jit`; returns the energies node by node.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> relax(x, 2, model=model, optim=Optim(optax.sgd(0.1))).energies.shape
+        (2, 2)
+    """
     share = 0.0 if tolerance is None else tolerance
     if reset or optim.state.get() is None:
         optim.init(NODES(model))
@@ -61,7 +66,7 @@ def relax(
 
 @jit(static_argnums=(1, 2, 4))
 def infer(
-    x: Any,
+    x: Batch,
     steps: int,
     unroll: int | bool = 1,
     tolerance: float | Float[Array, ""] | None = None,
@@ -88,6 +93,12 @@ def infer(
 
     Returns:
         The energy before every step, a mean over the samples.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> infer(x, 3, model=model, optim=Optim(optax.sgd(0.1))).round(6).tolist()  # nothing is observed
+        [0.0, 0.0, 0.0]
 
     Reference:
         Whittington and Bogacz, An Approximation of the Error Backpropagation Algorithm in a Predictive Coding Network,

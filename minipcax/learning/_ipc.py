@@ -1,11 +1,10 @@
 """Incremental predictive coding: the weights move at every step of inference."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from minipcax.functional import scan, value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import NODES, WEIGHTS, Model, initialise, means, summed_energy, total
+from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, initialise, means, summed_energy, total
 from minipcax.learning._inference import ByNode
 from minipcax.learning._report import History, Report
 from minipcax.predictive_coding import VodeParam
@@ -27,6 +26,12 @@ class IPC(Algorithm):
         steps: of inference and learning for each batch; the optimiser of the weights makes as many.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> IPC(steps=2)(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (2,)
+
     Reference:
         Salvatori et al., A Stable, Fast, and Fully Automatic Learning Algorithm for Predictive Coding Networks,
         arXiv 2212.00720 (2022).
@@ -35,7 +40,7 @@ class IPC(Algorithm):
     steps: int = 8
     unroll: int | bool = 1
 
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions = initialise(x, y, model=model)
         nodes.init(NODES(model))
 

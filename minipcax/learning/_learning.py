@@ -1,21 +1,21 @@
 """Learning: the weights move down the energy, with the states of the nodes fixed."""
 
-from typing import Any
-
 from jaxtyping import Array, Float
 
 from minipcax.functional import jit, value_and_grad
-from minipcax.learning._batch import WEIGHTS, Model, energies
+from minipcax.learning._batch import WEIGHTS, Batch, Model, energies
 from minipcax.utils import Optim
 
 
 @value_and_grad({"model": WEIGHTS})
-def _energy_and_gradients(x: Any, *, model: Model) -> Float[Array, ""]:
+def _energy_and_gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
     return energies(x, model=model).mean()
 
 
 @jit
-def learn(x: Any, scale_by: float | Float[Array, ""] | None = None, *, model: Model, optim: Optim) -> Float[Array, ""]:
+def learn(
+    x: Batch, scale_by: float | Float[Array, ""] | None = None, *, model: Model, optim: Optim
+) -> Float[Array, ""]:
     """One update of the weights at the present state of the nodes, from the energy's mean over the samples.
 
     Args:
@@ -26,6 +26,12 @@ def learn(x: Any, scale_by: float | Float[Array, ""] | None = None, *, model: Mo
 
     Returns:
         The energy before the update, a mean over the samples.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> learn(x, model=model, optim=Optim(optax.sgd(0.1), WEIGHTS(model))).round(6).item()
+        0.0
     """
     energy, grads = _energy_and_gradients(x, model=model)
     optim.step(model, grads["model"], scale_by)

@@ -58,7 +58,7 @@ class ResidualNetwork(EnergyModule):
         ValueError: there are fewer than two layers.
 
     Example:
-        >>> model = ResidualNetwork(4, 16, 2, depth=8)
+        >>> model = ResidualNetwork(4, 16, 2, depth=3)
         >>> predict(jnp.ones((3, 4)), model).shape
         (3, 2)
 

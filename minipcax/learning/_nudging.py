@@ -1,10 +1,9 @@
 """Nudging: the output is pulled towards the target, or pushed away from it, rather than clamped to it."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import Model, forward, means, split_nodes, total
+from minipcax.learning._batch import Batch, Model, forward, means, split_nodes, total
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
 from minipcax.learning._report import Report
@@ -27,6 +26,15 @@ class Nudging(Algorithm):
         steps: of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
+    Raises:
+        ValueError: β is zero.
+
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> Nudging(0.5, steps=2)(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (2,)
+
     Reference:
         Pinchetti et al., Benchmarking Predictive Coding Networks -- Made Simple, arXiv 2407.01163 (2024).
     """
@@ -39,7 +47,7 @@ class Nudging(Algorithm):
         if self.beta == 0:
             raise ValueError("Nudging expected a beta other than 0, by which the gradients are divided")
 
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         with step(model, clear_params=(None, VodeParam.Cache)):
             predictions = forward(x, y, model=model)
             observed = split_nodes(model)[1]

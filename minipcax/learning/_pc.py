@@ -1,10 +1,9 @@
 """Predictive coding: inference until the nodes have settled, then learning."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import Model, initialise
+from minipcax.learning._batch import Batch, Model, initialise
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
 from minipcax.learning._report import Report
@@ -49,7 +48,7 @@ class PC(Algorithm):
     tolerance: float | None = None
     reset: bool = True
 
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions = initialise(x, y, model=model)
         history = relax(x, self.steps, self.unroll, self.tolerance, self.reset, model=model, optim=nodes)
         learn(x, model=model, optim=weights)

@@ -55,7 +55,13 @@ class History:
 
 
 class Report(NamedTuple):
-    """What happened in one training step."""
+    """What happened in one training step.
+
+    Example:
+        >>> report = Report(History(jnp.array([[0.5], [0.25]]), (".vode",)), jnp.array(0.5), jnp.array([[0.1, 0.9]]))
+        >>> report.energies.tolist(), report.accuracy(jnp.array([1]))
+        ([0.5, 0.25], 1.0)
+    """
 
     history: History  # the energies while it trained
     loss: Float[Array, ""]  # of the forward pass before it, a mean over the samples

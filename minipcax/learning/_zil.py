@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from minipcax.functional import grad, scan, value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import NODES, WEIGHTS, Model, initialise, means, node_energies, summed_energy
+from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, initialise, means, node_energies, summed_energy
 from minipcax.learning._inference import ByNode
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
@@ -19,7 +19,7 @@ _energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_en
 
 
 @grad({"model": WEIGHTS})
-def _gradients_of_level(x: Any, level: Int[Array, ""], *, model: Model) -> Float[Array, ""]:
+def _gradients_of_level(x: Batch, level: Int[Array, ""], *, model: Model) -> Float[Array, ""]:
     return jnp.stack(node_energies(x, model=model))[level].mean()
 
 
@@ -39,12 +39,18 @@ class ZIL(Algorithm):
 
     The optimiser of the nodes is not used.
 
+    Example:
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> ZIL()(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (2,)
+
     Reference:
         Song, Lukasiewicz, Xu and Bogacz, Can the Brain Do Backpropagation? Exact Implementation of Backpropagation in
         Predictive Coding Networks, NeurIPS 2020.
     """
 
-    def train(self, x: Any, y: Any, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions = initialise(x, y, model=model)
 
         states = Optim(optax.sgd(1.0), NODES(model))

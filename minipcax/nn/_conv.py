@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.nn._init import WeightedDefinition
 from minipcax.nn._layer import ArrayLayer
-from minipcax.nn._sizes import Padding, Pads, Sizes, check_sample, per_axis, per_side, size
+from minipcax.nn._sizes import Padding, Pads, Size, Sizes, check_sample, per_axis, per_side, size
 
 STRING_PADDINGS = ("SAME", "SAME_LOWER", "VALID")
 # What jnp.pad calls the padding modes.
@@ -25,7 +25,7 @@ class ConvDefinition(WeightedDefinition, static=(*SIZES, "padding_mode")):
 
     name: ClassVar[str] = "Conv"
 
-    def __init__(self, num_spatial_dims: int, in_channels: int, out_channels: int, *kernel: Any) -> None:
+    def __init__(self, num_spatial_dims: Size, in_channels: Size, out_channels: Size, *kernel: Any) -> None:
         kernel_size, stride, padding, dilation, groups, use_bias, padding_mode, dtype, rkg = kernel  # as Conv has them
         name = self.name
         self.num_spatial_dims = axes = size(name, "num_spatial_dims", num_spatial_dims)
@@ -122,14 +122,14 @@ class Conv(ArrayLayer):
 
     def __init__(
         self,
-        num_spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
+        num_spatial_dims: Size,
+        in_channels: Size,
+        out_channels: Size,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: str | Padding = 0,
         dilation: Sizes = 1,
-        groups: int = 1,
+        groups: Size = 1,
         use_bias: bool = True,
         padding_mode: str = "ZEROS",
         dtype: DTypeLike | None = None,
@@ -147,13 +147,13 @@ class _FixedConv(Conv):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        in_channels: Size,
+        out_channels: Size,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: str | Padding = 0,
         dilation: Sizes = 1,
-        groups: int = 1,
+        groups: Size = 1,
         use_bias: bool = True,
         padding_mode: str = "ZEROS",
         dtype: DTypeLike | None = None,
@@ -165,18 +165,33 @@ class _FixedConv(Conv):
 
 
 class Conv1d(_FixedConv):
-    """`Conv` over one spatial axis, x of shape (in_channels, length)."""
+    """`Conv` over one spatial axis, x of shape (in_channels, length).
+
+    Example:
+        >>> Conv1d(2, 4, kernel_size=3)(jnp.ones((2, 8))).shape
+        (4, 6)
+    """
 
     _axes = 1
 
 
 class Conv2d(_FixedConv):
-    """`Conv` over two spatial axes, x of shape (in_channels, height, width)."""
+    """`Conv` over two spatial axes, x of shape (in_channels, height, width).
+
+    Example:
+        >>> Conv2d(2, 4, kernel_size=3)(jnp.ones((2, 8, 5))).shape
+        (4, 6, 3)
+    """
 
     _axes = 2
 
 
 class Conv3d(_FixedConv):
-    """`Conv` over three spatial axes, x of shape (in_channels, depth, height, width)."""
+    """`Conv` over three spatial axes, x of shape (in_channels, depth, height, width).
+
+    Example:
+        >>> Conv3d(2, 4, kernel_size=3)(jnp.ones((2, 8, 5, 4))).shape
+        (4, 6, 3, 2)
+    """
 
     _axes = 3

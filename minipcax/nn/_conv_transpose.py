@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.nn._conv import ConvDefinition
 from minipcax.nn._layer import ArrayLayer
-from minipcax.nn._sizes import Padding, Sizes, check_sample, per_axis
+from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis
 
 
 class ConvTransposeDefinition(ConvDefinition, static=("output_padding",)):
@@ -81,15 +81,15 @@ class ConvTranspose(ArrayLayer):
 
     def __init__(
         self,
-        num_spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
+        num_spatial_dims: Size,
+        in_channels: Size,
+        out_channels: Size,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: str | Padding = 0,
         output_padding: Sizes = 0,
         dilation: Sizes = 1,
-        groups: int = 1,
+        groups: Size = 1,
         use_bias: bool = True,
         padding_mode: str = "ZEROS",
         dtype: DTypeLike | None = None,

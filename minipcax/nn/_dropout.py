@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
+from minipcax.core import Param, get
 from minipcax.nn._layer import ArrayLayer, Definition
 
 
@@ -15,7 +16,7 @@ class DropoutDefinition(Definition, static=("p", "inference")):
             raise ValueError(f"Dropout expected p to be a probability, from 0 to 1, found {p!r}")
         self.p, self.inference = p, inference
 
-    def __call__(self, x: Float[Array, "*shape"], *, key: Array | None = None) -> Float[Array, "*shape"]:
+    def __call__(self, x: Num[Array, "*shape"], *, key: Array | None = None) -> Num[Array, "*shape"]:
         if self.inference or self.p == 0:
             return x
         if key is None:
@@ -51,5 +52,5 @@ class Dropout(ArrayLayer):
     def __init__(self, p: float = 0.5, inference: bool = False) -> None:
         super().__init__(DropoutDefinition, p, inference)
 
-    def __call__(self, x: Float[Array, "*shape"], *, key: Array | None = None) -> Float[Array, "*shape"]:
-        return self.nn(x, key=key)
+    def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
+        return self.nn(get(x), key=key)

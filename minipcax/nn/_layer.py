@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
-from minipcax.core import BaseModule, BaseParam, Module, StaticParam, get, static
+from minipcax.core import BaseModule, BaseParam, Module, Param, StaticParam, get, static
+from minipcax.core._filter import Predicate
 from minipcax.core._tree import is_param, walk
 from minipcax.nn._parameter import LayerParam, LayerState
 
@@ -55,11 +56,10 @@ class Layer(Module):
         6.0
     """
 
-    nn: Any  # a pytree of any class
+    nn: Any  # what cls makes, but with parameters in the places of arrays, which no type can say; subclasses say more
 
-    def __init__(
-        self, cls: Callable[..., Any], *args: Any, filter: Callable[[Any], bool] = is_array, **kwargs: Any
-    ) -> None:
+    # The arguments are those of cls, but parameters may take the place of arrays.
+    def __init__(self, cls: Callable[..., Any], *args: Any, filter: Predicate = is_array, **kwargs: Any) -> None:
         super().__init__()
         definition = cls(*args, **kwargs)
         if not callable(definition):
@@ -84,7 +84,7 @@ class Layer(Module):
                     object.__setattr__(node, "inference", value is Module.MODE.EVAL)
         return mode
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # what the definition takes and gives
         """Calls the definition with the values of its parameters; passes `key` on only when given."""
         if kwargs.get("key") is None:
             kwargs.pop("key", None)
@@ -94,7 +94,7 @@ class Layer(Module):
 class ArrayLayer(Layer):
     """A layer of this library: from one array to another, by a definition that takes parameters as they are."""
 
-    def __call__(self, x: Float[Array, "..."], *, key: Array | None = None) -> Float[Array, "..."]:
+    def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
         """The layer's equation, for one sample; only `Dropout` draws from the key."""
         y: Array = self.nn(get(x))
         return y

@@ -5,13 +5,13 @@ from jaxtyping import Array, Float
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.nn._init import WeightedDefinition
 from minipcax.nn._layer import ArrayLayer
-from minipcax.nn._sizes import size
+from minipcax.nn._sizes import Size, size
 
 
 class LinearDefinition(WeightedDefinition, static=("in_features", "out_features")):
     """y = W x + b."""
 
-    def __init__(self, in_features: int, out_features: int, use_bias: bool, rkg: RandomKeyGenerator) -> None:
+    def __init__(self, in_features: Size, out_features: Size, use_bias: bool, rkg: RandomKeyGenerator) -> None:
         self.in_features = size("Linear", "in_features", in_features)
         self.out_features = size("Linear", "out_features", out_features)
         self.use_bias = use_bias
@@ -48,8 +48,8 @@ class Linear(ArrayLayer):
 
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
+        in_features: Size,
+        out_features: Size,
         bias: bool = True,
         *,
         use_bias: bool | None = None,

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Num
 
+from minipcax.core import Param, get
 from minipcax.nn._layer import ArrayLayer, Definition
 from minipcax.nn._parameter import LayerParam, StateParam
-from minipcax.nn._sizes import Sizes, check_sample, per_axis, size
+from minipcax.nn._sizes import Size, Sizes, check_sample, per_axis, size
 
 
 def _at_least_single(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -106,7 +107,7 @@ class BatchNormDefinition(
     weight: LayerParam | None = None
     bias: LayerParam | None = None
 
-    def __init__(self, input_size: int, axis_name: AxisName, eps: float, momentum: float, *options: Any) -> None:
+    def __init__(self, input_size: Size, axis_name: AxisName, eps: float, momentum: float, *options: Any) -> None:
         self.channelwise_affine, self.inference, dtype = options  # as BatchNorm has them
         self.input_size = size("BatchNorm", "input_size", input_size)
         if not 0 <= momentum <= 1:
@@ -189,7 +190,7 @@ class BatchNorm(ArrayLayer):
 
     def __init__(
         self,
-        input_size: int,
+        input_size: Size,
         axis_name: AxisName,
         eps: float = 1e-5,
         channelwise_affine: bool = True,
@@ -201,7 +202,7 @@ class BatchNorm(ArrayLayer):
         super().__init__(BatchNormDefinition, input_size, axis_name, eps, momentum, *options)
         self.state = StateParam(Statistics(jnp.array(True), jnp.zeros(input_size, dtype), jnp.ones(input_size, dtype)))
 
-    def __call__(self, x: Float[Array, "..."], *, key: Array | None = None) -> Float[Array, "..."]:
-        y, statistics = self.nn(x, self.state.get())
+    def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Float[Array, "..."]:
+        y, statistics = self.nn(get(x), self.state.get())
         self.state.set(statistics)
         return y

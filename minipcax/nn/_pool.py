@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
 from minipcax.nn._layer import ArrayLayer, Definition
-from minipcax.nn._sizes import Padding, Sizes, check_sample, per_axis, per_side, size
+from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis, per_side, size
 
 Reduction = Callable[[Array, Array], Array]
 
@@ -20,16 +20,16 @@ class PoolDefinition(
 ):
     """Reduces windows: see `Pool`."""
 
-    def __init__(self, init: float, operation: Reduction, num_spatial_dims: int, *window: Any) -> None:
+    def __init__(self, init: float, operation: Reduction, num_spatial_dims: Size, *window: Any) -> None:
         kernel_size, stride, padding, self.use_ceil = window  # as Pool has them
         # A plain number, by which JAX recognises sums and maxima, which alone have gradients.
         self.init, self.operation = np.asarray(init).item(), operation
-        self.num_spatial_dims = size("Pool", "num_spatial_dims", num_spatial_dims)
-        self.kernel_size = per_axis("Pool", "kernel_size", kernel_size, num_spatial_dims)
-        self.stride = per_axis("Pool", "stride", stride, num_spatial_dims)
-        self.padding = per_side("Pool", padding, num_spatial_dims)
+        self.num_spatial_dims = axes = size("Pool", "num_spatial_dims", num_spatial_dims)
+        self.kernel_size = per_axis("Pool", "kernel_size", kernel_size, axes)
+        self.stride = per_axis("Pool", "stride", stride, axes)
+        self.padding = per_side("Pool", padding, axes)
 
-    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *output"]:
+    def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *output"]:
         check_sample("Pool", x.shape, None, self.num_spatial_dims)
         pads = []
         axes = zip(x.shape[1:], self.kernel_size, self.stride, self.padding, strict=True)
@@ -54,7 +54,7 @@ class PoolDefinition(
 class AvgPoolDefinition(PoolDefinition):
     """Sums of windows, over their size."""
 
-    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *output"]:
+    def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *output"]:
         return super().__call__(x) / math.prod(self.kernel_size)
 
 
@@ -88,7 +88,7 @@ class Pool(ArrayLayer):
         self,
         init: float,
         operation: Reduction,
-        num_spatial_dims: int,
+        num_spatial_dims: Size,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: Padding = 0,
@@ -124,12 +124,12 @@ class AvgPool2d(Pool):
 class AdaptivePoolDefinition(Definition, static=("target_shape", "num_spatial_dims", "operation")):
     """Reduces blocks: see `AdaptivePool`."""
 
-    def __init__(self, target_shape: Sizes, num_spatial_dims: int, operation: Callable[[Array], Array]) -> None:
+    def __init__(self, target_shape: Sizes, num_spatial_dims: Size, operation: Callable[[Array], Array]) -> None:
         self.num_spatial_dims = size("AdaptivePool", "num_spatial_dims", num_spatial_dims)
-        self.target_shape = per_axis("AdaptivePool", "target_shape", target_shape, num_spatial_dims)
+        self.target_shape = per_axis("AdaptivePool", "target_shape", target_shape, self.num_spatial_dims)
         self.operation = operation
 
-    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *target"]:
+    def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *target"]:
         check_sample("AdaptivePool", x.shape, None, self.num_spatial_dims)
         if any(n < target for n, target in zip(x.shape[1:], self.target_shape, strict=True)):
             raise ValueError(
@@ -168,19 +168,29 @@ class AdaptivePool(ArrayLayer):
 
     nn: AdaptivePoolDefinition
 
-    def __init__(self, target_shape: Sizes, num_spatial_dims: int, operation: Callable[[Array], Array]) -> None:
+    def __init__(self, target_shape: Sizes, num_spatial_dims: Size, operation: Callable[[Array], Array]) -> None:
         super().__init__(AdaptivePoolDefinition, target_shape, num_spatial_dims, operation)
 
 
 class AdaptiveAvgPool2d(AdaptivePool):
-    """The mean of every block of two spatial axes: see `AdaptivePool`."""
+    """The mean of every block of two spatial axes: see `AdaptivePool`.
+
+    Example:
+        >>> AdaptiveAvgPool2d(1)(jnp.arange(4.0).reshape(1, 2, 2)).tolist()
+        [[[1.5]]]
+    """
 
     def __init__(self, target_shape: Sizes) -> None:
         super().__init__(target_shape, 2, jnp.mean)
 
 
 class AdaptiveMaxPool2d(AdaptivePool):
-    """The maximum of every block of two spatial axes: see `AdaptivePool`."""
+    """The maximum of every block of two spatial axes: see `AdaptivePool`.
+
+    Example:
+        >>> AdaptiveMaxPool2d(1)(jnp.arange(4.0).reshape(1, 2, 2)).tolist()
+        [[[3.0]]]
+    """
 
     def __init__(self, target_shape: Sizes) -> None:
         super().__init__(target_shape, 2, jnp.max)

@@ -1,6 +1,6 @@
 """Sharing: a second module with the first one's parameters."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 
@@ -27,7 +27,7 @@ def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
     """
     selects = as_predicate(filter)
 
-    def share(node: Any) -> Any:
+    def share(node: object) -> object:
         if not isinstance(node, BaseParam) or isinstance(node, ParamRef) or selects(node):
             return node
         return jax.tree.map(lambda leaf: leaf, node)  # where the value is a dict, this copies it too

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any, SupportsIndex
 
-# One number for all spatial axes, or one for each.
-Sizes = int | Sequence[int]
+# An int of Python or numpy.
+Size = SupportsIndex
+# One for all spatial axes, or one for each.
+Sizes = Size | Sequence[Size]
 # The same; or for each axis the padding before and after.
-Padding = int | Sequence[int] | Sequence[tuple[int, int]]
+Padding = Sizes | Sequence[tuple[Size, Size]]
 Pads = tuple[tuple[int, int], ...]
 
 

@@ -4,7 +4,7 @@ Each is the negative logarithm of a probability of h given u, up to a constant.
 """
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from minipcax.core import RKG, RandomKeyGenerator, get
 
 
+@runtime_checkable
 class Node(Protocol):
     """What an energy function needs of a value node."""
 

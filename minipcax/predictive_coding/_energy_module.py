@@ -11,7 +11,14 @@ from minipcax.core._tree import path_name, walk
 
 
 class STATUS:
-    """The statuses that the library itself uses; any other string will do as well."""
+    """The statuses that the library itself uses; any other string will do as well.
+
+    Example:
+        >>> model = Vode()
+        >>> with step(model, STATUS.INIT):
+        ...     print(model.status)
+        init
+    """
 
     NONE = None
     INIT = "init"  # nodes are set to their predictions

@@ -4,7 +4,12 @@ from minipcax.core import Param, ParamCache, ParamDict
 
 
 class VodeParam(Param):
-    """The state `h` of a value node. With `h.frozen = True` inference leaves it as it is (an observed node)."""
+    """The state `h` of a value node. With `h.frozen = True` inference leaves it as it is (an observed node).
+
+    Example:
+        >>> Vode().h, Vode().cache
+        (VodeParam(None), Cache(None))
+    """
 
     __slots__ = ()
 

@@ -17,8 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# tform(vode, key, value, rkg) -> value: values are arrays, and a node may hold any.
-Tform = Callable[..., Any]
+from minipcax.core import RandomKeyGenerator
+
+# tform(vode, key, value, rkg) -> value: a node may hold any value, and is defined after its rules.
+Tform = Callable[[Any, str, Any, RandomKeyGenerator], Any]
 Rules = Mapping[str | None, Sequence[str]]
 
 
@@ -47,6 +49,14 @@ class Ruleset:
     Raises:
         TypeError: the rules of a status are not a sequence of strings.
         ValueError: a rule or pattern can not be parsed, or names an unknown transformation.
+
+    Example:
+        >>> rules = Ruleset({STATUS.ALL: ("u <- u:half",)}, {"half": lambda vode, key, value, rkg: value / 2})
+        >>> [rule.text for rule in rules.inputs_for(None, "u")]
+        ['u <- u:half']
+        >>> Vode(ruleset={STATUS.ALL: ("u <- u:half",)})
+        Traceback (most recent call last):
+        ValueError: can not parse the rule 'u <- u:half': at column 8 expected the name of a transformation, ...
     """
 
     def __init__(self, rules: Rules, tforms: Mapping[str, Tform]) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Protocol, Self, TypeVar, overload, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,8 +15,18 @@ from minipcax.predictive_coding._parameter import VodeParam
 from minipcax.predictive_coding._ruleset import Rules, Ruleset, Tform
 
 H = TypeVar("H", bound=Param)
-# vode, and rkg=... if it takes one -> one energy per element of h; Python can not say "maybe with this keyword".
-EnergyFn = Callable[..., Float[Array, "..."]]
+
+
+@runtime_checkable
+class DrawingEnergyFn(Protocol):
+    """An energy function that needs random keys."""
+
+    def __call__(self, vode: "Vode[Any]", /, *, rkg: RandomKeyGenerator) -> Float[Array, "..."]:
+        """One energy per element of h."""
+        ...
+
+
+EnergyFn = Callable[["Vode[Any]"], Float[Array, "..."]] | DrawingEnergyFn
 
 FORWARD_INITIALISATION: Rules = {STATUS.INIT: ("h, u <- u",)}
 
@@ -66,7 +76,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         tforms: Mapping[str, Tform] = ...,
         *,
         param_type: type[H],
-        **param_kwargs: Any,
+        **param_kwargs: Any,  # whatever param_type takes
     ) -> None: ...
     @overload
     def __init__(
@@ -75,7 +85,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         ruleset: Rules,
         tforms: Mapping[str, Tform],
         param_type: type[H],
-        *param_args: Any,
+        *param_args: Any,  # whatever param_type takes
         **param_kwargs: Any,
     ) -> None: ...
     def __init__(
@@ -96,14 +106,14 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
     @overload
     def __call__(
-        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, *, output: None, **activations: Any
-    ) -> "Vode[H]": ...
+        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, *, output: None, **activations: object
+    ) -> Self: ...
     @overload
     def __call__(
-        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, output: str = "h", **activations: Any
+        self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, output: str = "h", **activations: object
     ) -> Array: ...
     def __call__(
-        self, u: Any = None, rkg: RandomKeyGenerator = RKG, output: str | None = "h", **activations: Any
+        self, u: Any = None, rkg: RandomKeyGenerator = RKG, output: str | None = "h", **activations: object
     ) -> Any:
         """Stores the prediction, and other activations by name; returns what `output` names, or with `None` itself."""
         for key, value in (("u", u), *activations.items()):
@@ -111,7 +121,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
                 self.set(key, value, rkg)
         return self if output is None else self.get(output, rkg=rkg)
 
-    def set(self, key: str, value: Any, rkg: RandomKeyGenerator = RKG) -> "Vode[H]":
+    def set(self, key: str, value: object, rkg: RandomKeyGenerator = RKG) -> Self:
         """Stores a value where the input rules for `key` say, or else under its own name."""
         rules = self.ruleset.inputs_for(self.status, key)
         if not rules:
@@ -124,7 +134,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
                 self._store(target, result)
         return self
 
-    def get(self, key: str, default: Any = None, rkg: RandomKeyGenerator = RKG) -> Any:
+    def get(self, key: str, default: object = None, rkg: RandomKeyGenerator = RKG) -> Any:  # of any type
         """What the output rule for `key` says, computed once; or else what is stored under that name."""
         rule = self.ruleset.output_for(self.status, key)
         if rule is None:
@@ -152,9 +162,10 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
     def _energy(self, rkg: RandomKeyGenerator) -> Array:
         if self.energy_fn is None:
             return jnp.zeros(())
-        accepted = inspect.signature(self.energy_fn).parameters
+        energy_fn: Callable[..., Array] = self.energy_fn
+        accepted = inspect.signature(energy_fn).parameters
         takes_rkg = "rkg" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        terms = jnp.asarray(self.energy_fn(self, rkg=rkg) if takes_rkg else self.energy_fn(self))
+        terms = jnp.asarray(energy_fn(self, rkg=rkg) if takes_rkg else energy_fn(self))
         return terms.sum() if in_vmap() else terms.sum(axis=tuple(range(1, terms.ndim)))
 
     def _stored(self, key: str) -> Any:

@@ -67,11 +67,11 @@ class M:
         masked: Tree = jax.tree.map(answer, tree if is_pytree else tree_ref(tree), is_leaf=is_param)
         return masked
 
-    def has(self, **attributes: Any) -> "M":
+    def has(self, **attributes: object) -> "M":
         """Selects of these the parameters that have all attributes with these values."""
         return self & M(lambda param: all(_has(param, name, value) for name, value in attributes.items()))
 
-    def hasnot(self, **attributes: Any) -> "M":
+    def hasnot(self, **attributes: object) -> "M":
         """Selects of these the parameters that have none of the attributes with these values."""
         return self & M(lambda param: not any(_has(param, name, value) for name, value in attributes.items()))
 
@@ -107,7 +107,7 @@ def M_is(*masks: Filter | None) -> M:
     return M(lambda param: any(mask.apply(param) for mask in alternatives))
 
 
-def M_has(mask: Filter | None = None, **attributes: Any) -> M:
+def M_has(mask: Filter | None = None, **attributes: object) -> M:
     """`M(mask).has(...)`.
 
     Example:
@@ -117,7 +117,7 @@ def M_has(mask: Filter | None = None, **attributes: Any) -> M:
     return M(mask).has(**attributes)
 
 
-def M_hasnot(mask: Filter | None = None, **attributes: Any) -> M:
+def M_hasnot(mask: Filter | None = None, **attributes: object) -> M:
     """`M(mask).hasnot(...)`.
 
     Example:

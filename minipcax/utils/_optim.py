@@ -15,11 +15,13 @@ import optax
 from jax.tree_util import register_dataclass, tree_leaves_with_path
 
 from minipcax.core import BaseModule, BaseParam, DynamicParam, Param, tree_ref
+from minipcax.core._filter import Predicate
 from minipcax.core._tree import children, is_param, path_name
 
 OptaxFn = optax.GradientTransformation | Callable[[], optax.GradientTransformation]
-# A model, or the same tree with gradients or updates, or None, in the places of its parameters.
-Tree = Any
+Tree = object  # a model, or any pytree of models and parameters
+# The same tree with gradients, or None, in the places of its parameters.
+Gradients = BaseModule | BaseParam[Any] | dict[Any, Any] | list[Any] | tuple[Any, ...] | None
 
 
 @register_dataclass
@@ -106,11 +108,11 @@ class Optim(BaseModule, static=("optax_fn",)):
     def step(
         self,
         module: Tree,
-        grads: Tree,
+        grads: Gradients,
         scale_by: float | jax.Array | None = None,
         apply_updates: bool = True,
         allow_none: bool = False,
-    ) -> Tree:
+    ) -> Any:  # the tree of gradients, with updates in their places
         """Updates the parameters of a model that `init` was given.
 
         Args:
@@ -176,7 +178,7 @@ class Optim(BaseModule, static=("optax_fn",)):
         return self.optax_fn if isinstance(self.optax_fn, optax.GradientTransformation) else self.optax_fn()
 
 
-def _put(updates: dict[str, Any], grads: Tree) -> Tree:
+def _put(updates: dict[str, Any], grads: Gradients) -> Any:
     """The tree of gradients with the updates in their places, and `None` elsewhere."""
 
     def update(path: tuple[Any, ...], node: Any) -> Any:
@@ -204,7 +206,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn")):
 
     state: Param  # an Optim for each node, by path
 
-    def __init__(self, optax_fn: OptaxFn, leaf_fn: Callable[[Any], bool], parameters: Tree | None = None) -> None:
+    def __init__(self, optax_fn: OptaxFn, leaf_fn: Predicate, parameters: Tree | None = None) -> None:
         self.optax_fn, self.leaf_fn = optax_fn, leaf_fn
         self.state = Param(None)
         if parameters is not None:
@@ -216,7 +218,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn")):
         self.state.set({path: Optim(self.optax_fn, node) for path, node in nodes.items() if _by_path(node)})
 
     def step(
-        self, module: Tree, grads: Tree, scale_by: float | jax.Array | None = None, apply_updates: bool = True
+        self, module: Tree, grads: Gradients, scale_by: float | jax.Array | None = None, apply_updates: bool = True
     ) -> None:
         """Steps the optimiser of every node that has gradients.
 
@@ -243,7 +245,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn")):
         self.state.set(None)
 
     @staticmethod
-    def _nodes(tree: Tree, select: Callable[[Any], bool], by_path: bool = False) -> dict[str, Any]:
+    def _nodes(tree: Tree, select: Predicate, by_path: bool = False) -> dict[str, Any]:
         found: dict[str, Any] = {}
 
         def visit(node: Any, path: tuple[Any, ...]) -> None:

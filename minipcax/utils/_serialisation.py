@@ -26,9 +26,8 @@ from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import ParamRef, is_param, path_name
 from minipcax.nn import LayerParam
 
-# A model, an optimiser, or any tree of these; and what parameters hold: arrays of JAX or numpy, or numbers.
-Tree = Any
-Leaf = Any
+Tree = object  # a model, an optimiser, or any pytree of these
+Leaf = Any  # what parameters hold: arrays of JAX or numpy, or numbers
 # The shape of an array in a file, and the name of its dtype.
 Form = tuple[tuple[int, ...], str]
 KEY = "key:"
@@ -47,9 +46,10 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         >>> import tempfile
         >>> layer, path = Linear(2, 3), tempfile.mkdtemp() + "/layer"
         >>> save_params(layer, path)
-        >>> saved_params(path)
-        {'.nn.weight': ((3, 2), 'float32'), '.nn.bias': ((3,), 'float32')}
+        >>> layer.nn.weight *= 0
         >>> load_params(layer, path)
+        >>> bool((layer.nn.weight == 0).any())
+        False
     """
     target = _with_suffix(path).resolve()
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
@@ -85,6 +85,14 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         FileNotFoundError: there is no such file.
         KeyError: the file lacks a parameter.
         ValueError: an array has another shape or dtype, or the file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/layer"
+        >>> save_params(Linear(2, 3), path)
+        >>> load_params(Linear(2, 4), path)
+        Traceback (most recent call last):
+        ValueError: expected .nn.weight to be float32[4, 2], found float32[3, 2] in ...
     """
     values = []
     with _with_suffix(path).open("rb") as file:
@@ -115,6 +123,13 @@ def saved_params(path: str | os.PathLike[str]) -> dict[str, Form]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/layer"
+        >>> save_params(Linear(2, 3), path)
+        >>> saved_params(path)
+        {'.nn.weight': ((3, 2), 'float32'), '.nn.bias': ((3,), 'float32')}
     """
     with _with_suffix(path).open("rb") as file:
         archive = _Archive(file)

@@ -281,7 +281,7 @@ def test_a_count_that_does_not_match_writes_nothing(count: int, given: str) -> N
 
 def test_tree_inject_takes_an_array_of_values() -> None:
     model = [px.Param(), px.Param()]
-    px.tree_inject(model, values=jnp.array([3.0, 4.0]))  # type: ignore[arg-type]  # an array is not a Sequence by name
+    px.tree_inject(model, values=jnp.array([3.0, 4.0]))
     assert [float(param) for param in model] == [3.0, 4.0]
 
 

@@ -239,7 +239,7 @@ BINDINGS = [
     containers,
     one_parameter,
 ]
-TRANSFORMS = {
+TRANSFORMS: dict[str, Any] = {
     "jit": pxf.jit,
     "jit-jit": lambda fn: pxf.jit(pxf.jit(fn)),
     "value_and_grad": value_and_grad,

@@ -58,7 +58,7 @@ def test_without_bias_nothing_is_drawn_or_carried_for_it() -> None:
 
 def test_sizes_may_be_numpy_ints() -> None:
     assert pxnn.Linear(int(np.prod((2, 3))), 1)(jnp.ones(6)).shape == (1,)
-    assert pxnn.Linear(np.prod((2, 3)), 1)(jnp.ones(6)).shape == (1,)  # type: ignore[arg-type]  # what people write
+    assert pxnn.Linear(np.prod((2, 3)), 1)(jnp.ones(6)).shape == (1,)  # what people write
 
 
 @pytest.mark.parametrize(("sizes", "words"), [((0, 1), "in_features"), ((2, -1), "out_features")])
