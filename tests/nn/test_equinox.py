@@ -235,7 +235,7 @@ def test_training_in_a_predictive_coding_network(
     layers = make(*sizes, key=first_key(0)), eqx.nn.Linear(hidden, 2, key=first_key(1))
     state, initial = optimiser.init(eqx.filter(layers, eqx.is_array)), arrays(layers)
 
-    def energies(layers: Any, h: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    def energies(layers: Any, h: jax.Array, x: jax.Array, y: jax.Array) -> Any:
         def energy(h: jax.Array, x: jax.Array, y: jax.Array) -> Any:
             return 0.5 * ((h - use(layers[0], x)) ** 2).sum() + 0.5 * ((y - layers[1](h.ravel())) ** 2).sum()
 
