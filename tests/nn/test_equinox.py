@@ -245,11 +245,11 @@ def test_training_in_a_predictive_coding_network(
     by_weights = eqx.filter_jit(eqx.filter_value_and_grad(lambda layers, h, x, y: energies(layers, h, x, y).mean()))
     for x, y, found in zip(xs, ys, history, strict=True):
         h = jax.vmap(lambda x, layers=layers: use(layers[0], x))(x)
-        np.testing.assert_allclose(found[0], energies(layers, h, x, y).mean(), rtol=1e-5)
+        np.testing.assert_allclose(found.energies[0], energies(layers, h, x, y).mean(), rtol=1e-5)
         for _ in range(4):
             h = h - 0.2 * by_h(h, layers, x, y)
         value, grads = by_weights(layers, h, x, y)
-        assert value < found[-1]
+        assert value < found.energies[-1]
         updates, state = optimiser.update(grads, state)
         layers = eqx.apply_updates(layers, updates)
     trained = [*arrays(model.foreign), *arrays(model.linear)]
