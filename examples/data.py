@@ -39,7 +39,13 @@ class Dataset(NamedTuple):
 def load(folder: Path | None) -> Dataset:
     """The data set in a folder, or, without one, the digits: 1,797 images of 8 × 8, a fifth of them for testing."""
     if folder is not None:
-        return Dataset(folder.name, _read_split(folder, "train"), _read_split(folder, "t10k"))
+        splits = [_read_split(folder, name) for name in ("train", "t10k")]
+        shapes = [split.images.shape[1:] for split in splits]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"expected images of one shape in {folder}, found {shapes[0]} to learn, {shapes[1]} to test"
+            )
+        return Dataset(folder.name, *splits)
     digits = load_digits()
     images = (digits.images / 8 - 1).astype(np.float32)
     train, test, train_labels, test_labels = train_test_split(
@@ -55,10 +61,8 @@ def _read_split(folder: Path, name: str) -> Split:
         raise DataError(
             f"expected as many labels as images, found {len(images)} in {images_path}, {len(labels)} labels"
         )
-    if labels.size == 0 or labels.max() > 9:
-        raise DataError(
-            f"expected labels from 0 to 9 in {labels_path}, found {labels.max(initial=0)}, {labels.size} in all"
-        )
+    if labels.max() > 9:
+        raise DataError(f"expected labels from 0 to 9 in {labels_path}, found {labels.max()}")
     return Split((images / 127.5 - 1).astype(np.float32), labels.astype(np.int64))
 
 
@@ -75,6 +79,8 @@ def _read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
             f"expected {path} to begin with {header.hex()} (bytes, {dimensions}-d), found {content[:4].hex()}"
         )
     shape = struct.unpack(f">{dimensions}I", content[4:start])
+    if 0 in shape:
+        raise DataError(f"expected something in {path}, found the shape {shape}")
     if len(content) - start != math.prod(shape):
         raise DataError(f"expected {math.prod(shape)} bytes of shape {shape} in {path}, found {len(content) - start}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

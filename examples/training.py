@@ -23,7 +23,9 @@ def parser(
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--data", type=Path, help="folder with the four gzipped IDX files of (Fashion-)MNIST")
+    parser.add_argument(
+        "--data", type=Path, help="folder with the four gzipped IDX files of (Fashion-)MNIST; without one, the digits"
+    )
     parser.add_argument("--epochs", type=int, default=epochs, help="how often to go through the training set")
     parser.add_argument("--steps", type=int, default=steps, help="T, the inference steps for each batch")
     parser.add_argument("--batch-size", type=int, default=batch_size, help="images for each update of the weights")
@@ -38,15 +40,17 @@ def run(train: Callable[[Dataset, argparse.Namespace], None], parser: argparse.A
     """Trains with the options of the command line, or ends with status 2 and says what is wrong with them."""
     options = parser.parse_args()
     for name, value in vars(options).items():
-        if isinstance(value, int | float) and not (value > 0 or name == "seed"):
+        if isinstance(value, int | float) and name != "seed" and not value > 0:
             parser.error(f"--{name.replace('_', '-')}: expected a positive number, found {value}")
+    if not 0 <= options.seed < 2**32:
+        parser.error(f"--seed: expected a number of 32 bits, not negative, found {options.seed}")
     try:
         data = load(options.data)
-    except DataError as error:
+        options.out.mkdir(parents=True, exist_ok=True)
+        if options.batch_size > len(data.train.images):
+            raise DataError(f"expected --batch-size of at most {len(data.train.images)}, found {options.batch_size}")
+    except (DataError, OSError) as error:
         print(error, file=sys.stderr)
-        sys.exit(2)
-    if options.batch_size > len(data.train.images):
-        print(f"expected --batch-size of at most {len(data.train.images)}, found {options.batch_size}", file=sys.stderr)
         sys.exit(2)
     train(data, options)
 
@@ -100,6 +104,5 @@ class Progress:
         left.set(title="inference on one batch", xlabel="step", ylabel="energy per sample")
         right.plot([100 * accuracy for accuracy in self.accuracies], marker=".")
         right.set(title="learning", xlabel="epoch", ylabel="test accuracy, %")
-        picture.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(picture, dpi=150)
         print(f"wrote {picture}")

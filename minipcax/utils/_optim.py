@@ -86,11 +86,14 @@ class Optim(BaseModule, static=("optax_fn",)):
         """Starts anew, for these parameters: a masked model, such as `M(LayerParam)(model)`.
 
         Raises:
-            TypeError: it is not a tree of parameters.
+            TypeError: it is not a tree of parameters, or `optax_fn` is no optimiser.
             ValueError: a parameter is cleared.
         """
-        for leaf in jax.tree.leaves(parameters, is_leaf=is_param):
-            if not isinstance(leaf, (BaseParam, jax.Array, np.ndarray)):
+        leaves = jax.tree.leaves(parameters, is_leaf=is_param)
+        # A model may hold bare arrays beside its parameters.
+        fitting = (BaseParam, jax.Array, np.ndarray) if any(map(is_param, leaves)) else BaseParam
+        for leaf in leaves:
+            if not isinstance(leaf, fitting):
                 raise TypeError(
                     "Optim.init expected a tree of parameters, such as M(LayerParam)(model), found a "
                     f"{type(leaf).__name__} in it"
@@ -175,7 +178,10 @@ class Optim(BaseModule, static=("optax_fn",)):
         self.state.set(None)
 
     def _optax(self) -> optax.GradientTransformation:
-        return self.optax_fn if isinstance(self.optax_fn, optax.GradientTransformation) else self.optax_fn()
+        optimiser = self.optax_fn() if callable(self.optax_fn) else self.optax_fn
+        if not isinstance(optimiser, optax.GradientTransformation):
+            raise TypeError(f"Optim expected an optax optimiser, or a function that returns one, found {optimiser!r}")
+        return optimiser
 
 
 def _put(updates: dict[str, Any], grads: Gradients) -> Any:

@@ -12,6 +12,8 @@ import io
 import math
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -60,9 +62,9 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
                     for inner, leaf in tree_leaves_with_path(param.get()):
                         entry = zipfile.ZipInfo(f"{paths[0]}{keystr(inner)}.npy")
                         array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, _dtype(leaf))
-                        if _is_key(leaf) or array.dtype.kind == "V":
+                        if _is_key(leaf) or _is_extension(array.dtype):
                             entry.comment = _form(leaf)[1].encode()
-                        if array.dtype.kind == "V":
+                        if _is_extension(array.dtype):
                             array = array.view(f"V{array.dtype.itemsize}")
                         with archive.open(entry, "w", force_zip64=True) as stream:
                             np.lib.format.write_array(stream, array, (1, 0), allow_pickle=False)
@@ -141,24 +143,29 @@ class _Archive:
 
     def __init__(self, file: BinaryIO) -> None:
         self.path, self.size = file.name, os.fstat(file.fileno()).st_size
-        try:
+        with self._reading("anything"):
             self._zip = zipfile.ZipFile(file)
+            self.entries = {entry.filename.removesuffix(".npy"): entry for entry in self._zip.infolist()}
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # a damaged file can fail anywhere in the reader
-            raise ValueError(f"expected {self.path} to be a file of save_params: {error}") from error
-        self.entries = {entry.filename.removesuffix(".npy"): entry for entry in self._zip.infolist()}
+            raise ValueError(f"can not read {what} in {self.path}, expected a file of save_params: {error}") from error
 
     def look(self, key: str) -> tuple[Form, int]:
         """The form of an array, and how many bytes its header and elements are, from the header alone."""
         entry = self.entries[key]
-        try:
+        with self._reading(key):
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without bounds
+                raise ValueError(f"it is compressed by method {entry.compress_type}, which numpy does not use")
             with self._zip.open(entry) as stream:
                 if np.lib.format.read_magic(stream) != (1, 0):  # headers of later versions may be of any size
                     raise ValueError("expected version 1.0 of the npy format")
                 shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
                 size = stream.tell() + math.prod(shape) * dtype.itemsize
             return (shape, entry.comment.decode() or dtype.name), size
-        except Exception as error:
-            raise ValueError(f"can not read {key} in {self.path}: {error}") from error
 
     def read(self, key: str, expected: Leaf) -> Leaf:
         """The array under a key, which must look like the expected one; instead of `None`, any will do."""
@@ -166,12 +173,12 @@ class _Archive:
         (shape, name), size = self.look(key)
         if expected is not None:
             form, dtype = _form(expected), _dtype(expected)
-            if dtype.kind == "V" and name == f"void{8 * dtype.itemsize}":
+            if _is_extension(dtype) and name == f"void{8 * dtype.itemsize}":
                 name = form[1]  # other writers leave the bytes of such dtypes without their name
             if (shape, name) != form:
                 found = _describe((shape, name))
                 raise ValueError(f"expected {key} to be {_describe(form)}, found {found} in {self.path}")
-        try:
+        with self._reading(key):
             is_compressed = entry.compress_type != zipfile.ZIP_STORED
             if name == "object":
                 raise ValueError("it is pickled, which is never loaded")
@@ -179,17 +186,19 @@ class _Archive:
                 raise ValueError(f"expected {size} bytes, found {entry.file_size}")
             if expected is None and is_compressed:
                 raise ValueError("it is compressed, and so may be of any size: set the parameter to its shape first")
-            array = np.load(io.BytesIO(self._zip.read(entry)), allow_pickle=False)
+            with self._zip.open(entry) as stream:
+                content = stream.read(size)  # no more, whatever there is
+            array = np.load(io.BytesIO(content), allow_pickle=False)
             if name.startswith(KEY):
                 array = jax.random.wrap_key_data(array, impl=name.removeprefix(KEY))
-            elif array.dtype.kind == "V":
+            elif array.dtype.kind == "V" and array.dtype.name != name:
                 array = array.view(jnp.dtype(name))
             if isinstance(expected, np.ndarray):
                 return array
+            if isinstance(array, np.ndarray) and not array.dtype.isnative:
+                array = array.astype(array.dtype.newbyteorder("="))
             where = expected.sharding if getattr(expected, "committed", False) else None
             return jnp.asarray(array) if where is None else jax.device_put(array, where)
-        except Exception as error:
-            raise ValueError(f"can not read {key} in {self.path}: {error}") from error
 
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
@@ -209,6 +218,11 @@ def _selected(model: Tree, filter: Filter) -> list[tuple[DynamicParam[Any], list
 
 def _is_key(leaf: Leaf) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _is_extension(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype, such as `bfloat16`, is one that numpy itself does not have."""
+    return dtype.isbuiltin == 2
 
 
 def _dtype(leaf: Leaf) -> Any:  # of numpy, or of its extensions

@@ -25,6 +25,10 @@ def step(
         status: the status, or a pair: the second is then set after the block, when it is not `None`.
         clear_params: which parameters to clear after the block, or a pair: before and after it.
 
+    Raises:
+        TypeError: what is given is no status or no filter.
+        ValueError: there are more or less than two in a pair.
+
     Example:
         >>> model = Vode()
         >>> with step(model, STATUS.INIT, clear_params=VodeParam.Cache):
@@ -32,8 +36,13 @@ def step(
         >>> model.status, model.h, model.cache
         (None, VodeParam([2], float32), Cache(None))
     """
+    for given in (status, clear_params):
+        if isinstance(given, tuple) and len(given) != 2:
+            raise ValueError(f"step expected a pair, found {given!r}")
     during, then = status if isinstance(status, tuple) else (status, None)
     before, after = clear_params if isinstance(clear_params, tuple) else (None, clear_params)
+    if not all(isinstance(each, str | None) for each in (during, then)):
+        raise TypeError(f"step expected a status, a string or None, or a pair of them, found {status!r}")
     modules = [(node, node.status) for _, node in walk(model) if isinstance(node, EnergyModule)]
 
     def clear(select: Predicate) -> None:

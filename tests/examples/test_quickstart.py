@@ -3,11 +3,13 @@
 import gzip
 import re
 import struct
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import training
 from data import DataError, load
 
 from tests.examples.support import idx
@@ -40,8 +42,10 @@ def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
 
 def test_help_explains_every_option() -> None:
     text = run("--help").stdout
+    explained = re.findall(r"^  (?:-h, )?(--[\w-]+)(?: [A-Z_]+)?\s+(?!-)\S+ \S+", text, re.MULTILINE)
+    assert explained == ["--help", *re.findall(r"\[(--[\w-]+)", text)]
     for option in ("--data", "--epochs", "--steps", "--batch-size", "--seed", "--lr-weights", "--lr-nodes", "--out"):
-        assert option in text
+        assert option in explained
 
 
 WRONG = [
@@ -50,6 +54,7 @@ WRONG = [
     gzip.compress(b""),
     gzip.compress(b"not an IDX file"),
     idx(np.zeros((2, 3, 4, 5))),
+    idx(np.zeros((200, 0, 4))),
     idx(np.zeros((20, 5, 4)))[:-9],
     gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 10, 28, 28)),
 ]
@@ -73,6 +78,20 @@ def test_numbers_of_images_and_labels_disagree(folder: Path) -> None:
         load(folder)
 
 
+def test_labels_are_from_0_to_9(folder: Path) -> None:
+    (folder / NAMES[3]).write_bytes(idx(np.full(50, 10)))
+    with pytest.raises(DataError, match=rf"expected labels from 0 to 9 in .*{NAMES[3]}, found 10"):
+        load(folder)
+
+
+def test_images_to_test_have_another_shape(folder: Path) -> None:
+    (folder / NAMES[2]).write_bytes(idx(np.zeros((50, 4, 5))))
+    with pytest.raises(
+        DataError, match=r"expected images of one shape in .*, found \(5, 4\) to learn, \(4, 5\) to test"
+    ):
+        load(folder)
+
+
 def test_wrong_data_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
     result = run("--data", tmp_path)
     assert result.returncode == 2
@@ -80,14 +99,27 @@ def test_wrong_data_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
     assert NAMES[0] in result.stderr and "expected" in result.stderr and "found" in result.stderr
 
 
-def test_a_batch_larger_than_the_data_ends_in_one_line_and_status_2(folder: Path) -> None:
-    result = run("--data", folder, "--batch-size", "1000")
-    assert result.returncode == 2
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert "at most 200, found 1000" in result.stderr
-
-
-def test_numbers_must_be_positive() -> None:
-    result = run("--steps", "0")
-    assert result.returncode == 2
-    assert "--steps: expected a positive number, found 0" in result.stderr
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--steps", "0", "--steps: expected a positive number, found 0"),
+        ("--lr-nodes", "nan", "--lr-nodes: expected a positive number, found nan"),
+        ("--seed", "-1", "--seed: expected a number of 32 bits, not negative, found -1"),
+        ("--batch-size", "1000", "expected --batch-size of at most 200, found 1000"),
+        ("--out", __file__, f"File exists: {__file__!r}"),
+    ],
+)
+def test_options_that_can_not_be_used_end_with_status_2_before_training(
+    option: str,
+    value: str,
+    message: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["example", "--data", str(folder), "--out", str(folder / "out"), option, value])
+    options = training.parser("", epochs=1, steps=1, batch_size=1, lr_weights=1.0, lr_nodes=1.0)
+    with pytest.raises(SystemExit) as ended:
+        training.run(lambda data, options: pytest.fail("it trains"), options)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(message)

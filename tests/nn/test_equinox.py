@@ -9,11 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
+import minipcax.learning as pxl
 import minipcax.nn as pxnn
+import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 from tests.nn.oracles import first_key, normal
 
@@ -191,3 +194,65 @@ def test_layer_around_attention() -> None:
     np.testing.assert_allclose(attend(x, key, layer=ours), theirs(x, x, x, key=key), rtol=1e-5, atol=1e-6)
     twin = pxnn.shared(ours)
     assert twin.nn.query_proj.weight is ours.nn.query_proj.weight
+
+
+class Network(pxc.EnergyModule):
+    """A layer of equinox, called as `use` says, then a linear one; a value node after each."""
+
+    def __init__(self, foreign: pxnn.Layer, use: Callable[..., jax.Array], hidden: int) -> None:
+        super().__init__()
+        self.use, self.foreign = px.static(use), foreign
+        self.linear = pxnn.Linear(hidden, 2, rkg=px.RandomKeyGenerator(1))
+        self.vodes = [pxc.Vode(), pxc.Vode()]
+        self.vodes[1].h.frozen = True
+
+    def __call__(self, x: jax.Array, y: jax.Array | None = None) -> Any:
+        h = self.vodes[0](self.use(self.foreign, x))
+        prediction = self.vodes[1](self.linear(h.ravel()), output="u")
+        if y is not None:
+            self.vodes[1].set("h", y)
+        return prediction
+
+
+FOREIGN: dict[str, tuple[str, tuple[int, ...], Callable[..., Any], int]] = {
+    "gru": ("GRUCell", (3, 4), lambda cell, x: cell(x[1], cell(x[0], jnp.zeros(4))), 4),
+    "attention": ("MultiheadAttention", (1, 3), lambda layer, x: layer(x, x, x), 6),
+}
+
+
+@pytest.mark.parametrize(("name", "sizes", "use", "hidden"), FOREIGN.values(), ids=FOREIGN)
+def test_training_in_a_predictive_coding_network(
+    name: str, sizes: tuple[int, ...], use: Callable[..., Any], hidden: int
+) -> None:
+    """Three steps of PC, T = 4, against the same with equinox, jax and optax alone."""
+    xs, ys = normal(0, (3, 5, 2, 3)), normal(1, (3, 5, 2))
+    optimiser = optax.sgd(0.1, momentum=0.9)
+    make = getattr(eqx.nn, name)
+    model = Network(pxnn.Layer(make, *sizes, key=first_key(0)), use, hidden)
+    weights, nodes = pxu.Optim(optimiser, pxl.WEIGHTS(model)), pxu.Optim(optax.sgd(0.2))
+    history = [pxl.PC(4)(x, y, model=model, nodes=nodes, weights=weights) for x, y in zip(xs, ys, strict=True)]
+
+    layers = make(*sizes, key=first_key(0)), eqx.nn.Linear(hidden, 2, key=first_key(1))
+    state, initial = optimiser.init(eqx.filter(layers, eqx.is_array)), arrays(layers)
+
+    def energies(layers: Any, h: jax.Array, x: jax.Array, y: jax.Array) -> Any:
+        def energy(h: jax.Array, x: jax.Array, y: jax.Array) -> Any:
+            return 0.5 * ((h - use(layers[0], x)) ** 2).sum() + 0.5 * ((y - layers[1](h.ravel())) ** 2).sum()
+
+        return jax.vmap(energy)(h, x, y)
+
+    by_h = eqx.filter_jit(eqx.filter_grad(lambda h, layers, x, y: energies(layers, h, x, y).sum()))
+    by_weights = eqx.filter_jit(eqx.filter_value_and_grad(lambda layers, h, x, y: energies(layers, h, x, y).mean()))
+    for x, y, found in zip(xs, ys, history, strict=True):
+        h = jax.vmap(lambda x, layers=layers: use(layers[0], x))(x)
+        np.testing.assert_allclose(found.energies[0], energies(layers, h, x, y).mean(), rtol=1e-5)
+        for _ in range(4):
+            h = h - 0.2 * by_h(h, layers, x, y)
+        value, grads = by_weights(layers, h, x, y)
+        assert value < found.energies[-1]
+        updates, state = optimiser.update(grads, state)
+        layers = eqx.apply_updates(layers, updates)
+    trained = [*arrays(model.foreign), *arrays(model.linear)]
+    for one, two, first in zip(trained, arrays(layers), initial, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+        assert float(jnp.abs(one - first).max()) > 1e-3

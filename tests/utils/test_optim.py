@@ -221,6 +221,40 @@ def test_clear() -> None:
     optim.step(model, loss(XS[0], model=model)[1]["model"])
 
 
+NO_PARAMETERS: dict[str, Any] = {
+    "arrays": {"w": jnp.ones(2), "b": np.ones(2)},
+    "a mask": pxu.M(Weight),
+    "axes": pxu.M(Weight).to((None, 0))(Model()),
+    "an optimiser": optax.sgd(0.1),
+}
+
+
+@pytest.mark.parametrize("parameters", NO_PARAMETERS.values(), ids=NO_PARAMETERS)
+def test_what_is_no_tree_of_parameters_is_refused(parameters: Any) -> None:
+    optim = pxu.Optim(optax.sgd(0.1))
+    with pytest.raises(TypeError, match=r"expected a tree of parameters, such as M\(LayerParam\)\(model\), found a"):
+        optim.init(parameters)
+    assert optim.state.get() is None
+
+
+def test_bare_arrays_of_a_model_are_left_alone() -> None:
+    class Scaled(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = jnp.array(2.0)
+
+    assert pxu.Optim(optax.sgd(0.1), Scaled()).state.get().targets == (".b", ".a", ".frozen", ".count")
+
+
+@pytest.mark.parametrize("wrong", [3, None, lambda: 3])
+def test_what_is_no_optimiser_is_refused(wrong: Any) -> None:
+    message = r"expected an optax optimiser, or a function that returns one, found (3|None)"
+    with pytest.raises(TypeError, match=message):
+        pxu.Optim(wrong, Model())
+    with pytest.raises(TypeError, match=message):
+        pxu.OptimTree(wrong, lambda node: isinstance(node, Weight), Model())
+
+
 def test_init_names_a_cleared_parameter() -> None:
     model = Model()
     model.b.set(None)

@@ -1,5 +1,6 @@
 """`step`: statuses and cleared parameters before, within and after a block."""
 
+import re
 from typing import Any
 
 import jax.numpy as jnp
@@ -115,6 +116,24 @@ def test_clear_params(clear_params: Any, within: set[str], after: set[str]) -> N
     with pxu.step(model, clear_params=clear_params):
         assert model.cleared() == within
     assert model.cleared() == after
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"status": ("a", "b", "c")}, ValueError, "step expected a pair, found ('a', 'b', 'c')"),
+        ({"status": ("a",)}, ValueError, "step expected a pair, found ('a',)"),
+        ({"status": ["a", "b"]}, TypeError, "step expected a status, a string or None, or a pair of them, found ['a',"),
+        ({"status": ("a", 3)}, TypeError, "found ('a', 3)"),
+        ({"clear_params": (None, None, pxc.VodeParam)}, ValueError, "step expected a pair, found (None, None, "),
+    ],
+)
+def test_wrong_arguments_change_nothing(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    model = Model()
+    with pytest.raises(error, match=re.escape(message)), pxu.step(model, **arguments):
+        pass
+    assert model.statuses() == [None] * 3
+    assert model.cleared() == set()
 
 
 @pytest.mark.parametrize("clear_params", [3, (None, 3), (3, None)])
