@@ -1,11 +1,15 @@
-"""What a call costs: `minipcax.functional.jit` on a model of many layers, against `jax.jit` on the same arrays."""
+"""What a call costs: `minipcax.functional.jit` on a model of many layers, against `jax.jit` on the same arrays.
 
-from collections.abc import Callable
+The same is measured of the other libraries in `peers.py`, where they are installed.
+"""
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from timing import arguments, interleaved, report
+from peers import Calls, installed
+from timing import Row, arguments, interleaved, report
 
 import minipcax as px
 import minipcax.functional as pxf
@@ -54,8 +58,10 @@ def update_by_hand(arrays: list[Array], x: Array) -> tuple[list[Array], Array]:
     return arrays, forward_by_hand(arrays, x)
 
 
-def measure(layers: int, rounds: int) -> list[tuple[str, float, float]]:
-    """The two rows for a model of so many layers."""
+def measure(
+    layers: int, rounds: int, peers: Mapping[str, Callable[[int, Array], Calls]]
+) -> tuple[list[Row], list[Row]]:
+    """The two rows for a model of so many layers, and those of the peers."""
     model, x = Model(layers), jnp.ones(8)
     arrays = [param.get() for param in px.tree_extract(model)]
     state = list(arrays)
@@ -71,18 +77,31 @@ def measure(layers: int, rounds: int) -> list[tuple[str, float, float]]:
         "update_by_hand": update_state,
         "update": lambda: update(x, model=model),
     }
-    times = interleaved(calls, rounds, repeats=2000 // layers)
-    return [
-        (f"{layers} layers, nothing changes", times["forward_by_hand"], times["forward"]),
-        (f"{layers} layers, every parameter changes", times["update_by_hand"], times["update"]),
+    for name, make in peers.items():
+        calls[f"{name} forward"], calls[f"{name} update"] = make(layers, x)
+    times = interleaved(calls, rounds, repeats=max(1, 2000 // layers))
+    nothing, everything = f"{layers} layers, nothing changes", f"{layers} layers, every parameter changes"
+    ours = [
+        (nothing, times["forward_by_hand"], times["forward"]),
+        (everything, times["update_by_hand"], times["update"]),
     ]
+    theirs = [(f"{name}: {nothing}", times["forward_by_hand"], times[f"{name} forward"]) for name in peers]
+    theirs += [(f"{name}: {everything}", times["update_by_hand"], times[f"{name} update"]) for name in peers]
+    return ours, theirs
 
 
 def main() -> None:
-    """Prints the table and draws the picture."""
-    options = arguments(__doc__, rounds=25)
-    rows = [row for layers in (5, 50) for row in measure(layers, options.rounds)]
-    report("call overhead", rows, options.out / "dispatch.png")
+    """Prints the tables and draws the pictures."""
+    options = arguments(__doc__, rounds=25, layers=[5, 50, 500])
+    peers = installed()
+    ours, theirs = [], []
+    for layers in options.layers:
+        rows, peer_rows = measure(layers, options.rounds, peers)
+        ours += rows
+        theirs += peer_rows
+    report("call overhead", ours, options.out / "dispatch.png")
+    if theirs:
+        report("call overhead of other libraries", theirs, options.out / "dispatch_peers.png", measured="the library")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from matplotlib.figure import Figure
+
+# A label, the time of the yardstick, and the time that is compared with it, in seconds.
+Row = tuple[str, float, float]
 
 
 def _wait_for(result: Any) -> None:
@@ -31,27 +34,30 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, repeats: in
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def arguments(description: str | None, rounds: int) -> argparse.Namespace:
-    """The options that all benchmarks have."""
+def arguments(description: str | None, rounds: int, layers: Sequence[int] = ()) -> argparse.Namespace:
+    """The options that all benchmarks have; with `layers`, one for the sizes of the model as well."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--rounds", type=int, default=rounds, help="rounds to take the median over")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
+    if layers:
+        parser.add_argument("--layers", type=int, nargs="+", default=layers, help="sizes of the model")
     return parser.parse_args()
 
 
-def report(title: str, rows: list[tuple[str, float, float]], path: Path) -> None:
+def report(title: str, rows: Sequence[Row], path: Path, measured: str = "minipcax") -> None:
     """Prints a table of times and their ratios to the yardstick, and draws the ratios.
 
     Args:
         title: of the table.
-        rows: a label, the time of the yardstick, and the time of minipcax, in seconds.
+        rows: what to print.
         path: where to write the picture.
+        measured: whose times are compared with the yardstick.
     """
     width = max(len(label) for label, _, _ in rows)
     print(f"{title}; jax {jax.__version__} on {jax.devices()[0].device_kind}")
-    print(f"{'':{width}}  {'jax by hand':>12}  {'minipcax':>12}  ratio")
+    print(f"{'':{width}}  {'jax by hand':>12}  {measured:>12}  ratio")
     for label, yardstick, ours in rows:
         print(f"{label:{width}}  {1e6 * yardstick:9.1f} µs  {1e6 * ours:9.1f} µs  {ours / yardstick:5.2f}")
     figure = Figure(figsize=(8, 0.5 * len(rows) + 1.2), layout="constrained")

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax.tree_util import GetAttrKey
 
-from minipcax.core._parameter import DynamicParam, Structure
+from minipcax.core._parameter import DynamicParam, Structure, last_change
 from minipcax.core._tree import ParamRef, children, path_name, walk
 
 Child = Any  # a parameter, a module, a bare array, or a container of these
@@ -31,6 +31,8 @@ AnyModule = TypeVar("AnyModule", bound="BaseModule")
 
 class BaseModule:
     """A pytree of its attributes, in the order in which its class first assigned them.
+
+    Assign attributes in the ordinary way: transforms do not look for what is put into `vars(module)` directly.
 
     Example:
         >>> class Pair(BaseModule):
@@ -65,6 +67,11 @@ class BaseModule:
             )
         type(self)._order.setdefault(name)
         super().__setattr__(name, value)
+        last_change.token = object()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        last_change.token = object()
 
     def _flatten(self) -> tuple[tuple[Child, ...], Definition]:
         attributes, order = vars(self), type(self)._order

@@ -24,6 +24,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class _LastChange:
+    """Stands for the latest change of structure by assignment: of a static value, or of an attribute of any module.
+
+    While its token is the same object, there was none: a transform sees in one comparison that a model it knows is as
+    it was.
+    """
+
+    __slots__ = ("token",)
+
+    def __init__(self) -> None:
+        self.token = object()
+
+
+last_change = _LastChange()
+
+
 class Structure:
     """A value inside JAX's tree structure: equal to another when type and value are. It need not be hashable."""
 
@@ -164,6 +180,10 @@ class StaticParam(BaseParam[T]):
                 f"static(...) is for what JAX must not trace, found a {type(value).__name__}; hold arrays in a Param"
             )
         super().__init__(value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        last_change.token = object()
 
     def structure(self) -> tuple[Structure, ...]:
         return (Structure(self.value), *super().structure())

@@ -45,8 +45,8 @@ class RKGState(Param):
     def value(self) -> Any:  # a key, or a tracer that stands for one
         if self is not global_key:
             return self._key
-        if _loans.keys:
-            return _loans.keys[-1]
+        if keys := _loans.keys:
+            return keys[-1]
         if self._key is None:
             with jax.ensure_compile_time_eval():  # a trace that happens to be the first to look must not keep it
                 self._key = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)

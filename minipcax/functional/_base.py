@@ -41,12 +41,10 @@ class Transform(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the function through the transform."""
-        return self._transformed(args, self._keywords(args, kwargs))  # type: ignore[no-any-return]  # JAX does not know what fn returns
+        return self._transformed(args, self._keywords(args, kwargs) if self._bound else kwargs)  # type: ignore[no-any-return]  # JAX does not know what fn returns
 
     def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
         """The keyword arguments of a call, with those that the function comes with."""
-        if not self._bound:
-            return kwargs
         given = self._positions[: len(args)]
         return {**{name: value for name, value in self._bound.items() if name not in given}, **kwargs}
 

@@ -14,8 +14,9 @@ Nested transforms repeat the steps: the caller's parameters of the inner one are
 `RKG` goes along as the first leaf of every call; it is not copied but lent.
 
 Walking costs more than calling a compiled function, so `collect` remembers what it looked at, and on the next call only
-checks that it is all still there: every attribute dictionary, list and dict is compared with the present, element by
-element and by identity, in one pass that runs in C. Models are remembered weakly, and the memory goes when they go.
+checks that it is all still there: what it saw is compared with the present, element by element and by identity, in
+passes that run in C. The attributes of modules and the static values, most of what there is, are compared only where
+`last_change` tells of an assignment since. Models are remembered weakly, and the memory goes when they go.
 """
 
 import threading
@@ -31,6 +32,7 @@ import numpy as np
 from jax.tree_util import all_leaves
 
 from minipcax.core import RKG, BaseModule, BaseParam, DynamicParam, StaticParam, tree_ref, tree_unref
+from minipcax.core._parameter import last_change
 from minipcax.core._random import global_key
 from minipcax.core._tree import children, path_name, walk
 
@@ -101,17 +103,22 @@ class Tracked:
     """What a walk over keyword arguments found, and whether it still holds."""
 
     def __init__(self, keywords: Keywords) -> None:
-        self._containers: list[Iterable[Any]] = []  # live views of all that can change
-        self._empty: list[dict[Any, Any]] = []  # most parameters have no attributes: these are quicker to check
+        # What only assignment changes, of which `last_change` tells; then what may be changed in place.
+        self._attributes: list[Iterable[Any]] = []
         self._statics: list[StaticParam[Any]] = []
+        self._containers: list[Iterable[Any]] = []
+        self._empty: list[dict[Any, Any]] = []  # most parameters have no attributes: these are quicker to check
         self.can_be_checked = True
         self.alive: list[weakref.ref[BaseModule]] = []
+        self._last_change = last_change.token
         self._watch(keywords, keywords, set())
-        self._expected = tuple(self._present())
+        self._assigned = tuple(self._present())
+        self._contained = tuple(chain.from_iterable(self._containers))
 
         inputs = {name: Input(name) if isinstance(root, ARRAY_TYPES) else root for name, root in keywords.items()}
         nodes, treedef = jax.tree.flatten(tree_ref((global_key, inputs)), is_leaf=is_dynamic)
         self.leaves: list[Leaf] = [node if is_dynamic(node) else Bare(node) for node in nodes]
+        self._after_key = self.leaves[1:]
         self._inputs = [(index, node.name) for index, node in enumerate(nodes) if isinstance(node, Input)]
         kinds = tuple((type(node), node.structure()) if is_dynamic(node) else None for node in nodes)
         # Inside a vmap, energies are scalars: the same function traces to another program there.
@@ -136,7 +143,7 @@ class Tracked:
                     "nn.shared(module) in one of the places"
                 )
             seen.add(id(node))
-            self._watch_contents(vars(node))
+            self._attributes += (vars(node).keys(), vars(node).values(), _END)
             for name, child in vars(node).items():
                 if name not in node._static_names:
                     self._watch(child, keywords, seen)
@@ -162,22 +169,27 @@ class Tracked:
             for _, child in children(node):
                 self._watch(child, keywords, seen)
 
-    def _watch_contents(self, attributes: dict[Any, Any]) -> None:
-        if attributes:
-            self._containers += (attributes.keys(), attributes.values(), _END)
+    def _watch_contents(self, contents: dict[Any, Any]) -> None:
+        if contents:
+            self._containers += (contents.keys(), contents.values(), _END)
         else:
-            self._empty.append(attributes)
+            self._empty.append(contents)
 
     def _present(self) -> Iterator[Any]:
-        return chain(chain.from_iterable(self._containers), map(_value_of, self._statics), _END)
+        return chain(chain.from_iterable(self._attributes), map(_value_of, self._statics))
 
     def still_holds(self) -> bool:
         """Whether everything the walk looked at is the same object as then."""
-        return not any(self._empty) and all(map(is_, self._present(), self._expected))
+        now = last_change.token  # before looking: a change that another thread makes meanwhile is seen the next time
+        if now is not self._last_change:
+            if not all(map(is_, self._present(), self._assigned)):
+                return False
+            self._last_change = now
+        return not any(self._empty) and all(map(is_, chain.from_iterable(self._containers), self._contained))
 
     def values(self, keywords: Keywords) -> list[Value]:
         """The present values of all leaves."""
-        values = list(map(_value_of, self.leaves))
+        values = [global_key.value, *map(_value_of, self._after_key)]
         for index, name in self._inputs:
             values[index] = keywords[name]
         return values
@@ -201,26 +213,21 @@ def collect(keywords: Keywords) -> Tracked:
         ValueError: a module is reached by two paths.
         TypeError: an attribute is nothing that JAX can carry.
     """
-    names_and_roots: list[Any] = [in_vmap()]
-    modules = []
-    can_be_remembered = True
-    for name, root in keywords.items():
-        if isinstance(root, BaseModule):
-            modules.append(root)
-            names_and_roots += (name, id(root))
-        elif root is None or isinstance(root, ARRAY_TYPES):
-            names_and_roots += (name, root is None)
-        else:
-            can_be_remembered = False  # nothing would tell that it is gone
-    if not can_be_remembered:
-        return Tracked(keywords)
-    key = tuple(names_and_roots)
+    roots = keywords.values()
+    key = (_vmap.depth > 0, *keywords, *map(id, roots))  # enough where all are modules, and quick
     tracked = _remembered.get(key)
-    if tracked is None or not tracked.still_holds():
-        tracked = Tracked(keywords)
-        if tracked.can_be_checked:
-            tracked.alive = [weakref.ref(module, lambda _: _remembered.pop(key, None)) for module in modules]
-            _remembered[key] = tracked
+    if tracked is not None and tracked.still_holds():
+        return tracked
+    key = (_vmap.depth > 0, *keywords, *[id(root) if isinstance(root, BaseModule) else type(root) for root in roots])
+    tracked = _remembered.get(key)
+    if tracked is not None and tracked.still_holds():
+        return tracked
+    tracked = Tracked(keywords)
+    # Of other roots, such as a list of modules, nothing would tell that they are gone.
+    if tracked.can_be_checked and all(root is None or isinstance(root, (BaseModule, *ARRAY_TYPES)) for root in roots):
+        modules = [root for root in roots if isinstance(root, BaseModule)]
+        tracked.alive = [weakref.ref(module, lambda _: _remembered.pop(key, None)) for module in modules]
+        _remembered[key] = tracked
     return tracked
 
 

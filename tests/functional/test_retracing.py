@@ -588,10 +588,11 @@ def test_names_alone_are_noticed() -> None:
     assert list(names(model=model)) == ["a"]
     model.table["b"] = model.table.pop("a")
     assert list(names(model=model)) == ["b"]
-    vars(model)["first"] = p
+    model.first = p
     attributes = pxf.jit(lambda *, model: {name: p.get() for name, p in vars(model).items() if name != "table"})
     assert list(attributes(model=model)) == ["first"]
-    vars(model)["second"] = vars(model).pop("first")
+    model.second = model.first
+    del model.first
     assert list(attributes(model=model)) == ["second"]
 
 
@@ -740,9 +741,9 @@ def test_random_mutations_are_all_seen() -> None:
         elif kind == 4:
             model.table.pop(name, None)
         elif kind == 5:
-            vars(model.inner)[name] = param
-        elif kind == 6:
-            vars(model.inner).pop(name, None)
+            setattr(model.inner, name, param)
+        elif kind == 6 and hasattr(model.inner, name):
+            delattr(model.inner, name)
         else:
             param.set(jnp.array(float(random.integers(100))))
         if len(target) > 3:
