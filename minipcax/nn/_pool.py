@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Num
 
 from minipcax.nn._layer import ArrayLayer, Definition
@@ -20,7 +21,7 @@ class PoolDefinition(
 ):
     """Reduces windows: see `Pool`."""
 
-    def __init__(self, init: float, operation: Reduction, num_spatial_dims: Size, *window: Any) -> None:
+    def __init__(self, init: ArrayLike, operation: Reduction, num_spatial_dims: Size, *window: Any) -> None:
         kernel_size, stride, padding, self.use_ceil = window  # as Pool has them
         # A plain number, by which JAX recognises sums and maxima, which alone have gradients.
         self.init, self.operation = np.asarray(init).item(), operation
@@ -86,7 +87,7 @@ class Pool(ArrayLayer):
 
     def __init__(
         self,
-        init: float,
+        init: ArrayLike,
         operation: Reduction,
         num_spatial_dims: Size,
         kernel_size: Sizes,

@@ -114,7 +114,7 @@ def test_half_precision_is_kept(layer: pxnn.Layer) -> None:
 def test_integers_and_scalar_arrays() -> None:
     assert pxnn.MaxPool2d(2)(jnp.arange(4).reshape(1, 2, 2)).tolist() == [[[3]]]
     ones = jnp.ones((1, 4))
-    close(pxnn.Pool(jnp.array(0.0), jax.lax.add, 1, 2)(ones), [[2, 2, 2]])  # type: ignore[arg-type]  # equinox takes it
+    close(pxnn.Pool(jnp.array(0.0), jax.lax.add, 1, 2)(ones), [[2, 2, 2]])
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,6 @@ def misspelt_and_missing_arguments_are_refused() -> None:
 
 def arguments_of_other_types_are_refused() -> None:
     pxl.PC("8")  # E: incompatible type "str"; expected "int" [arg-type]
-    pxl.PC(8)(x, x, model=model.vode, nodes=nodes, weights=weights)  # E: "Vode[VodeParam]" [arg-type]
     pxl.PC(8)(x, x, model=model.layer, nodes=nodes, weights=weights)  # E: incompatible type "Linear" [arg-type]
     pxl.PC(8)(x, x, model=model, nodes=0.1, weights=weights)  # E: incompatible type "float" [arg-type]
     pxl.infer(x, 8.0, model=model, optim=nodes)  # E: incompatible type "float"; expected "int" [arg-type]
