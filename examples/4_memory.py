@@ -56,12 +56,12 @@ def recall(visible: Images, images: Images, model: Memory, nodes: pxu.Optim, ste
 
 
 def train(data: Dataset, options: argparse.Namespace) -> None:
-    """Stores images, a few epochs for each batch, and recalls them."""
+    """Stores images, and recalls them."""
     _, height, width = data.train.images.shape
     images = data.train.images[: options.memories].reshape(-1, height * width)
     model = Memory(options.latent, options.hidden, height * width, px.RandomKeyGenerator(options.seed))
-    nodes = pxu.Optim(optax.sgd(options.lr_nodes, momentum=0.9))
-    weights = pxu.Optim(optax.adam(options.lr_weights), pxl.WEIGHTS(model))
+    nodes = pxu.Optim(optax.sgd(options.lr_nodes, momentum=0.5))
+    weights = pxu.Optim(optax.adamw(options.lr_weights, weight_decay=0.01), pxl.WEIGHTS(model))
     algorithm = pxl.PC(options.steps)
     everything = np.ones_like(images)
     upper = everything * (np.arange(height * width) < height // 2 * width)
@@ -101,7 +101,7 @@ def draw(rows: list[Images], shape: tuple[int, int], picture: Path) -> Path:
 
 
 if __name__ == "__main__":
-    options = parser(__doc__, epochs=200, steps=20, batch_size=20, lr_weights=2e-3, lr_nodes=0.05)
+    options = parser(__doc__, epochs=200, steps=30, batch_size=20, lr_weights=1e-3, lr_nodes=0.02)
     options.add_argument("--memories", type=int, default=60, help="how many images to store")
     options.add_argument("--latent", type=int, default=64, help="size of the latent states")
     options.add_argument("--hidden", type=int, default=256, help="size of the hidden states")

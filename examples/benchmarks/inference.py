@@ -156,8 +156,8 @@ def main() -> None:
                 best = f"rate {rate:.3f}, momentum {momentum}"
                 print(f"{name:7} {label:17}  {steps:5} steps, {milliseconds:7.2f} ms ({best})")
                 above = np.asarray(energies) - lowest
-                row[0].plot(np.arange(steps), above, label=label)
-                row[1].plot(np.arange(steps) * milliseconds / steps, above, label=label)
+                row[0].plot(np.arange(1, steps + 1), above, label=label)
+                row[1].plot(np.arange(1, steps + 1) * milliseconds / steps, above, label=label)
         for plain in ("", ", momentum"):
             if counts.keys() >= {f"states{plain}", f"errors{plain}"}:
                 print(f"{name:7} {'':17}  {counts[f'states{plain}'] / counts[f'errors{plain}']:.1f} times fewer{plain}")
