@@ -30,7 +30,7 @@ import minipcax.utils as pxu
 sys.path.append(str(Path(__file__).parents[1]))
 from data import DataError, Dataset, load  # beside the examples, one folder up
 
-SIZES = [784, 128, 128, 128, 10]
+HIDDEN = [128, 128, 128]
 BATCH = 128
 
 
@@ -107,10 +107,10 @@ ROWS = {
 class Model(pxc.EnergyModule):
     """A multilayer perceptron with a value node after each layer."""
 
-    def __init__(self, row: Row, seed: int) -> None:
+    def __init__(self, pixels: int, row: Row, seed: int) -> None:
         super().__init__()
         rkg = px.RandomKeyGenerator(seed)
-        self.layers = [pxnn.Linear(a, b, rkg=rkg) for a, b in pairwise(SIZES)]
+        self.layers = [pxnn.Linear(a, b, rkg=rkg) for a, b in pairwise([pixels, *HIDDEN, 10])]
         self.vodes = [*(pxc.Vode() for _ in self.layers[:-1]), pxc.Vode(row.energy_fn)]
         self.vodes[-1].h.frozen = True
         self.act_fn = px.static(row.act_fn)
@@ -135,7 +135,7 @@ def train(name: str, seed: int, data: Dataset, epochs: int) -> list[float]:
     rate, decay = row.weights
     schedule = optax.warmup_cosine_decay_schedule(rate, 1.1 * rate, steps // 10, steps, 0.1 * rate)
 
-    model = Model(row, seed)
+    model = Model(images.shape[1], row, seed)
     weights = pxu.Optim(optax.adamw(schedule, weight_decay=decay), pxl.WEIGHTS(model))
     nodes = pxu.Optim(optax.sgd(row.nodes[0], momentum=row.nodes[1]))
     order, accuracies = np.random.default_rng(seed), []

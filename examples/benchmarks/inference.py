@@ -99,15 +99,13 @@ def infer(x: Array, y: Array, rate: Array, momentum: Array, steps: int, errors: 
 
 def steps_until_close(grads: list[Array], target: list[Array]) -> int | None:
     """The number of steps after which all gradients stay within `CLOSE` of the target, relative to it."""
-    worst = np.max(
-        [
-            np.linalg.norm(grad - goal[None], axis=(1, 2)) / np.linalg.norm(goal)
-            for grad, goal in zip(map(np.asarray, grads), map(np.asarray, target), strict=True)
-        ],
-        axis=0,
-    )
-    close = worst < CLOSE
-    return None if not close[-1] else int(len(close) - np.argmin(close[::-1])) + 1 if not close.all() else 1
+    pairs = [(np.asarray(grad), np.asarray(goal)) for grad, goal in zip(grads, target, strict=True)]
+    with np.errstate(all="ignore"):  # some rates diverge
+        distances = [np.linalg.norm(grad - goal, axis=(1, 2)) / np.linalg.norm(goal) for grad, goal in pairs]
+    worst = np.max(distances, axis=0)
+    far = np.flatnonzero(~(worst < CLOSE))
+    steps = int(far[-1]) + 2 if len(far) else 1
+    return steps if steps <= len(worst) else None
 
 
 def main() -> None:
@@ -163,7 +161,8 @@ def main() -> None:
                 print(f"{name:7} {'':17}  {counts[f'states{plain}'] / counts[f'errors{plain}']:.1f} times fewer{plain}")
         row[0].set(title=name, xlabel="step", ylabel="energy above the equilibrium", yscale="log", xscale="log")
         row[1].set(title=name, xlabel="milliseconds", yscale="log", xscale="log")
-        row[0].legend()
+        if counts:
+            row[0].legend()
     options.out.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out / "inference.png", dpi=150)
     print(f"wrote {options.out / 'inference.png'}")

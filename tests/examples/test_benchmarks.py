@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples.support import run
+
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 
 
@@ -19,3 +21,38 @@ def test_runs(name: str, options: list[str], tmp_path: Path) -> None:
     assert (tmp_path / f"{name}.png").exists()
     for difference in re.findall(r"difference of the first energies (\S+)", result.stdout):
         assert float(difference) < 1e-5
+
+
+@pytest.mark.slow
+def test_accuracies_are_kept_and_not_computed_again(folder: Path, tmp_path: Path) -> None:
+    options: list[str | Path] = [
+        "--data",
+        folder,
+        "--epochs",
+        "1",
+        "--seeds",
+        "1",
+        "--out",
+        tmp_path,
+        "--rows",
+        "iPC",
+        "centred nudging",
+    ]
+    first = run("benchmarks/fashion_mnist", *options)
+    assert first.returncode == 0, first.stderr
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert set(kept) == {f"{name}, 1 epochs, seed 0.json" for name in ("iPC", "centred nudging")}
+    second = run("benchmarks/fashion_mnist", *options)
+    assert second.stdout == first.stdout
+    assert kept == {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("inference", ["--depth", "3", "--width", "3", "--steps", "300"]), ("depth", ["--depths", "3"])],
+)
+def test_pictures_are_drawn(name: str, options: list[str], tmp_path: Path) -> None:
+    result = run(f"benchmarks/{name}", *options, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / f"{name}.png").exists()

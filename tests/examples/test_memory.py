@@ -10,7 +10,7 @@ run = partial(run_example, "4_memory")
 
 
 def test_digits(tmp_path: Path) -> None:
-    result = run("--epochs", 60, "--memories", 10, "--batch-size", 10, "--out", tmp_path)
+    result = run("--epochs", "60", "--memories", "10", "--batch-size", "10", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "digits: 10 images to store" in result.stdout
     first, last = re.findall(r"energy of recall over 300 steps: ([\d.]+) to ([\d.]+)", result.stdout)[0]
