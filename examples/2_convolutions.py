@@ -98,6 +98,6 @@ def accuracy(
 
 
 if __name__ == "__main__":
-    options = parser(__doc__, epochs=10, steps=5, batch_size=64, lr_weights=2e-3, lr_nodes=0.1)
+    options = parser(__doc__, epochs=10, steps=8, batch_size=64, lr_weights=3e-3, lr_nodes=0.05)
     options.add_argument("--scale", type=int, default=8, help="what the numbers of channels are divided by")
     run(train, options)

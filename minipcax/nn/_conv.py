@@ -46,7 +46,7 @@ class ConvDefinition(WeightedDefinition, static=(*SIZES, "padding_mode")):
                 raise ValueError(f"{name} expected padding to be sizes or one of {STRING_PADDINGS}, found {padding!r}")
         else:
             self.padding = per_side(name, padding, axes)
-        self.padding_mode = padding_mode.upper()
+        self.padding_mode = str(padding_mode).upper()
         if self.padding_mode not in PADDING_MODES:
             raise ValueError(f"{name} expected padding_mode to be one of {(*PADDING_MODES,)}, found {padding_mode!r}")
 

@@ -76,7 +76,7 @@ class Ruleset:
 
     def _parse(self, status: str, text: str, tforms: Mapping[str, Tform]) -> None:
         try:
-            pattern = re.compile(status)
+            pattern = re.compile(status, re.DOTALL)
         except re.error as error:
             raise ValueError(f"the status pattern {status!r} is not a regular expression: {error}") from error
         arrow = re.search("<-|->", text)
@@ -106,7 +106,7 @@ class Ruleset:
             warnings.warn(
                 f"Multiple output rules match {key!r} in status {status!r}: {[rule.text for rule in matching]}; "
                 "the first is used",
-                stacklevel=3,
+                stacklevel=4,  # that of who calls the vode
             )
         return matching[0] if matching else None
 

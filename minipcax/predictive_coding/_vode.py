@@ -136,6 +136,11 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
     def get(self, key: str, default: object = None, rkg: RandomKeyGenerator = RKG) -> Any:  # of any type
         """What the output rule for `key` says, computed once; or else what is stored under that name."""
+        return self._get(key, default, rkg, ())
+
+    def _get(self, key: str, default: Any, rkg: RandomKeyGenerator, asking: tuple[str, ...]) -> Any:
+        if key in asking:
+            raise ValueError(f"the output rules make {key!r} of itself: {' -> '.join((*asking, key))}")
         rule = self.ruleset.output_for(self.status, key)
         if rule is None:
             value = self._stored(key)
@@ -144,7 +149,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         # What is made of the entry of the same name must not take its place, or it would be made of itself.
         name = rule.text if source == key else key
         if name not in self.cache:
-            value = self._stored(key) if source == key else self.get(source, rkg=rkg)
+            value = self._stored(key) if source == key else self._get(source, None, rkg, (*asking, key))
             if value is None:
                 return default
             for _, tform in rule.tforms:

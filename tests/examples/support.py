@@ -11,9 +11,9 @@ import numpy as np
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
+def run(name: str, *options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -182,6 +182,12 @@ ERRORS: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("Conv2d", (1, 1, 3), {"padding": -1}, "found -1"),
     ("Conv2d", (1, 1, 3), {"padding": 0.5}, "found 0.5"),
     ("Conv2d", (1, 1, 3), {"padding_mode": "MIRROR"}, "found 'MIRROR'"),
+    (
+        "Conv2d",
+        (1, 1, 3),
+        {"padding_mode": 3},
+        "padding_mode to be one of ('ZEROS', 'REFLECT', 'REPLICATE', 'CIRCULAR')",
+    ),
     ("ConvTranspose", (1, 1, 1, 3), {"output_padding": 1}, "output_padding to be less than stride (1,), found 1"),
     ("ConvTranspose", (1, 1, 1, 3), {"output_padding": -1}, "output_padding to be a non-negative int, found -1"),
     ("ConvTranspose", (1, 3, 4, 3), {"groups": 2}, "ConvTranspose expected groups to divide in_channels"),

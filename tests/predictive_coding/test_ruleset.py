@@ -59,6 +59,7 @@ INPUTS: dict[str, tuple[Rules, str | None, str, dict[str, float]]] = {
     "the built-in rule comes first": ({STATUS.ALL: ("u <- u:double",)}, STATUS.INIT, "u", {"h": 1, "u": 2}),
     "keys match whole": ({STATUS.ALL: ("b <- ab", "b <- u")}, None, "a", {"a": 1}),
     "STATUS.ALL matches every status": ({STATUS.ALL: ("a <- u",)}, "what ever", "u", {"a": 1}),
+    "of two lines, too": ({STATUS.ALL: ("a <- u",)}, "what\never", "u", {"a": 1}),
     "STATUS.NONE is no status": ({STATUS.NONE: ("a <- u",)}, None, "u", {"a": 1}),
     "and no other": ({STATUS.NONE: ("a <- u",)}, "x", "u", {"u": 1}),
     "None counts as the empty string": ({"x?": ("a <- u",)}, None, "u", {"a": 1}),
@@ -116,6 +117,15 @@ def test_a_computed_output_is_kept_until_the_cache_is_cleared() -> None:
     vode.clear_params(px.ParamCache)
     assert float(vode.get("e")) == 10.0
     assert calls == ["e", "e"]
+
+
+def test_output_rules_in_a_circle_are_refused_when_asked() -> None:
+    vode = node({STATUS.ALL: ("a -> b:double", "b -> u"), "x": ("u -> a",)}).set("u", ONE)
+    assert float(vode.get("a")) == 2.0
+    vode.clear_params(px.ParamCache)
+    vode.status = "x"
+    with pytest.raises(ValueError, match="the output rules make 'a' of itself: a -> b -> u -> a"):
+        vode.get("a")
 
 
 def test_of_several_output_rules_the_first_is_used_with_a_warning() -> None:

@@ -551,15 +551,15 @@ METHODS = {"deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-@pytest.mark.parametrize("value", [np.ones(4, np.float32), None], ids=["filled", "cleared"])
-def test_bombs_that_claim_to_be_small(value: Any, method: int, size: int, tmp_path: Path) -> None:
+def test_bombs_that_claim_to_be_small(method: int, size: int, tmp_path: Path) -> None:
     """In the directory of the archive is the size that the parameter expects."""
     header = npy_header((4,))
     path = bomb(tmp_path / "f.npz", header, size, method)
     content = bytearray(path.read_bytes())
     struct.pack_into("<I", content, content.rindex(b"PK\x01\x02") + 24, len(header) + 16)
     path.write_bytes(content)
-    refused_in_bounded_memory(path, value)
+    for value in (np.ones(4, np.float32), None):
+        refused_in_bounded_memory(path, value)
 
 
 def refused_in_bounded_memory(path: Path, value: Any) -> None:
