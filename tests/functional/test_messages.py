@@ -262,8 +262,9 @@ def test_a_misspelt_or_missing_keyword() -> None:
 def test_a_donated_array_used_again() -> None:
     model, x = Holder(inner=Holder(p=px.Param(X + 0.0))), X + 0.0
 
-    def step(x: jax.Array, *, model: Holder) -> None:
+    def step(x: jax.Array, *, model: Holder) -> jax.Array:
         model.inner.p *= 2.0
+        return 3.0 * x
 
     donating = pxf.jit(donate_argnames="model", donate_argnums=0)(step)
     old = model.inner.p.get()
