@@ -181,10 +181,6 @@ class StaticParam(BaseParam[T]):
             )
         super().__init__(value)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        super().__setattr__(name, value)
-        last_change.token = object()
-
     def structure(self) -> tuple[Structure, ...]:
         return (Structure(self.value), *super().structure())
 
@@ -220,6 +216,10 @@ class StaticParam(BaseParam[T]):
         return copied
 
     if not TYPE_CHECKING:  # a type checker should refuse what is not declared
+
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            last_change.token = object()
 
         def __getattr__(self, name):
             if is_own_name(name):

@@ -74,6 +74,15 @@ class Transform(Generic[P, R]):
         return f"{type(self).__name__}(fn={describe(self.fn)})"
 
 
+def named_after(fn: Callable[..., Any], pure: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes JAX's messages and profiles, which see a pure function, speak of the user's."""
+    signature = inspect.signature(pure)
+    functools.update_wrapper(pure, fn, updated=())
+    pure.__name__ = pure.__qualname__ = getattr(fn, "__name__", type(fn).__name__)
+    vars(pure)["__signature__"] = signature
+    return pure
+
+
 def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
     return _innermost(fn.func) if isinstance(fn, functools.partial) else fn
 

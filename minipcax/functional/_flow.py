@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
-from minipcax.functional._base import P, R, Transform, describe
+from minipcax.functional._base import P, R, Transform, describe, named_after
 from minipcax.functional._tracking import Keywords, Tracked, Value, collect, write_back
 
 X = TypeVar("X")
@@ -32,6 +32,21 @@ def _form(value: Value) -> Any:
     if not jax.tree.leaves(value):
         return "cleared"
     return jax.tree.map(lambda array: f"{jnp.result_type(array)}{list(jnp.shape(array))}", value)
+
+
+def _refuse_other_output(before: Any, after: Any, what: str) -> None:
+    """Refuses outputs that do not fit those before. A Python number takes on any dtype."""
+    structures: list[Any] = [jax.tree.structure(output) for output in (before, after)]
+    if structures[0] == structures[1] and all(map(_fit, jax.tree.leaves(before), jax.tree.leaves(after))):
+        return
+    raise TypeError(f"{what}: expected {_form(before)}, found {_form(after)}; return the same shapes and dtypes")
+
+
+def _fit(one: Any, other: Any) -> bool:
+    types = jax.typeof(one), jax.typeof(other)
+    return types[0].shape == types[1].shape and (
+        types[0].dtype == types[1].dtype or any(getattr(kind, "weak_type", False) for kind in types)
+    )
 
 
 def _refuse_new_form(before: Value, after: Value, where: str, path: Callable[[], str]) -> None:
@@ -86,11 +101,20 @@ class Scan(Transform[P, R]):
 
         def body(state: tuple[tuple[Any, ...], list[Value]], x: Any) -> tuple[Any, Any]:
             carry, values = state
-            (carry, y), after, changes = self._run(tracked.skeleton, values, (x, *carry))
-            return (_tuple(carry), _kept(tracked, keywords, values, after, changes, changed)), y
+            output, after, changes = self._run(tracked.skeleton, values, (x, *carry))
+            if not (isinstance(output, (tuple, list)) and len(output) == 2):
+                raise TypeError(f"scan expected the function to return (carry, y), found {output!r}")
+            new_carry, y = output
+            _refuse_other_output(carry, _tuple(new_carry), "the carry of scan changes its form from step to step")
+            return (_tuple(new_carry), _kept(tracked, keywords, values, after, changes, changed)), y
 
         (carry, after), ys = jax.lax.scan(
-            body, (args, tracked.values(keywords)), self.xs, self.length, self.reverse, self.unroll
+            named_after(self.fn, body),
+            (args, tracked.values(keywords)),
+            self.xs,
+            self.length,
+            self.reverse,
+            self.unroll,
         )
         write_back(tracked.leaves, {index: after[index] for index in changed})
         return carry, ys
@@ -193,9 +217,12 @@ class WhileLoop(Transform[P, R]):
         def body(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state
             output, after, changes = self._step._run(tracked.skeleton, values, carry)
+            _refuse_other_output(carry, _tuple(output), "the carry of while_loop changes its form from step to step")
             return _tuple(output), _kept(tracked, keywords, values, after, changes, changed)
 
-        carry, after = jax.lax.while_loop(goes_on, body, (args, tracked.values(keywords)))
+        carry, after = jax.lax.while_loop(
+            named_after(self.cond_fun, goes_on), named_after(self.fn, body), (args, tracked.values(keywords))
+        )
         write_back(tracked.leaves, {index: after[index] for index in changed})
         return carry
 
@@ -253,10 +280,13 @@ class Switch(Transform[P, R]):
         return jax.lax.switch(which, functions, *args)
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        if not args:
+            raise TypeError(f"{self!r} expected what decides between its branches as the first argument, found none")
         which, *rest = args
         tracked = collect(keywords)
         changed: set[int] = set()
         forms: dict[int, Value] = {}  # what the first branch makes of each parameter
+        outputs: list[Any] = []
 
         def pure(part: _Part) -> Callable[..., Any]:
             def branch(values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
@@ -265,9 +295,11 @@ class Switch(Transform[P, R]):
                     first = forms.setdefault(index, value)
                     _refuse_new_form(first, value, "in all branches", partial(tracked.path, index, keywords))
                 changed.update(changes)
+                outputs.append(output)
+                _refuse_other_output(outputs[0], output, "the branches return different outputs")
                 return output, [value if jax.tree.leaves(value) else None for value in after]
 
-            return branch
+            return named_after(part.fn, branch)
 
         functions = [pure(part) for part in self._parts]
         output, after = self._select(which, functions, (tracked.values(keywords), *rest))

@@ -12,7 +12,7 @@ from minipcax.core import Param, get
 from minipcax.core._tree import ParamRef, is_param
 from minipcax.functional._base import P, R, Transform
 from minipcax.functional._masking import Mask, answers
-from minipcax.functional._tracking import Keywords, Skeleton, Value, collect, write_back
+from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Value, collect, write_back
 
 Scalar = TypeVar("Scalar", bound=ArrayLike | Param)
 Aux = TypeVarTuple("Aux")
@@ -55,6 +55,7 @@ class ValueAndGrad(Transform[P, R]):
             if self.has_aux and not (isinstance(output, (tuple, list)) and output):
                 raise TypeError(f"with has_aux, grad expected the function to return value, *aux, found {output!r}")
             value, *aux = output if self.has_aux else (output,)
+            _refuse_non_scalar(get(value))
             return get(value), (tuple(aux), {index: after[index] for index in changed})
 
         one = isinstance(self.argnums, int)
@@ -87,6 +88,16 @@ class Grad(ValueAndGrad[P, R]):
 
     def _returned(self, value: Any, aux: tuple[Any, ...], grads: Any) -> Any:
         return (grads, aux) if self.has_aux else grads
+
+
+def _refuse_non_scalar(value: object) -> None:
+    if isinstance(value, ARRAY_TYPES) and jnp.shape(value) == ():
+        return
+    found = f"an array of shape {jnp.shape(value)}" if isinstance(value, ARRAY_TYPES) else f"a {type(value).__name__}"
+    raise TypeError(
+        f"grad expected the function to return a scalar, found {found}: sum or average it; what comes beside the value "
+        "needs has_aux=True"
+    )
 
 
 def _is_chosen(answer: object, value: Value, path: Callable[[], str]) -> bool:

@@ -11,8 +11,8 @@ from typing import Any, overload
 import jax
 
 from minipcax.core import tree_extract
-from minipcax.functional._base import P, R, Transform
-from minipcax.functional._tracking import Keywords, Skeleton, Tracked, Value, collect, write_back
+from minipcax.functional._base import P, R, Transform, named_after
+from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Tracked, Value, collect, write_back
 
 
 class Jit(Transform[P, R]):
@@ -52,16 +52,15 @@ class Jit(Transform[P, R]):
                 raise _ReplacesLess
             return result
 
-        pure.__name__ = donating.__name__ = getattr(fn, "__name__", type(fn).__name__)
         options: dict[str, Any] = {"keep_unused": keep_unused, "inline": inline, "compiler_options": compiler_options}
         self._compiled = jax.jit(
-            pure,
+            named_after(fn, pure),
             static_argnums=(0, *_shifted(self._static, 2)),
             donate_argnums=() if self._donated else _shifted(donate_argnums, 2),
             **options,
         )
         self._donating = jax.jit(
-            donating,
+            named_after(fn, donating),
             static_argnums=(0, *_shifted(self._static, 3)),
             donate_argnums=(1, *_shifted(donate_argnums, 3)),
             **options,
@@ -70,10 +69,17 @@ class Jit(Transform[P, R]):
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         tracked = collect(keywords)
         values = tracked.values(keywords)
-        if self._donated:
-            output, changes = self._donate(tracked, values, args, keywords)
-        else:
-            output, changes = self._compiled(tracked.skeleton, values, *args)
+        try:
+            if self._donated:
+                output, changes = self._donate(tracked, values, args, keywords)
+            else:
+                output, changes = self._compiled(tracked.skeleton, values, *args)
+        except (TypeError, ValueError, RuntimeError) as error:
+            static = {number % len(args) for number in self._static if args}
+            inputs = [(f"argument {number}", arg) for number, arg in enumerate(args) if number not in static]
+            inputs += [(tracked.path(index, keywords), values[index]) for index in range(1, len(values))]
+            _refuse_unusable(inputs, error)
+            raise
         if changes:
             write_back(tracked.leaves, changes)
         return output
@@ -104,6 +110,22 @@ class Jit(Transform[P, R]):
         keywords = self._keywords(args, kwargs)
         tracked = collect(keywords)
         return self._compiled.lower(tracked.skeleton, tracked.values(keywords), *args)
+
+
+def _refuse_unusable(inputs: list[tuple[str, Any]], error: Exception) -> None:
+    """Says which of the inputs, by name, is the reason that a call failed, if one is."""
+    for name, value in inputs:
+        for leaf in jax.tree.leaves(value):
+            if not isinstance(leaf, ARRAY_TYPES):
+                raise TypeError(
+                    f"{name} is or holds a {type(leaf).__name__}, which JAX cannot carry: expected arrays or numbers; "
+                    "wrap what is not one in static(...), or name a positional argument in static_argnums"
+                ) from error
+            if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+                raise RuntimeError(
+                    f"{name} holds an array that was donated to an earlier call, so its memory is used again: use what "
+                    "that call returned or wrote, or do not donate it"
+                ) from error
 
 
 class _ReplacesLess(Exception):

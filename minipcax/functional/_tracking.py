@@ -240,7 +240,7 @@ def run(
         What the function returns, the values of all leaves afterwards, and the positions of those that changed.
 
     Raises:
-        TypeError: the function assigned a bare array to an attribute.
+        TypeError: the function assigned a bare array to an attribute, or set a parameter to what is no array.
         ValueError: the function added, removed or replaced a parameter.
     """
     # Flat, because a container may be changed in place. JAX does not name its treedef's type.
@@ -257,6 +257,12 @@ def run(
         arrays_now, treedef_now = jax.tree.flatten(value)
         if not (treedef == treedef_now and _same(arrays, arrays_now)):
             changed.add(index)
+            if not all(isinstance(array, ARRAY_TYPES) for array in arrays_now):
+                path = next(path for path, node in walk(keywords) if node is leaves[index])
+                raise TypeError(
+                    f"the parameter {keyword_path(path)} was set to {value!r} inside a transform: expected an array, a "
+                    "number, or a container of these; what is not one belongs in static(...)"
+                )
     return output, after, frozenset(changed)
 
 

@@ -68,6 +68,13 @@ class Vmap(Transform[P, R]):
             nonlocal changed
             with inside_vmap():
                 output, after, changed = self._run(tracked.skeleton, values, args)
+            for index in changed:
+                for array in [] if axes[index] is None else jax.tree.leaves(after[index]):
+                    if not -np.ndim(array) - 1 <= axes[index] <= np.ndim(array):
+                        raise ValueError(
+                            f"vmap expected {tracked.path(index, keywords)} to have axis {axes[index]}, but the "
+                            f"function writes a value of shape {np.shape(array)} into it in each lane"
+                        )
             return output, after
 
         axes[0] = 0  # every lane has a key of its own
@@ -93,18 +100,27 @@ class Vmap(Transform[P, R]):
 
 def _mapped(name: Callable[[], str], axis_tree: Axes, value: Value) -> list[Mapped]:
     """Every mapped array of an argument or parameter, with its axis."""
+    axes_and_parts: list[tuple[Any, Value]] = []
+    try:
+        jax.tree.map(
+            lambda axis, part: axes_and_parts.append((axis, part)), axis_tree, value, is_leaf=lambda axis: axis is None
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"in_axes of vmap does not fit {name()}: expected an axis, None, or a tree of them with the containers "
+            f"that the argument has, found {axis_tree!r}"
+        ) from error
     mapped: list[Mapped] = []
-
-    def visit(axis: int | None, subtree: Value) -> None:
+    for axis, part in axes_and_parts:
         if axis is None:
-            return
-        for array in jax.tree.leaves(subtree):
+            continue
+        if not isinstance(axis, int):
+            raise TypeError(f"in_axes of vmap gives {axis!r} for {name()}: expected an axis (an int) or None")
+        for array in jax.tree.leaves(part):
             shape = np.shape(array)
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(f"vmap expected {name()} to have axis {axis}, but its shape is {shape}")
             mapped.append((name, shape, axis))
-
-    jax.tree.map(visit, axis_tree, value, is_leaf=lambda axis: axis is None)
     return mapped
 
 

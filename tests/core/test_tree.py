@@ -14,8 +14,23 @@ import minipcax as px
 from minipcax.core._filter import Filter, as_predicate
 from tests.dags import Bias, Block, Cache, Group, Weight, occurrences, outline, random_dag, structure, unique
 
-SEEDS = pytest.mark.parametrize("seed", range(300))
 Pair = namedtuple("Pair", ["first", "second"])
+
+
+def for_seeds(count: int) -> Callable[[Callable[[int], None]], Callable[[range], None]]:
+    """A test of every seed, in groups: a test costs more than what it does with one."""
+
+    def grouped(test: Callable[[int], None]) -> Callable[[range], None]:
+        def of_group(seeds: range) -> None:
+            for seed in seeds:
+                test(seed)
+
+        of_group.__name__ = test.__name__
+        groups = [range(first, first + 25) for first in range(0, count, 25)]
+        grouping = pytest.mark.parametrize("seeds", groups, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+        return grouping(of_group)
+
+    return grouped
 
 
 def is_param(node: object) -> bool:
@@ -80,7 +95,7 @@ def test_structure_tells_what_is_shared() -> None:
     assert sharing("qqp") == sharing("ppq")
 
 
-@SEEDS
+@for_seeds(300)
 def test_round_trip(seed: int) -> None:
     model = random_dag(seed)
     before = outline(model)
@@ -99,7 +114,7 @@ def test_round_trip(seed: int) -> None:
     assert_same_objects(px.tree_unref(ref), model)
 
 
-@SEEDS
+@for_seeds(300)
 def test_nested_round_trip(seed: int) -> None:
     model = random_dag(seed, depth=3)
     once = px.tree_ref(model)
@@ -114,7 +129,7 @@ def test_nested_round_trip(seed: int) -> None:
         assert all(one is other for one, other in pairs if id(other) in originals)
 
 
-@SEEDS
+@for_seeds(300)
 def test_copies_through_jax_share_as_the_original(seed: int) -> None:
     model = random_dag(seed)
     copy = px.tree_unref(jax.tree.map(lambda leaf: leaf, px.tree_ref(model)))
@@ -137,7 +152,7 @@ def test_through_a_compiled_function(seed: int) -> None:
         np.testing.assert_array_equal(found, 2 * np.asarray(expected))
 
 
-@SEEDS
+@for_seeds(300)
 def test_a_tree_without_repeats_passes_through_untouched(seed: int) -> None:
     model = random_dag(seed, sharing=0.0)
     assert px.tree_ref(model) is model
@@ -208,7 +223,7 @@ def test_tree_apply_stops_at_a_match_if_asked() -> None:
         assert [id(node) for node in visited] == [id(node) for node in expected]
 
 
-@pytest.mark.parametrize("seed", range(100))
+@for_seeds(100)
 def test_tree_apply_on_random_models(seed: int) -> None:
     model = random_dag(seed)
     visited: list[Any] = []
@@ -216,7 +231,7 @@ def test_tree_apply_on_random_models(seed: int) -> None:
     assert [id(node) for node in visited] == [id(param) for param in params_of(model) if isinstance(param, Weight)]
 
 
-@SEEDS
+@for_seeds(300)
 def test_tree_extract_gives_each_parameter_once_in_order(seed: int) -> None:
     model = random_dag(seed)
     for tree in (model, px.tree_ref(model)):
@@ -251,7 +266,7 @@ def test_tree_extract_looks_at_parameters_only() -> None:
     assert px.tree_extract(tree, filter_fn=lambda node: True) == px.tree_extract(tree[:1])
 
 
-@SEEDS
+@for_seeds(300)
 def test_tree_inject_writes_in_the_order_in_which_tree_extract_reads(seed: int) -> None:
     model = random_dag(seed)
     values = [object() for _ in unique(model, px.DynamicParam)]

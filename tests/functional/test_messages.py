@@ -122,10 +122,10 @@ def test_an_attribute_that_jax_cannot_carry(call: Any, attribute: Any, kind: str
 def test_it_is_noticed_when_it_comes_later() -> None:
     model, step = Net(), pxf.jit(nothing)
     step(model=model)
-    vars(model)["name"] = "net"
+    setattr(model, "name", "net")  # noqa: B010  # it is not declared
     with refused(r"model\.name is a str", TypeError):
         step(model=model)
-    del vars(model)["name"]
+    delattr(model, "name")
     step(model=model)
     model.layers.append(model.layers[0])
     with refused(r"model\.layers\[0\] and model\.layers\[2\]", ValueError):
@@ -257,3 +257,119 @@ def test_a_misspelt_or_missing_keyword() -> None:
         wrong(X, modle=Net())
     with pytest.raises(TypeError, match="model"):
         wrong(X)
+
+
+def test_a_donated_array_used_again() -> None:
+    model, x = Holder(inner=Holder(p=px.Param(X + 0.0))), X + 0.0
+
+    def step(x: jax.Array, *, model: Holder) -> jax.Array:
+        model.inner.p *= 2.0
+        return 3.0 * x
+
+    donating = pxf.jit(donate_argnames="model", donate_argnums=0)(step)
+    old = model.inner.p.get()
+    donating(x, model=model)
+    stale = Holder(inner=Holder(p=px.Param(old)))
+    for call in (pxf.jit(step), donating):
+        with refused(
+            r"^model\.inner\.p holds an array that was donated to an earlier call.*do not donate", RuntimeError
+        ):
+            call(X + 0.0, model=stale)
+        with refused(r"^argument 0 holds an array that was donated to an earlier call.*do not donate", RuntimeError):
+            call(x, model=model)
+    close(model.inner.p.get(), 2 * X)
+
+
+def test_what_is_no_array() -> None:
+    step = pxf.jit(lambda x, *, model: None)
+    with refused("^argument 0 is or holds a str, .*expected arrays or numbers.*static_argnums", TypeError):
+        step({"name": "relu"}, model=Net())
+    with refused(r"^model\.ps\[1\] is or holds a function, .*expected arrays.*static\(\.\.\.\)", TypeError):
+        step(X, model=Holder(ps=[px.Param(X), px.Param(lambda x: x)]))
+
+
+@through
+def test_a_parameter_set_to_what_is_no_array(call: Any) -> None:
+    model = Holder(ps=[px.Param(X), px.Param(X)])
+    before = Snapshot(model)
+    with refused(r"parameter model\.ps\[1\] was set to 'relu'.*expected an array.*static\(\.\.\.\)", TypeError):
+        call(lambda *, model: model.ps[1].set("relu"), model=model)
+    before.check()
+
+
+@pytest.mark.parametrize(
+    "output, found",
+    [(X, r"an array of shape \(2,\)"), ((X[0], X), "a tuple"), (None, "a NoneType")],
+    ids=["array", "tuple", "None"],
+)
+def test_a_loss_that_is_no_scalar(output: Any, found: str) -> None:
+    model = Net()
+    before = Snapshot(model)
+    with refused(f"expected the function to return a scalar, found {found}: sum or average it.*has_aux", TypeError):
+        pxf.grad({"model": True})(lambda *, model: output)(model=model)
+    before.check()
+
+
+none_given: Any = pxf.cond(jnp.sum, jnp.sum)
+
+
+@pytest.mark.parametrize(
+    "loop, words",
+    [
+        (lambda: pxf.scan(lambda x, c: (X, x), X)(X[0]), r"carry of scan changes.*float32\[\].*float32\[2\]"),
+        (lambda: pxf.scan(lambda x, c: ((c, c), x), X)(X[0]), r"carry of scan changes.*float32\[\]"),
+        (lambda: pxf.scan(lambda x, c: c, X)(X), r"scan expected the function to return \(carry, y\)"),
+        (lambda: pxf.while_loop(lambda c: c > 0, lambda c: c < 0)(X[0]), r"carry of while_loop changes.*float32.*bool"),
+        (
+            lambda: pxf.cond(lambda x: x, lambda x: (x, x))(True, X),
+            "branches return different outputs: expected float32",
+        ),
+        (
+            lambda: pxf.switch([jnp.sum, jnp.negative])(0, X),
+            r"different outputs: expected float32\[\], found float32\[2\]",
+        ),
+        (none_given, "decides between its branches as the first argument, found none"),
+    ],
+)
+def test_control_flow_keeps_its_form(loop: Callable[[], Any], words: str) -> None:
+    with refused(words, TypeError) as caught:
+        loop()
+    assert "state" not in str(caught.value)
+
+
+def test_a_python_number_in_control_flow_takes_on_any_type() -> None:
+    close(pxf.scan(lambda x, total: (total + x, None), X)(0)[0], (3.0,))
+    close(pxf.while_loop(lambda n: n + 1.5, lambda n: n < 3)(0), (3.0,))
+    close(pxf.cond(lambda x: x, lambda x: 7)(False, jnp.array(1)), 7)
+
+
+def test_axes_that_do_not_fit() -> None:
+    with refused(r"in_axes of vmap does not fit argument 1: .*found \{'a': 0\}", ValueError):
+        pxf.vmap(in_axes=(0, {"a": 0}))(lambda x, y: x)(X, {"b": X})
+    with refused("in_axes of vmap gives 'a' for argument 0: expected an axis", TypeError):
+        pxf.vmap(in_axes=("a",))(lambda x: x)(X)
+    model = Holder(p=px.Param(None))
+    with refused(r"expected model\.p to have axis 1, but the function writes a value of shape \(\)", ValueError):
+        pxf.vmap({"model": 1})(lambda x, *, model: model.p.set(x))(X, model=model)
+    assert model.p.get() is None
+
+
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        pxf.jit,
+        lambda fn: pxf.scan(lambda x, c: (fn(c), x), X),
+        lambda fn: pxf.while_loop(fn, lambda c: c > 0),
+        lambda fn: pxf.while_loop(lambda c: c, fn),
+        lambda fn: lambda x: pxf.cond(fn, lambda x: x)(x > 0, x),
+        lambda fn: lambda x: pxf.switch([fn, fn])(0, x),
+    ],
+)
+def test_messages_of_jax_name_the_function_of_the_user(transformed: Callable[[Any], Any]) -> None:
+    def decides(x: jax.Array) -> jax.Array:
+        return jnp.where(bool(x > 0), x, x)
+
+    with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+        transformed(decides)(jnp.array(1.0))
+    assert "test_messages.py" in str(caught.value)
+    assert "minipcax" not in str(caught.value).replace(__file__, "")

@@ -252,7 +252,7 @@ def static_value(model: Net) -> None:
 
 
 def static_attribute(model: Net) -> None:
-    model.table["a"].note = 1
+    model.table["a"].note = 1  # type: ignore[attr-defined]  # any attribute may be set
 
 
 def mode(model: Net) -> None:

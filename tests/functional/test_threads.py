@@ -30,36 +30,40 @@ def at_once(work: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(run, range(THREADS)))
 
 
-def train(model: Net, x: jax.Array) -> list[Any]:
-    """Traces everything anew, draws, and changes the structure on the way."""
+def new_step() -> Callable[..., Any]:
+    """A training step that is traced anew, and draws from a generator of its own and from the global one."""
 
-    def loss(x: jax.Array, *, model: Net) -> Any:
-        assert not isinstance(px.RKG.key.get(), np.ndarray)
-        model.state += x
-        model.cache["u"] = jax.random.normal(px.RKG(), (2,))
+    def loss(x: jax.Array, *, model: Any, rkg: px.RandomKeyGenerator) -> Any:
+        model.state += x + jax.random.uniform(rkg(), (2,))
+        model.cache["u"] = px.RKG().astype(jnp.float32)
         return jnp.sum(model(model.state.get()))
 
     @pxf.jit
-    def step(x: jax.Array, *, model: Net) -> Any:
-        value, grads = pxf.value_and_grad({"model": True})(loss)(x, model=model)
+    def step(x: jax.Array, *, model: Any, rkg: px.RandomKeyGenerator) -> Any:
+        value, grads = pxf.value_and_grad({"model": True})(loss)(x, model=model, rkg=rkg)
         model.first -= 0.1 * grads["model"].first
         lanes = pxf.vmap()(lambda x, *, model: model(x).sum())(jnp.stack([x, 2 * x]), model=model)
         return value + lanes.sum()
 
-    values = [step(x, model=model) for _ in range(3)]
+    return step
+
+
+def train(step: Callable[..., Any], number: int, model: Net) -> list[Any]:
+    """Many calls; the structure changes on the way."""
+    x, rkg = jnp.array([0.1 * number, -0.2]), px.RandomKeyGenerator(number)
+    values = [step(x, model=model, rkg=rkg) for _ in range(20)]
     model.eval()
-    model.layers.append(model.layers.pop(0))
-    values += [step(x, model=model) for _ in range(3)]
-    return values
+    model.layers[1].act_fn.set(jnp.sin)
+    return values + [step(x, model=model, rkg=rkg) for _ in range(20)]
 
 
 def test_different_models_in_different_threads() -> None:
-    xs = [jnp.array([0.1 * number, -0.2]) for number in range(THREADS)]
-    models = [Net() for _ in xs]
-    found = at_once(lambda number: train(models[number], xs[number]))
-    for model, x, values in zip(models, xs, found, strict=True):
+    models = [Net() for _ in range(THREADS)]
+    found = at_once(lambda number: train(new_step(), number, models[number]))
+    step = new_step()
+    for number, (model, values) in enumerate(zip(models, found, strict=True)):
         alone = Net()
-        close(values, train(alone, x))
+        close(values, train(step, number, alone))
         close((model.first.get(), model.state.get()), (alone.first.get(), alone.state.get()))
         assert not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(model))
     check_no_tracer()
