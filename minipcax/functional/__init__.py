@@ -19,9 +19,10 @@ The protocol is the same for all of them:
 Read `_tracking` for how it works, then any of the others.
 """
 
-from minipcax.functional._flow import Cond, Scan, Switch, WhileLoop, cond, scan, switch, while_loop
+from minipcax.functional._branch import Cond, Switch, cond, switch
 from minipcax.functional._grad import Grad, ValueAndGrad, grad, value_and_grad
 from minipcax.functional._jit import Jit, jit
+from minipcax.functional._loop import Scan, WhileLoop, scan, while_loop
 from minipcax.functional._vmap import Vmap, vmap
 
 __all__ = [

@@ -1,0 +1,125 @@
+"""`cond` and `switch`: branches inside compiled functions, over stateful models.
+
+A branch gives back the values of all parameters, whether it changed them or not.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Concatenate
+
+import jax
+from jax.typing import ArrayLike
+
+from minipcax.functional._base import P, R, Transform, describe, named_after
+from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output
+from minipcax.functional._tracking import Keywords, Value, collect, write_back
+
+
+class Switch(Transform[P, R]):
+    """What `switch` makes; `Cond` is its case of two branches.
+
+    Example:
+        >>> switch([lambda x: x, lambda x: -x, abs])
+        Switch(fn=<lambda>, <lambda>, abs)
+    """
+
+    def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:  # see Transform
+        self.branches = tuple(branches)
+        if not self.branches:
+            raise ValueError("switch expected at least one branch, found none")
+        super().__init__(self.branches[0])
+        self._bound = {}
+        self._parts = [Part(branch, self._bound) for branch in self.branches]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(fn={', '.join(map(describe, self.branches))})"
+
+    def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:
+        return jax.lax.switch(which, functions, *args)
+
+    def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        if not args:
+            raise TypeError(f"{self!r} expected what decides between its branches as the first argument, found none")
+        which, *rest = args
+        tracked = collect(keywords)
+        changed: set[int] = set()
+        forms: dict[int, Value] = {}  # what the first branch makes of each parameter
+        outputs: list[Any] = []
+
+        def pure(part: Part) -> Callable[..., Any]:
+            def branch(values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
+                output, after, changes = part._run(tracked.skeleton, values, args)
+                for index, value in enumerate(after):
+                    first = forms.setdefault(index, value)
+                    refuse_new_form(first, value, "in all branches", partial(tracked.path, index, keywords))
+                changed.update(changes)
+                outputs.append(output)
+                refuse_other_output(outputs[0], output, "the branches return different outputs")
+                return output, [value if jax.tree.leaves(value) else None for value in after]
+
+            return named_after(part.fn, branch)
+
+        functions = [pure(part) for part in self._parts]
+        output, after = self._select(which, functions, (tracked.values(keywords), *rest))
+        write_back(tracked.leaves, {index: after[index] for index in changed})
+        return output
+
+
+def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, P], R]:
+    """Runs one of several functions: `jax.lax.switch`, with tracked keyword arguments.
+
+    Args:
+        branches: the functions, which take the same arguments and return the same structure.
+
+    Returns:
+        A function of the index of the branch (clamped to those there are), the arguments and the tracked keywords.
+
+    Raises:
+        ValueError: a parameter has another shape or dtype after one branch than after another.
+
+    Example:
+        >>> choose = switch([lambda x: x, lambda x: 10 * x, lambda x: -x])
+        >>> choose(1, jnp.array(2.0)).item()
+        20.0
+    """
+    return Switch(branches)
+
+
+class Cond(Switch[P, R]):
+    """What `cond` makes.
+
+    Example:
+        >>> cond(lambda x: x, lambda x: -x)
+        Cond(fn=<lambda>, <lambda>)
+    """
+
+    def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:  # see Transform
+        super().__init__((true_fun, false_fun))
+
+    def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:
+        return jax.lax.cond(which, *functions, *args)
+
+
+# mypy takes P and R from true_fun alone, and so refuses a false_fun that is not like it, because that has a union type.
+def cond(true_fun: Callable[P, R], false_fun: Callable[P, R] | Transform[P, R]) -> Cond[Concatenate[ArrayLike, P], R]:
+    """Runs one of two functions: `jax.lax.cond`, with tracked keyword arguments.
+
+    Args:
+        true_fun: what to run when the predicate is true.
+        false_fun: what to run when it is not.
+
+    Returns:
+        A function of the predicate, the arguments and the tracked keywords.
+
+    Raises:
+        ValueError: a parameter has another shape or dtype after one branch than after the other.
+
+    Example:
+        >>> def reset(*, p: Param) -> None:
+        ...     p.set(jnp.zeros_like(p.get()))
+        >>> p = Param(jnp.ones(2))
+        >>> cond(reset, lambda *, p: None)(True, p=p)
+        >>> p.tolist()
+        [0.0, 0.0]
+    """
+    return Cond(true_fun, false_fun)

@@ -1,0 +1,206 @@
+"""`scan` and `while_loop`: loops inside compiled functions, over stateful models.
+
+A loop carries the values of all parameters from one step to the next; JAX leaves out those that never change.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Concatenate, TypeVar, TypeVarTuple, overload
+
+import jax
+from jax.typing import ArrayLike
+from numpy.typing import NDArray
+
+from minipcax.functional._base import P, R, Transform, describe, named_after
+from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output
+from minipcax.functional._tracking import Keywords, Tracked, Value, collect, write_back
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+Carry = TypeVar("Carry")
+Carries = TypeVarTuple("Carries")
+
+
+def _tuple(carry: Any) -> tuple[Any, ...]:
+    return carry if isinstance(carry, tuple) else (carry,)
+
+
+class Scan(Transform[P, R]):
+    """What `scan` makes.
+
+    Example:
+        >>> scan(lambda x, total: (total + x, None), jnp.arange(3))
+        Scan(fn=<lambda>)
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],  # see Transform
+        xs: Any = None,
+        length: int | None = None,
+        reverse: bool = False,
+        unroll: int | bool = 1,
+    ) -> None:
+        super().__init__(fn)
+        self.xs, self.length, self.reverse, self.unroll = xs, length, reverse, unroll
+
+    def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        tracked = collect(keywords)
+        changed: set[int] = set()
+
+        def body(state: tuple[tuple[Any, ...], list[Value]], x: Any) -> tuple[Any, Any]:
+            carry, values = state
+            output, after, changes = self._run(tracked.skeleton, values, (x, *carry))
+            if not (isinstance(output, (tuple, list)) and len(output) == 2):
+                raise TypeError(f"scan expected the function to return (carry, y), found {output!r}")
+            new_carry, y = output
+            refuse_other_output(carry, _tuple(new_carry), "the carry of scan changes its form from step to step")
+            return (_tuple(new_carry), _kept(tracked, keywords, values, after, changes, changed)), y
+
+        (carry, after), ys = jax.lax.scan(
+            named_after(self.fn, body),
+            (args, tracked.values(keywords)),
+            self.xs,
+            self.length,
+            self.reverse,
+            self.unroll,
+        )
+        write_back(tracked.leaves, {index: after[index] for index in changed})
+        return carry, ys
+
+
+def _kept(
+    tracked: Tracked,
+    keywords: Keywords,
+    before: list[Value],
+    after: list[Value],
+    changes: frozenset[int],
+    changed: set[int],
+) -> list[Value]:
+    """The values to carry into the next step; notes in `changed` which ones this step changed."""
+    carried = list(before)
+    for index in changes:
+        refuse_new_form(before[index], after[index], "across a loop", partial(tracked.path, index, keywords))
+        if jax.tree.leaves(after[index]):
+            carried[index] = after[index]
+            changed.add(index)
+    return carried
+
+
+@overload
+def scan(  # type: ignore[overload-overlap]  # a tuple is a carry too; it counts as the first
+    f: Callable[Concatenate[X, P], tuple[tuple[*Carries], Y]],
+    xs: X | NDArray[Any] | None = None,  # of any dtype
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+) -> Scan[P, tuple[tuple[*Carries], Y]]: ...
+@overload
+def scan(
+    f: Callable[Concatenate[X, Carry, P], tuple[Carry, Y]],
+    xs: X | NDArray[Any] | None = None,  # of any dtype
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+) -> Scan[Concatenate[Carry, P], tuple[tuple[Carry], Y]]: ...
+def scan(
+    f: Callable[..., Any],
+    xs: Any = None,  # what f takes as x, but with a leading axis of steps; arrays of numpy become those of JAX
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+) -> Any:
+    """Loops over the leading axis of arrays: `jax.lax.scan`, with tracked keyword arguments.
+
+    Args:
+        f: one step, `f(x, *carry, **tracked) -> (carry, y)`.
+        xs: what to loop over, arrays with a leading axis of steps; without it, `x` is `None`.
+        length: the number of steps, where there are no `xs`.
+        reverse: whether to start from the end.
+        unroll: how many steps to put into one pass of the compiled loop.
+
+    Returns:
+        A function of the initial carry and the tracked keywords, which returns the last carry, a tuple, and the stacked
+        `y`s.
+
+    Raises:
+        ValueError: a parameter changes its shape or dtype, or is cleared or filled, from one step to the next.
+
+    Example:
+        >>> def add(x: Array, total: Array, *, steps: Param) -> tuple[Array, Array]:
+        ...     steps += 1
+        ...     return total + x, total
+        >>> steps = Param(jnp.array(0))
+        >>> (total,), ys = scan(add, jnp.arange(4.0))(jnp.array(0.0), steps=steps)
+        >>> float(total), ys.tolist(), int(steps)
+        (6.0, [0.0, 0.0, 1.0, 3.0], 4)
+    """
+    return Scan(f, xs, length, reverse, unroll)
+
+
+class WhileLoop(Transform[P, R]):
+    """What `while_loop` makes.
+
+    Example:
+        >>> while_loop(lambda n: n + 1, lambda n: n < 3)
+        WhileLoop(fn=<lambda>, cond_fun=<lambda>)
+    """
+
+    def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:  # see Transform
+        super().__init__(fn)
+        self.cond_fun = cond_fun
+        self._bound = {}
+        self._step, self._condition = Part(fn, self._bound), Part(cond_fun, self._bound)
+
+    def __repr__(self) -> str:
+        return f"WhileLoop(fn={describe(self.fn)}, cond_fun={describe(self.cond_fun)})"
+
+    def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        tracked = collect(keywords)
+        changed: set[int] = set()
+
+        def goes_on(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
+            carry, values = state
+            return self._condition._run(tracked.skeleton, values, carry)[0]
+
+        def body(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
+            carry, values = state
+            output, after, changes = self._step._run(tracked.skeleton, values, carry)
+            refuse_other_output(carry, _tuple(output), "the carry of while_loop changes its form from step to step")
+            return _tuple(output), _kept(tracked, keywords, values, after, changes, changed)
+
+        carry, after = jax.lax.while_loop(
+            named_after(self.cond_fun, goes_on), named_after(self.fn, body), (args, tracked.values(keywords))
+        )
+        write_back(tracked.leaves, {index: after[index] for index in changed})
+        return carry
+
+
+@overload
+def while_loop(  # type: ignore[overload-overlap]  # as for scan
+    f: Callable[P, tuple[*Carries]], cond_fun: Callable[P, ArrayLike] | Transform[P, ArrayLike]
+) -> WhileLoop[P, tuple[*Carries]]: ...
+@overload
+def while_loop(
+    f: Callable[Concatenate[Carry, P], Carry],
+    cond_fun: Callable[Concatenate[Carry, P], ArrayLike] | Transform[Concatenate[Carry, P], ArrayLike],
+) -> WhileLoop[Concatenate[Carry, P], tuple[Carry]]: ...
+def while_loop(f: Callable[..., Any], cond_fun: Callable[..., Any]) -> Any:
+    """Loops while a condition holds: `jax.lax.while_loop`, with tracked keyword arguments.
+
+    Args:
+        f: one step, `f(*carry, **tracked) -> carry`.
+        cond_fun: whether to go on, a scalar bool, from the same arguments; what it writes or draws is not kept.
+
+    Returns:
+        A function of the initial carry and the tracked keywords, which returns the last carry, a tuple.
+
+    Raises:
+        ValueError: a parameter changes its shape or dtype, or is cleared or filled, from one step to the next.
+
+    Example:
+        >>> loop = while_loop(lambda n, *, p: (n + 1,), lambda n, *, p: n < p)
+        >>> loop(jnp.array(0), p=Param(jnp.array(5)))[0].item()
+        5
+    """
+    return WhileLoop(f, cond_fun)
