@@ -37,7 +37,7 @@ def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
     return twin
 
 
-def shared_params(model: Any) -> dict[str, list[str]]:
+def shared_params(model: object) -> dict[str, list[str]]:
     """Every parameter that several paths lead to: the first path, with the others.
 
     Args:
