@@ -6,7 +6,8 @@
     partial       two layers share a weight but not their biases, or all biases but no weight
 
 Each part learns scikit-learn's digits, or, with --data, MNIST or Fashion-MNIST; it says how many parameters there are
-and how well the networks do, and draws what they learned. Run it with --help to see what can be changed.
+and how well the networks do, and draws what they learned. On images larger than the digits, the autoencoder needs
+--lr-nodes 0.02 for its inference to settle. Run it with --help to see what can be changed.
 """
 
 import argparse
