@@ -16,13 +16,15 @@ from tqdm import tqdm
 from minipcax.learning import Report
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the defaults of options, and leaves the lines of the description as they are."""
+
+
 def parser(
     description: str | None, *, epochs: int, steps: int, batch_size: int, lr_weights: float, lr_nodes: float
 ) -> argparse.ArgumentParser:
     """The options that all examples have, with the defaults of one."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=_Formatter, allow_abbrev=False)
     parser.add_argument(
         "--data", type=Path, help="folder with the four gzipped IDX files of (Fashion-)MNIST; without one, the digits"
     )
@@ -56,12 +58,13 @@ def run(train: Callable[[Dataset, argparse.Namespace], None], parser: argparse.A
 
 
 class Progress:
-    """Draws the batches, and says how training goes."""
+    """Draws the batches, and says how training goes, by a score that the model gets before it and after each epoch."""
 
-    def __init__(self, samples: int, options: argparse.Namespace) -> None:
+    def __init__(self, samples: int, options: argparse.Namespace, score: str = "test accuracy {:.2%}") -> None:
+        self.score = score
         self.samples, self.batch_size = samples, options.batch_size
         self.order = np.random.default_rng(options.seed)
-        self.accuracies: list[float] = []
+        self.scores: list[float] = []
         self.seconds: list[float] = []
         self.last: Report | None = None
 
@@ -70,7 +73,7 @@ class Progress:
         self.start, self.count = time.perf_counter(), 0
         whole = self.samples - self.samples % self.batch_size
         batches = self.order.permutation(self.samples)[:whole].reshape(-1, self.batch_size)
-        with tqdm(batches, f"epoch {len(self.accuracies)}", unit="batch", leave=False, disable=None) as self.bar:
+        with tqdm(batches, f"epoch {len(self.scores)}", unit="batch", leave=False, disable=None) as self.bar:
             for batch in self.bar:
                 self.count += 1
                 yield batch
@@ -81,17 +84,17 @@ class Progress:
             self.last.check()
         self.last = report
         if self.count % 20 == 1:  # looking at a number waits for the device
-            self.bar.set_postfix(energy=f"{report.energies[-1]:.4f}", accuracy=f"{self.accuracies[-1]:.2%}")
+            self.bar.set_postfix_str(f"energy {report.energies[-1]:.4f}, {self.score.format(self.scores[-1])}")
 
-    def tested(self, accuracy: float) -> None:
-        """Takes note of the test accuracy, before training or after an epoch."""
-        epoch = len(self.accuracies)
-        self.accuracies.append(accuracy)
+    def tested(self, score: float) -> None:
+        """Takes note of the score, before training or after an epoch."""
+        epoch = len(self.scores)
+        self.scores.append(score)
         if epoch == 0:
-            print(f"before training: test accuracy {accuracy:.2%}")
+            print(f"before training: {self.score.format(score)}")
         else:
             self.seconds.append(time.perf_counter() - self.start)
-            print(f"epoch {epoch}: test accuracy {accuracy:.2%}, {self.seconds[-1]:.2f} s")
+            print(f"epoch {epoch}: {self.score.format(score)}, {self.seconds[-1]:.2f} s")
 
     def finish(self, energies: Array, picture: Path) -> None:
         """Sums up, and draws the energy over the inference steps for one batch, and the accuracy over the epochs."""
@@ -102,7 +105,7 @@ class Progress:
         left, right = figure.subplots(1, 2)
         left.plot(np.asarray(energies), marker=".")
         left.set(title="inference on one batch", xlabel="step", ylabel="energy per sample")
-        right.plot([100 * accuracy for accuracy in self.accuracies], marker=".")
+        right.plot([100 * score for score in self.scores], marker=".")
         right.set(title="learning", xlabel="epoch", ylabel="test accuracy, %")
         figure.savefig(picture, dpi=150)
         print(f"wrote {picture}")

@@ -21,7 +21,7 @@ import numpy as np
 from jax.tree_util import GetAttrKey
 
 from minipcax.core._parameter import DynamicParam, Structure, last_change
-from minipcax.core._tree import ParamRef, children, path_name, walk
+from minipcax.core._tree import children, path_name, walk
 
 Child = Any  # a parameter, a module, a bare array, or a container of these
 # What a pytree says of a module beside its children: their names, and the static attributes.
@@ -39,10 +39,17 @@ class BaseModule:
         ...     def __init__(self) -> None:
         ...         self.b = Param(jnp.zeros(2))
         ...         self.a = Param(None)
-        >>> Pair()
+        >>> pair = Pair()
+        >>> pair
         Pair(
           .b: Param([2], float32)
           .a: Param(None)
+        )
+        >>> pair.a = pair.b
+        >>> pair
+        Pair(
+          .b: Param([2], float32)
+          .a → .b
         )
     """
 
@@ -119,11 +126,13 @@ class BaseModule:
         return nearest(self)
 
     def __repr__(self) -> str:
-        lines = [
-            f"  {path_name(path)}: {node!r}\n"
-            for path, node in walk(self)
-            if isinstance(node, DynamicParam) and not isinstance(node, ParamRef)
-        ]
+        first: dict[int, str] = {}
+        lines = []
+        for path, node in walk(self):
+            if isinstance(node, DynamicParam):
+                name = path_name(path)
+                shared = first.setdefault(id(node), name) != name
+                lines.append(f"  {name} → {first[id(node)]}\n" if shared else f"  {name}: {node!r}\n")
         return f"{type(self).__name__}(\n{''.join(lines)})" if lines else f"{type(self).__name__}()"
 
 

@@ -136,6 +136,15 @@ def path_name(path: Path) -> str:
     return jtu.keystr(path)
 
 
+def paths_of_params(tree: object) -> list[tuple[DynamicParam[Any], list[str]]]:
+    """The dynamic parameters in traversal order, each once, with all paths that lead to it."""
+    found: dict[int, tuple[DynamicParam[Any], list[str]]] = {}
+    for path, node in jtu.tree_leaves_with_path(tree, is_leaf=is_param):
+        if isinstance(node, DynamicParam):
+            found.setdefault(id(node), (node, []))[1].append(path_name(path))
+    return list(found.values())
+
+
 # Functions that are applied to nodes take those of their own types, which filter_fn alone knows.
 def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: object, recursive: bool = True) -> None:
     """Runs `fn` on every node that `filter_fn` accepts, once per occurrence, from the root down.

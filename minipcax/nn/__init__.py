@@ -8,7 +8,8 @@ from minipcax.nn._linear import Linear
 from minipcax.nn._norm import BatchNorm, LayerNorm
 from minipcax.nn._parameter import LayerParam, LayerState, StateParam
 from minipcax.nn._pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AdaptivePool, AvgPool2d, MaxPool2d, Pool
-from minipcax.nn._shared import shared
+from minipcax.nn._shared import shared, shared_params
+from minipcax.nn._transposed import Transposed
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -30,5 +31,7 @@ __all__ = [
     "MaxPool2d",
     "Pool",
     "StateParam",
+    "Transposed",
     "shared",
+    "shared_params",
 ]

@@ -35,6 +35,12 @@ class ConvTransposeDefinition(ConvDefinition, static=("output_padding",)):
         output = tuple((n - 1) * stride + span + extra for n, stride, span, extra in sizes)
         return tuple(n - before - after for n, (before, after) in zip(output, pads, strict=True))
 
+    def kernel(self) -> Float[Array, "..."]:
+        """W as the kernel of C, which leads from y's channels to those of x, group by group, and is not flipped."""
+        weight, groups = self.weight.get(), self.groups
+        by_group = weight.reshape(groups, self.out_channels // groups, *weight.shape[1:]).swapaxes(1, 2)
+        return jnp.flip(by_group.reshape(self.in_channels, -1, *self.kernel_size), range(2, weight.ndim))
+
     def __call__(self, x: Float[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
         check_sample(self.name, x.shape, self.in_channels, self.num_spatial_dims)
         shape = self.output_shape(x.shape[1:])
@@ -43,10 +49,7 @@ class ConvTransposeDefinition(ConvDefinition, static=("output_padding",)):
                 f"{self.name} expected padding {self.padding} to leave something of y, found x of shape {x.shape}, "
                 f"which gives spatial sizes {shape}"
             )
-        # W as the kernel of C, which leads from the channels of y to those of x, group by group, and is not flipped.
-        weight, groups = self.weight.get(), self.groups
-        by_group = weight.reshape(groups, self.out_channels // groups, *weight.shape[1:]).swapaxes(1, 2)
-        kernel = jnp.flip(by_group.reshape(self.in_channels, -1, *self.kernel_size), range(2, weight.ndim))
+        kernel = self.kernel()
         template = jax.eval_shape(lambda: jnp.zeros((self.out_channels, *shape), x.dtype))
         y: Array = jax.linear_transpose(lambda y: self.convolve(y, kernel), template)(x)[0]
         return y if self.bias is None else y + self.bias

@@ -28,10 +28,14 @@ class WeightedDefinition(Definition, static=("use_bias",)):
         bias_shape: tuple[int, ...],
         dtype: DTypeLike | None = None,
     ) -> None:
-        """Draws the parameters; the weight's axes after the first, that of the outputs, make up the fan-in."""
+        """Draws the parameters; the weight's axes after the first, that of the outputs, make up the fan-in.
+
+        A weight that is there already, because it is another definition's, stays.
+        """
         weight_key, bias_key = jax.random.split(rkg(), 2)
         limit = 1 / math.sqrt(math.prod(weight_shape[1:]))
         dtype = float if dtype is None else dtype
-        self.weight = LayerParam(jax.random.uniform(weight_key, weight_shape, dtype, -limit, limit))
+        if "weight" not in vars(self):
+            self.weight = LayerParam(jax.random.uniform(weight_key, weight_shape, dtype, -limit, limit))
         if self.use_bias:
             self.bias = LayerParam(jax.random.uniform(bias_key, bias_shape, dtype, -limit, limit))

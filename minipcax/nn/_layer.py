@@ -28,6 +28,13 @@ class Definition(BaseModule):
                 f"{type(self).__name__}.{name} takes a parameter, found a {type(value).__name__}: "
                 f"change the value with .{name}.set(...), or assign another parameter to share it"
             )
+        if isinstance(present, Param) and isinstance(value, Param):
+            old, new = (jax.tree.map(np.shape, param.get()) for param in (present, value))
+            if not (old is None or new is None or old == new):  # a cleared one takes any shape
+                raise ValueError(
+                    f"{type(self).__name__}.{name} expected a parameter of the shape of {present!r}, found {value!r}: "
+                    "only layers of the same sizes can share it; nn.Transposed uses a weight the other way round"
+                )
         super().__setattr__(name, value)
 
 

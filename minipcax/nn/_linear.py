@@ -1,5 +1,7 @@
 """The fully connected layer."""
 
+from typing import ClassVar
+
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator
@@ -11,18 +13,26 @@ from minipcax.nn._sizes import Size, size
 class LinearDefinition(WeightedDefinition, static=("in_features", "out_features")):
     """y = W x + b."""
 
+    name: ClassVar[str] = "Linear"
+
     def __init__(self, in_features: Size, out_features: Size, use_bias: bool, rkg: RandomKeyGenerator) -> None:
-        self.in_features = size("Linear", "in_features", in_features)
-        self.out_features = size("Linear", "out_features", out_features)
+        self.in_features = size(self.name, "in_features", in_features)
+        self.out_features = size(self.name, "out_features", out_features)
         self.use_bias = use_bias
         self.draw(rkg, (self.out_features, self.in_features), (self.out_features,))
+
+    def matrix(self) -> Float[Array, "out_features in_features"]:
+        """The weight as the equation has it."""
+        matrix: Array = self.weight.get()
+        return matrix
 
     def __call__(self, x: Float[Array, " in_features"]) -> Float[Array, " out_features"]:
         if x.shape != (self.in_features,):
             raise ValueError(
-                f"Linear expected x of shape ({self.in_features},), one sample, found {x.shape}; map a batch with vmap"
+                f"{self.name} expected x of shape ({self.in_features},), one sample, found {x.shape}; "
+                "map a batch with vmap"
             )
-        y = self.weight @ x
+        y = self.matrix() @ x
         return y if self.bias is None else y + self.bias
 
 

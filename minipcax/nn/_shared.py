@@ -1,4 +1,4 @@
-"""Sharing: a second module with the first one's parameters."""
+"""Sharing: a second module with the first one's parameters, and who shares what."""
 
 from typing import TypeVar
 
@@ -6,7 +6,7 @@ import jax
 
 from minipcax.core import BaseModule, BaseParam, tree_ref, tree_unref
 from minipcax.core._filter import Filter, as_predicate
-from minipcax.core._tree import ParamRef, is_param
+from minipcax.core._tree import ParamRef, is_param, paths_of_params
 
 AnyModule = TypeVar("AnyModule", bound=BaseModule)
 
@@ -35,3 +35,17 @@ def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
     # References within the module stay references in the copy.
     twin: AnyModule = tree_unref(jax.tree.map(share, tree_ref(module), is_leaf=is_param))
     return twin
+
+
+def shared_params(model: object) -> dict[str, list[str]]:
+    """Every parameter that several paths lead to: the first path, with the others.
+
+    Args:
+        model: a model, or any tree of models.
+
+    Example:
+        >>> a = Linear(2, 2)
+        >>> shared_params({"first": a, "second": shared(a)})
+        {"['first'].nn.weight": ["['second'].nn.weight"], "['first'].nn.bias": ["['second'].nn.bias"]}
+    """
+    return {paths[0]: paths[1:] for _, paths in paths_of_params(model) if len(paths) > 1}

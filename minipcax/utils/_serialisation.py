@@ -25,7 +25,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from minipcax.core import DynamicParam
 from minipcax.core._filter import Filter, as_predicate
-from minipcax.core._tree import ParamRef, is_param, path_name
+from minipcax.core._tree import paths_of_params
 from minipcax.nn import LayerParam
 
 Tree = object  # a model, an optimiser, or any pytree of these
@@ -209,11 +209,7 @@ def _with_suffix(path: str | os.PathLike[str]) -> Path:
 def _selected(model: Tree, filter: Filter) -> list[tuple[DynamicParam[Any], list[str]]]:
     """The selected parameters, each once, with all paths that lead to it."""
     select = as_predicate(filter)
-    found: dict[int, tuple[DynamicParam[Any], list[str]]] = {}
-    for path, node in tree_leaves_with_path(model, is_leaf=is_param):
-        if isinstance(node, DynamicParam) and not isinstance(node, ParamRef) and select(node):
-            found.setdefault(id(node), (node, []))[1].append(path_name(path))
-    return list(found.values())
+    return [(param, paths) for param, paths in paths_of_params(model) if select(param)]
 
 
 def _is_key(leaf: Leaf) -> bool:

@@ -223,7 +223,7 @@ def test_repr_lists_each_dynamic_parameter_by_its_path() -> None:
         "  .layers[0].nn.bias: Param([2], float32)\n"
         "  .extra['cache']: Cache(None)\n"
         "  .extra['pair'][0]: Param([], float32)\n"
-        "  .tied: Weight([2,3], float32)\n"
+        "  .tied → .layers[0].nn.weight\n"
         ")"
     )
     assert repr(px.Module()) == "Module()"
@@ -232,10 +232,14 @@ def test_repr_lists_each_dynamic_parameter_by_its_path() -> None:
 @pytest.mark.parametrize("seed", range(50))
 def test_repr_of_random_models(seed: int) -> None:
     model = random_dag(seed)
-    lines = [f"  {path}: {param!r}\n" for path, param in occurrences(model) if isinstance(param, px.DynamicParam)]
+    first = {id(param): path for path, param in reversed(list(occurrences(model)))}
+    lines = [
+        f"  {path}: {param!r}\n" if path == first[id(param)] else f"  {path} → {first[id(param)]}\n"
+        for path, param in occurrences(model)
+        if isinstance(param, px.DynamicParam)
+    ]
     assert repr(model) == (f"Block(\n{''.join(lines)})" if lines else "Block()")
     # Placeholders are no parameters of the model.
-    first = {id(param): path for path, param in reversed(list(occurrences(model)))}
     lines = [f"  {first[id(param)]}: {param!r}\n" for param in unique(model, px.DynamicParam)]
     assert repr(px.tree_ref(model)) == (f"Block(\n{''.join(lines)})" if lines else "Block()")
 

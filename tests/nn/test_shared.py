@@ -14,6 +14,7 @@ import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.dags import occurrences, random_dag
 from tests.nn.oracles import close, normal
 
 # A layer, and the shape of a sample.
@@ -199,3 +200,15 @@ def test_one_parameter_is_shared_by_assignment() -> None:
 def test_what_is_not_a_filter_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a class, a union of classes, a predicate or an M"):
         pxnn.shared(pxnn.Linear(1, 1), "LayerParam")  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_shares_what(seed: int) -> None:
+    model = random_dag(seed)
+    paths: dict[int, list[str]] = {}
+    for path, param in occurrences(model):
+        if isinstance(param, px.DynamicParam):
+            paths.setdefault(id(param), []).append(path)
+    assert pxnn.shared_params(model) == {first: others for first, *others in paths.values() if others}
+    assert list(pxnn.shared_params(model)) == [first for first, *others in paths.values() if others]
+    assert pxnn.shared_params(px.tree_ref(model)) == {}, "placeholders are no parameters"
