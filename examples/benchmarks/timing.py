@@ -34,8 +34,10 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, repeats: in
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def arguments(description: str | None, rounds: int, layers: Sequence[int] = ()) -> argparse.Namespace:
-    """The options that all benchmarks have; with `layers`, one for the sizes of the model as well."""
+def arguments(
+    description: str | None, rounds: int, layers: Sequence[int] = (), sweep: bool = False
+) -> argparse.Namespace:
+    """The options that all benchmarks have; with `layers` or `sweep`, one for the sizes of the model as well."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
@@ -43,6 +45,8 @@ def arguments(description: str | None, rounds: int, layers: Sequence[int] = ()) 
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
     if layers:
         parser.add_argument("--layers", type=int, nargs="+", default=layers, help="sizes of the model")
+    if sweep:
+        parser.add_argument("--sweep", action="store_true", help="measure many sizes of the model")
     return parser.parse_args()
 
 

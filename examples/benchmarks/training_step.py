@@ -1,4 +1,9 @@
-"""What a training step costs: `minipcax.learning.PC`, against the same step by hand in JAX with `lax.scan`."""
+"""What a training step costs: `minipcax.learning.PC`, against the same step by hand in JAX with `lax.scan`.
+
+Three sizes, or with --sweep many: over T, width, depth and batch. Beside the time of a step and of the first call,
+which compiles, it prints the memory that the compiled step takes for what lies between. Where pcx is installed (see
+`peers.py`), its step is measured as well, with inference as a Python loop and as a scan.
+"""
 
 import time
 from functools import partial
@@ -9,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from timing import arguments, interleaved, report
+from pcx_step import PeerStep, installed_pcx
+from timing import Row, arguments, interleaved, report
 
 import minipcax as px
+import minipcax.functional as pxf
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
@@ -28,14 +35,25 @@ class Case(NamedTuple):
     width: int
     batch: int
     steps: int
+    depth: int = 4
 
     @property
     def sizes(self) -> list[int]:
         """Of the layers."""
-        return [784, self.width, self.width, self.width, 10]
+        return [784, *(self.width,) * (self.depth - 1), 10]
+
+    def __str__(self) -> str:
+        depth = f"{self.depth} layers, " if self.depth != 4 else ""
+        return f"{depth}width {self.width}, batch {self.batch}, T = {self.steps}"
 
 
 CASES = [Case(32, 32, 8), Case(128, 128, 8), Case(128, 128, 32)]
+SWEEP = [
+    *(Case(32, 32, steps) for steps in (1, 2, 4, 8, 16, 32, 64, 128, 256)),
+    *(Case(width, 32, 8) for width in (64, 128, 256, 512)),
+    *(Case(32, 32, 8, depth) for depth in (8, 16, 32, 64, 128)),
+    *(Case(32, batch, 8) for batch in (1, 8, 128, 512)),
+]
 
 
 class Model(pxc.EnergyModule):
@@ -90,8 +108,13 @@ def step_by_hand(weights: Weights, state: Any, x: Array, y: Array, steps: int) -
     return optax.apply_updates(weights, updates), state, energies
 
 
-def measure(case: Case, rounds: int) -> tuple[list[tuple[str, float, float]], float]:
-    """The rows of a case, steady state and first call, and the largest difference of the energies."""
+def memory(step: Any, *args: Any, **tracked: Any) -> int:
+    """How many kilobytes a compiled step takes for what is neither input nor output."""
+    return int(step.lower(*args, **tracked).compile().memory_analysis().temp_size_in_bytes) // 1024
+
+
+def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[Row], list[Row]]:
+    """The rows of a case, steady state and first call; and those of the peers."""
     model = Model(case.sizes)
     nodes, optim = pxu.Optim(NODES), pxu.Optim(WEIGHTS, pxl.WEIGHTS(model))
     algorithm = pxl.PC(case.steps)
@@ -111,28 +134,39 @@ def measure(case: Case, rounds: int) -> tuple[list[tuple[str, float, float]], fl
         weights, state, energies = step_by_hand(weights, state, x, y, case.steps)
         return energies
 
+    def whole(x: Array, y: Array, *, model: Model, nodes: pxu.Optim, optim: pxu.Optim) -> pxl.Report:
+        return algorithm(x, y, model=model, nodes=nodes, weights=optim)
+
+    calls = {"by hand": by_hand, "ours": ours}
     first = {}
     energies = {}
-    for name, call in (("by hand", by_hand), ("ours", ours)):
+    for name, call in calls.items():
         start = time.perf_counter()
         energies[name] = call().block_until_ready()
         first[name] = time.perf_counter() - start
     difference = float(jnp.abs(energies["ours"].sum(-1) - energies["by hand"]).max())
-    times = interleaved({"by hand": by_hand, "ours": ours}, rounds, repeats=max(3, 2000 // (case.steps * case.width)))
-    label = f"width {case.width}, batch {case.batch}, T = {case.steps}"
-    rows = [(label, times["by hand"], times["ours"]), (f"{label}, first call", first["by hand"], first["ours"])]
-    return rows, difference
+    kilobytes = memory(step_by_hand, weights, state, x, y, case.steps)
+    our_kilobytes = memory(pxf.jit(whole), x, y, model=model, nodes=nodes, optim=optim)
+    print(f"{case}: largest difference of the first energies {difference:.1e}; {our_kilobytes} kB, {kilobytes} by hand")
+    their_calls = {name: make(case.sizes, case.steps, NODES, WEIGHTS, x, y) for name, make in peers.items()}
+    repeats = max(3, 8000 // (case.steps * case.width * case.depth))
+    times = interleaved({**calls, **their_calls}, rounds, repeats)
+    rows = [(str(case), times["by hand"], times["ours"]), (f"{case}, first call", first["by hand"], first["ours"])]
+    return rows, [(f"{name}, {case}", times["by hand"], times[name]) for name in peers]
 
 
 def main() -> None:
     """Prints the table and draws the picture."""
-    options = arguments(__doc__, rounds=25)
-    rows = []
-    for case in CASES:
-        measured, difference = measure(case, options.rounds)
-        rows += measured
-        print(f"{measured[0][0]}: largest difference of the first energies {difference:.1e}")
-    report("training step", rows, options.out / "training_step.png")
+    options = arguments(__doc__, rounds=25, sweep=True)
+    peers = installed_pcx()
+    ours, theirs = [], []
+    for case in SWEEP if options.sweep else CASES:
+        rows, peer_rows = measure(case, options.rounds, {} if options.sweep else peers)
+        ours += rows
+        theirs += peer_rows
+    report("training step", ours, options.out / "training_step.png")
+    if theirs:
+        report("training step of pcx", theirs, options.out / "training_step_peers.png", measured="pcx")
 
 
 if __name__ == "__main__":
