@@ -147,7 +147,7 @@ def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[R
     difference = float(jnp.abs(energies["ours"].sum(-1) - energies["by hand"]).max())
     kilobytes = memory(step_by_hand, weights, state, x, y, case.steps)
     our_kilobytes = memory(pxf.jit(whole), x, y, model=model, nodes=nodes, optim=optim)
-    print(f"{case}: largest difference of the first energies {difference:.1e}; {our_kilobytes} kB, {kilobytes} by hand")
+    print(f"{case}: largest difference of the first energies {difference:.1e}, {our_kilobytes} kB, {kilobytes} by hand")
     their_calls = {name: make(case.sizes, case.steps, NODES, WEIGHTS, x, y) for name, make in peers.items()}
     repeats = max(3, 8000 // (case.steps * case.width * case.depth))
     times = interleaved({**calls, **their_calls}, rounds, repeats)

@@ -9,7 +9,7 @@ or through `y`; `infer` then finds the rest, also the states of a first node tha
 
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._backprop import Backprop
-from minipcax.learning._batch import NODES, WEIGHTS, Model, accuracy, energies, initialise, predict
+from minipcax.learning._batch import NODES, WEIGHTS, Model, accuracy, energies, initialise, predict, start
 from minipcax.learning._error_based import EPC, relax_errors, states_from_errors
 from minipcax.learning._inference import infer, relax
 from minipcax.learning._ipc import IPC
@@ -45,5 +45,6 @@ __all__ = [
     "predict",
     "relax",
     "relax_errors",
+    "start",
     "states_from_errors",
 ]

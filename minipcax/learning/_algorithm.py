@@ -1,43 +1,49 @@
-"""What all algorithms are: an immutable object of hyperparameters, whose call is one training step on a batch.
-
-A new idea is a short file beside this one: a frozen dataclass that says how to train, made of `initialise`, `relax`,
-`learn` or one's own parts. Say, predictive coding that learns twice from every batch:
-
-    @dataclass(frozen=True)
-    class Eager(Algorithm):
-        steps: int = 8
-
-        def train(self, x, y, *, model, nodes, weights):
-            predictions = initialise(x, y, model=model)
-            history = relax(x, self.steps, model=model, optim=nodes)
-            learn(x, model=model, optim=weights)
-            learn(x, model=model, optim=weights)
-            return Report(history, history.total[0], predictions)
-"""
+"""What all algorithms are: an immutable object of hyperparameters, whose call is one training step on a batch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import jax
+import numpy as np
 
 from minipcax.functional import jit
-from minipcax.learning._batch import PER_SAMPLE, Batch, Model
+from minipcax.learning._batch import PER_SAMPLE, Batch, Model, split_nodes
+from minipcax.learning._inference import check_steps
 from minipcax.learning._report import Report
 from minipcax.utils import Optim, step
+
+TRACED = (float, np.floating, np.ndarray, jax.Array)
 
 
 @dataclass(frozen=True)
 class Algorithm(ABC):
-    """The base of the algorithms.
+    """The base of the algorithms. A new one is a frozen dataclass that says how to train.
 
-    An algorithm is a pytree: its hyperparameters that are floats are traced, so that a schedule compiles nothing anew,
-    and all others are structure.
+    It is made of `start` (the forward pass), `relax`, `learn`, or one's own parts. Its hyperparameters that are floats
+    or arrays are traced, so that a schedule compiles nothing anew; all others are structure.
 
-    Example:
-        >>> jax.tree.leaves(Nudging(0.5, steps=4))
-        [0.5]
+    Raises:
+        ValueError: `steps`, if there are any, is not a positive int; or a model has no node to observe the targets.
+        TypeError: an optimiser is not an `Optim`.
+
+    Example: predictive coding that learns twice from every batch.
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Eager(Algorithm):
+        ...     steps: int = 8
+        ...
+        ...     def train(self, x, y, *, model, nodes, weights):
+        ...         predictions, loss = start(x, y, model=model)
+        ...         history = relax(x, self.steps, model=model, optim=nodes)
+        ...         learn(x, model=model, optim=weights)
+        ...         learn(x, model=model, optim=weights)
+        ...         return Report(history, loss, predictions)
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> Eager(steps=3)(x, y, model=model, nodes=nodes, weights=weights).energies.shape
+        (3,)
     """
 
     def __init_subclass__(cls) -> None:
@@ -57,27 +63,40 @@ class Algorithm(ABC):
         Returns:
             The energies, the loss and the predictions.
         """
+        for name, optim in (("nodes", nodes), ("weights", weights)):
+            if not isinstance(optim, Optim):
+                raise TypeError(
+                    f"{name} expected an Optim, found a {type(optim).__name__}: write Optim(optax.sgd(...))"
+                )
         return _train(self, x, y, model=model, nodes=nodes, weights=weights)
+
+    def __post_init__(self) -> None:
+        check_steps(getattr(self, "steps", 1))
 
     @abstractmethod
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         """The training step, with the arguments of the call. The nodes are cleared before and after it."""
 
     def _flatten(self) -> tuple[list[Any], tuple[Any, ...]]:
-        values = [getattr(self, field.name) for field in fields(self)]
-        traced = [isinstance(value, (float, jax.Array)) for value in values]
-        children = [value for value, is_traced in zip(values, traced, strict=True) if is_traced]
-        return children, tuple(None if is_traced else (value,) for value, is_traced in zip(values, traced, strict=True))
+        traced = {name: value for name, value in vars(self).items() if isinstance(value, TRACED)}
+        static = tuple((name, value) for name, value in vars(self).items() if name not in traced)
+        return [*traced.values()], (tuple(traced), static)
 
     @classmethod
     def _unflatten(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> Self:
-        algorithm, traced = object.__new__(cls), iter(children)
-        for field, static in zip(fields(cls), structure, strict=True):
-            object.__setattr__(algorithm, field.name, static[0] if static else next(traced))
+        names, static = structure
+        algorithm = object.__new__(cls)
+        vars(algorithm).update(zip(names, children, strict=True))
+        vars(algorithm).update(static)
         return algorithm
 
 
 @jit
 def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    if y is not None and not split_nodes(model)[1]:
+        raise ValueError(
+            "expected a model with an observed node, which takes the targets, found none: set h.frozen = True of its "
+            "output node"
+        )
     with step(model, clear_params=(PER_SAMPLE, PER_SAMPLE)):
         return algorithm.train(x, y, model=model, nodes=nodes, weights=weights)

@@ -2,10 +2,12 @@
 
 A model is an `EnergyModule` whose call takes one sample, `model(x, y)`: it sends x through its layers and value nodes,
 clamps the output node to the target y unless that is `None`, and returns its prediction. Nodes with `h.frozen = True`,
-such as the clamped one, are not inferred; weights with `frozen = True` are not learned.
+such as the clamped one, are not inferred; weights with `frozen = True` are not learned. The states are `VodeParam`s, or
+of a subclass.
 
 Layers that look across samples find the batch as the axis "batch" of a `vmap`. The running statistics of `BatchNorm`
-are moved by `initialise`, unless in eval mode, and by nothing else: all inference steps, and learning, see one energy.
+are moved by `initialise`, unless in eval mode, and by nothing else. `Dropout` draws anew in every step, unless in eval
+mode: call `model.train()` before training and `model.eval()` before testing, where a model has either.
 """
 
 from collections.abc import Sequence
@@ -19,8 +21,9 @@ from jaxtyping import Array, Float, Int
 from minipcax.core import tree_apply, tree_extract
 from minipcax.core._tree import path_name, walk
 from minipcax.functional import jit, vmap
+from minipcax.learning._report import share_right
 from minipcax.nn import BatchNorm, LayerParam
-from minipcax.predictive_coding import STATUS, EnergyModule, Vode, VodeParam
+from minipcax.predictive_coding import STATUS, EnergyModule, Vode, VodeParam, se_energy
 from minipcax.utils import M, step
 
 NODES = M(VodeParam).hasnot(frozen=True)
@@ -60,8 +63,17 @@ def _predictions(x: Batch, y: Batch, *, model: Model) -> Batch:
 def node_energies(x: Batch, *, model: Model) -> list[Float[Array, ""]]:
     """The energy of every node for every sample of a batch, at the present state of the nodes."""
     keep_statistics(model)
+    without_state = [path for path, node in _vodes(model).items() if node.h.get() is None]
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        model(x)
+        try:
+            model(x)
+        except (AttributeError, TypeError) as error:
+            if without_state:
+                raise ValueError(
+                    f"the energy needs the states of all nodes, but that of {', '.join(without_state)} is cleared: "
+                    "call initialise(x, y, model=model) first"
+                ) from error
+            raise
         return [node.energy() for node in model.nodes().values()]
 
 
@@ -85,7 +97,9 @@ def summed_energy(x: Batch, *, model: Model) -> tuple[Float[Array, ""], list[Flo
 
 def total(energies: Sequence[Float[Array, "..."]]) -> Float[Array, "..."]:
     """The energy of all nodes together."""
-    return jnp.asarray(sum(energies))
+    if not energies:
+        raise ValueError("expected a model with value nodes, found none: put a Vode after each layer")
+    return sum(energies[1:], start=energies[0])
 
 
 def means(energies: Sequence[Float[Array, " batch"]]) -> list[Float[Array, ""]]:
@@ -101,9 +115,24 @@ def forward(x: Batch, y: Batch, *, model: Model) -> Batch:
 
 def split_nodes(model: Model) -> tuple[dict[str, Vode[Any]], dict[str, Vode[Any]]]:
     """The nodes that are inferred, and the observed ones (`h.frozen = True`), by their paths from input to output."""
-    nodes = {path_name(path): node for path, node in walk(model) if isinstance(node, Vode)}
+    nodes = _vodes(model)
     inferred = {path: node for path, node in nodes.items() if not node.h.frozen}
     return inferred, {path: node for path, node in nodes.items() if path not in inferred}
+
+
+def _vodes(model: Model) -> dict[str, Vode[Any]]:
+    return {path_name(path): node for path, node in walk(model) if isinstance(node, Vode)}
+
+
+def require_squared_errors(model: Model, name: str) -> None:
+    """Refuses a model with an inferred node whose energy is not of h − u alone, or that has rules of its own."""
+    built_in = Vode().ruleset
+    for path, node in split_nodes(model)[0].items():
+        if getattr(node.energy_fn, "func", node.energy_fn) is not se_energy or node.ruleset != built_in:
+            raise ValueError(
+                f"{name} expected every inferred node to have se_energy and the built-in rules, found others in "
+                f"{path}: use PC for this model"
+            )
 
 
 def keep_statistics(model: Model) -> None:
@@ -141,12 +170,29 @@ def initialise(x: Batch, y: Batch = None, *, model: Model) -> Batch:
         >>> [vode.h for vode in model.vodes]
         [VodeParam([5,4], float32), VodeParam([5,1], float32)]
     """
+    return start(x, y, model=model)[0]
+
+
+def start(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:
+    """As `initialise`, for use inside a `jit`; returns the predictions, and the energy of the observed nodes: the loss.
+
+    Example:
+        >>> predictions, loss = start(jnp.ones((5, 2)), jnp.zeros((5, 1)), model=ResidualNetwork(2, 4, 1, depth=2))
+        >>> jnp.allclose(loss, 0.5 * (predictions**2).mean()).item()
+        True
+    """
     _clear_other_batches((x, y), model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        return forward(x, y, model=model)
+        predictions = forward(x, y, model=model)
+        return predictions, observed_loss(model)
 
 
-@jit
+def observed_loss(model: Model) -> Float[Array, ""]:
+    """The energy of the observed nodes after a forward pass, a mean over the samples."""
+    losses = means([node.energy() for node in split_nodes(model)[1].values()])
+    return total(losses) if losses else jnp.zeros(())
+
+
 def predict(x: Batch, model: Model) -> Batch:
     """The model's predictions for a batch, in one pass forward. Nothing is written to the model.
 
@@ -154,6 +200,11 @@ def predict(x: Batch, model: Model) -> Batch:
         >>> predict(jnp.ones((5, 2)), ResidualNetwork(2, 4, 1, depth=2)).shape
         (5, 1)
     """
+    return _predict(x, model)  # by position, and so on a copy
+
+
+@jit
+def _predict(x: Batch, model: Model, /) -> Batch:
     keep_statistics(model)
     _clear_other_batches(x, model)
     with step(model, clear_params=(VodeParam.Cache, None)):
@@ -167,4 +218,4 @@ def accuracy(x: Batch, labels: Int[Array | np.ndarray, " batch"], model: Model) 
         >>> accuracy(jnp.ones((5, 2)), jnp.zeros(5, int), ResidualNetwork(2, 4, 1, depth=2))  # there is but one class
         1.0
     """
-    return float(jnp.mean(jnp.argmax(predict(x, model), axis=-1) == labels))
+    return share_right(predict(x, model), labels)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from minipcax.functional import scan, value_and_grad, vmap
+from minipcax.functional import value_and_grad, vmap
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._batch import (
     NODES,
@@ -23,15 +23,16 @@ from minipcax.learning._batch import (
     WEIGHTS,
     Batch,
     Model,
-    initialise,
     keep_statistics,
     means,
+    require_squared_errors,
     split_nodes,
+    start,
     total,
 )
-from minipcax.learning._inference import ByNode
+from minipcax.learning._inference import ByNode, loop
 from minipcax.learning._report import History, Report
-from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
+from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam
 from minipcax.utils import M, Optim, step
 
 
@@ -65,10 +66,10 @@ class EPC(Algorithm):
     unroll: int | bool = 1
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        predictions = initialise(x, y, model=model)
+        predictions, loss = start(x, y, model=model)
         history = relax_errors(x, self.steps, self.unroll, model=model, optim=nodes)
         weights.step(model, _learning_gradients(x, model=model)[1]["model"])
-        return Report(history, history.total[0], predictions)
+        return Report(history, loss, predictions)
 
 
 def relax_errors(
@@ -84,18 +85,18 @@ def relax_errors(
         >>> relax_errors(x, 2, model=model, optim=Optim(optax.sgd(0.1))).total.round(6).tolist()  # nothing is observed
         [0.0, 0.0]
     """
-    if reset:
+    require_squared_errors(model, "EPC")
+    if reset or optim.state.get() is None:
         for node in split_nodes(model)[0].values():
             node.h.set(jnp.zeros_like(node.h.get()))
         optim.init(NODES(model))
 
-    def move(no_input: None, *, model: Model, optim: Optim) -> tuple[tuple[()], ByNode]:
+    def move(*, model: Model, optim: Optim) -> ByNode:
         (_, (energies,)), grads = _energy_and_gradients(x, model=model)
         optim.step(model, grads["model"])
-        return (), energies
+        return energies
 
-    with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
-        history = scan(move, length=steps, unroll=unroll)(model=model, optim=optim)[1]
+    history = loop(move, steps, unroll, model=model, optim=optim)
     if reset:
         optim.clear()
     return History.of(history, model.nodes())
@@ -116,25 +117,19 @@ def states_from_errors(x: Batch, *, model: Model) -> None:
     _states(x, model=model)
 
 
-def _run_forward(x: Batch, model: Model, keep_gradient: bool) -> dict[str, Vode[Any]]:
-    """Calls the model with states made of errors; returns the inferred nodes."""
+def _run_forward(x: Batch, model: Model, keep_gradient: bool) -> list[tuple[Vode[Any], Array]]:
+    """Calls the model with states made of errors; returns the inferred nodes and their errors."""
     keep_statistics(model)
-    inferred = split_nodes(model)[0]
-    built_in = Vode().ruleset
-    rules = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, {"plus_error": partial(_plus_error, keep_gradient)})
-    for path, node in inferred.items():
-        if getattr(node.energy_fn, "func", node.energy_fn) is not se_energy or node.ruleset != built_in:
-            raise ValueError(
-                f"error-based inference expected every inferred node to have se_energy, which depends on h − u alone, "
-                f"and the built-in rules, found others in {path}: use PC for this model"
-            )
-        node.ruleset = rules
+    nodes_and_errors = [(node, node.h.get()) for node in split_nodes(model)[0].values()]
+    for node, error in nodes_and_errors:
+        plus_error = partial(_plus_error, error, keep_gradient)
+        node.ruleset = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, {"plus_error": plus_error})
     model(x)
-    return inferred
+    return nodes_and_errors
 
 
-def _plus_error(keep_gradient: bool, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
-    state: Array = u + vode.h
+def _plus_error(error: Array, keep_gradient: bool, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
+    state: Array = u + error
     return state if keep_gradient else stop_gradient(state)
 
 
@@ -146,12 +141,11 @@ def _states(x: Batch, *, model: Model) -> None:
 
 def _energies(inferring: bool, x: Batch, *, model: Model) -> ByNode:
     """The energies of one sample, for inference by the errors, or for learning at fixed states."""
-    errors = {path: node.h.get() for path, node in split_nodes(model)[0].items()}
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        for path, node in _run_forward(x, model, inferring).items():
+        for node, error in _run_forward(x, model, inferring):
             # The energy of h and u is that of h − u and 0, but in floats (u + e) − u is not e.
             u = node.cache["u"]
-            node.h.set(errors[path])
+            node.h.set(error)
             node.cache["u"] = jnp.zeros_like(u) if inferring else u - stop_gradient(u)
         return [node.energy() for node in model.nodes().values()]
 

@@ -1,5 +1,8 @@
 """Inference: the states of the nodes move down the energy, with the weights fixed."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,7 +14,7 @@ from minipcax.utils import Optim, step
 
 ByNode = list[Float[Array, ""]]  # the energy of every node, from input to output
 
-_energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_energy)
+energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_energy)
 
 
 def relax(
@@ -32,46 +35,80 @@ def relax(
         >>> relax(x, 2, model=model, optim=Optim(optax.sgd(0.1))).energies.shape
         (2, 2)
     """
-    share = 0.0 if tolerance is None else tolerance
     if reset or optim.state.get() is None:
         optim.init(NODES(model))
 
     def move(*, model: Model, optim: Optim) -> ByNode:
-        (_, (each,)), grads = _energy_and_gradients(x, model=model)
+        (_, (each,)), grads = energy_and_gradients(x, model=model)
         optim.step(model, grads["model"])
         return means(each)
 
-    def always(no_input: None, *, model: Model, optim: Optim) -> tuple[tuple[()], ByNode]:
-        return (), move(model=model, optim=optim)
-
-    def unless_settled(
-        no_input: None, before: Float[Array, ""], last: ByNode, *, model: Model, optim: Optim
-    ) -> tuple[tuple[Float[Array, ""], ByNode], ByNode]:
-        settled = jnp.abs(total(last) - before) <= share * jnp.abs(before)
-        energies = cond(lambda *, model, optim: last, move)(settled, model=model, optim=optim)
-        return (total(last), energies), energies
-
-    with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
-        if tolerance is None:
-            history = scan(always, length=steps, unroll=unroll)(model=model, optim=optim)[1]
-        else:
-            first = move(model=model, optim=optim)
-            start = jnp.full_like(total(first), jnp.nan)  # which is close to nothing
-            later = scan(unless_settled, length=steps - 1, unroll=unroll)(start, first, model=model, optim=optim)[1]
-            history = [jnp.append(*pair) for pair in zip(first, later, strict=True)]
+    if tolerance is None:
+        history = loop(move, steps, unroll, model=model, optim=optim)
+    else:
+        history = _loop_until_settled(move, steps, unroll, tolerance, model=model, optim=optim)
     if reset:
         optim.clear()
     return History.of(history, model.nodes())
 
 
-@jit(static_argnums=(1, 2, 4))
+def loop(move: Callable[..., ByNode], steps: int, unroll: int | bool, *, model: Model, **optims: Optim) -> ByNode:
+    """The energies of a number of steps, compiled as one loop; `move` takes the model and the optimisers."""
+    check_steps(steps)
+
+    def one_step(no_input: None, /, **tracked: Any) -> tuple[tuple[()], ByNode]:
+        return (), move(**tracked)
+
+    with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
+        energies: ByNode = scan(one_step, length=steps, unroll=unroll)(model=model, **optims)[1]
+    return energies
+
+
+def _loop_until_settled(
+    move: Callable[..., ByNode],
+    steps: int,
+    unroll: int | bool,
+    tolerance: float | Float[Array, ""],
+    *,
+    model: Model,
+    optim: Optim,
+) -> ByNode:
+    check_steps(steps)
+
+    def unless_settled(
+        no_input: None, before: Float[Array, ""], last: ByNode, *, model: Model, optim: Optim
+    ) -> tuple[tuple[Float[Array, ""], ByNode], ByNode]:
+        def stay(*, model: Model, optim: Optim) -> ByNode:
+            return last
+
+        settled = jnp.abs(total(last) - before) <= tolerance * jnp.abs(before)
+        energies = cond(stay, move)(settled, model=model, optim=optim)
+        return (total(last), energies), energies
+
+    with step(model, clear_params=(VodeParam.Cache, None)):
+        first = move(model=model, optim=optim)
+        start = jnp.full_like(total(first), jnp.nan)  # which is close to nothing
+        later = scan(unless_settled, length=steps - 1, unroll=unroll)(start, first, model=model, optim=optim)[1]
+    return joined(first, later)
+
+
+def joined(first: ByNode, later: ByNode) -> ByNode:
+    """The energies of a first step and of those after it."""
+    return [jnp.append(*pair) for pair in zip(first, later, strict=True)]
+
+
+def check_steps(steps: object) -> None:
+    """Refuses what is no number of steps."""
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps expected a positive int, found {steps!r}")
+
+
 def infer(
     x: Batch,
     steps: int,
     unroll: int | bool = 1,
     tolerance: float | Float[Array, ""] | None = None,
     reset: bool = True,
-    /,
     *,
     model: Model,
     optim: Optim,
@@ -87,7 +124,8 @@ def infer(
         unroll: how many of them to compile as one round of the loop. `True` means all, without a loop, which takes
             longer to compile; JAX on CPUs runs convolutions in loops many times slower than outside.
         tolerance: nothing moves any more once a step has changed the energy by no more than this share of it.
-        reset: whether the optimiser starts anew, and is cleared afterwards; or else goes on from its last state.
+        reset: whether the optimiser starts anew, and is cleared afterwards; or else goes on from its last state, for
+            which all batches must be of one size.
         model: the model, whose nodes change, but for the frozen ones.
         optim: the optimiser of the nodes.
 
@@ -104,4 +142,18 @@ def infer(
         Whittington and Bogacz, An Approximation of the Error Backpropagation Algorithm in a Predictive Coding Network,
         Neural Computation 29 (2017).
     """
+    return _infer(x, steps, unroll, tolerance, reset, model=model, optim=optim)
+
+
+@jit(static_argnums=(1, 2, 4))
+def _infer(
+    x: Batch,
+    steps: int,
+    unroll: int | bool,
+    tolerance: float | Float[Array, ""] | None,
+    reset: bool,
+    *,
+    model: Model,
+    optim: Optim,
+) -> Float[Array, " steps"]:
     return relax(x, steps, unroll, tolerance, reset, model=model, optim=optim).total

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from minipcax.functional import scan, value_and_grad
+from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, initialise, means, summed_energy, total
-from minipcax.learning._inference import ByNode
+from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, means, start, summed_energy, total
+from minipcax.learning._inference import ByNode, loop
 from minipcax.learning._report import History, Report
-from minipcax.predictive_coding import VodeParam
-from minipcax.utils import Optim, step
+from minipcax.utils import Optim
 
 _energy_and_gradients = value_and_grad({"model": NODES | WEIGHTS}, has_aux=True)(summed_energy)
 
@@ -41,17 +40,15 @@ class IPC(Algorithm):
     unroll: int | bool = 1
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        predictions = initialise(x, y, model=model)
+        predictions, loss = start(x, y, model=model)
         nodes.init(NODES(model))
 
-        def move(no_input: None, *, model: Model, nodes: Optim, weights: Optim) -> tuple[tuple[()], ByNode]:
+        def move(*, model: Model, nodes: Optim, weights: Optim) -> ByNode:
             (_, (each,)), grads = _energy_and_gradients(x, model=model)
             nodes.step(model, grads["model"])
             weights.step(model, grads["model"], scale_by=1 / total(each).size)
-            return (), means(each)
+            return means(each)
 
-        with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
-            history = scan(move, length=self.steps, unroll=self.unroll)(model=model, nodes=nodes, weights=weights)[1]
+        energies = loop(move, self.steps, self.unroll, model=model, nodes=nodes, weights=weights)
         nodes.clear()
-        energies = History.of(history, model.nodes())
-        return Report(energies, energies.total[0], predictions)
+        return Report(History.of(energies, model.nodes()), loss, predictions)

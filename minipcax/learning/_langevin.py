@@ -20,8 +20,8 @@ def langevin(learning_rate: float, momentum: float = 0.0, temperature: float = 1
     Monte Carlo predictive coding is `PC` with it, and enough steps for the states to forget where they started: then
     the weights learn the density of the data. The noise is drawn from `RKG`.
 
-    Where the energy has curvature λ, the stationary mean is exact, and, without momentum, the variance is
-    1 / (1 − lr λ / 2) times the exact one.
+    Where the energy has curvature λ, the stationary mean is exact, and the variance is 1 / (1 − lr λ / (2 (1 + m)))
+    times the exact one.
 
     Args:
         learning_rate: lr.
@@ -30,6 +30,7 @@ def langevin(learning_rate: float, momentum: float = 0.0, temperature: float = 1
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: the learning rate is a schedule.
 
     Example:
         >>> nodes = Optim(langevin(0.1, momentum=0.5))
@@ -38,7 +39,10 @@ def langevin(learning_rate: float, momentum: float = 0.0, temperature: float = 1
         Oliviers, Bogacz and Meulemans, Learning probability distributions of sensory inputs with Monte Carlo predictive
         coding, PLOS Computational Biology 20 (2024).
     """
-    if not (learning_rate > 0 and 0 <= momentum < 1 and temperature >= 0):
+    if callable(learning_rate):
+        raise TypeError("langevin expected a number as learning_rate, found a schedule: use optax.inject_hyperparams")
+    numbers = all(isinstance(value, (int, float)) for value in (learning_rate, momentum, temperature))
+    if numbers and not (learning_rate > 0 and 0 <= momentum < 1 and temperature >= 0):
         raise ValueError(
             "langevin expected a positive learning_rate, 0 <= momentum < 1 and temperature >= 0, found "
             f"{learning_rate}, {momentum}, {temperature}"

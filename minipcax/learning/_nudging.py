@@ -1,14 +1,30 @@
 """Nudging: the output is pulled towards the target, or pushed away from it, rather than clamped to it."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jaxtyping import Array
 
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import Batch, Model, forward, means, split_nodes, total
+from minipcax.learning._batch import Batch, Model, forward, observed_loss, split_nodes
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
 from minipcax.learning._report import Report
-from minipcax.predictive_coding import VodeParam
+from minipcax.predictive_coding import Vode, VodeParam, ce_energy, se_energy
 from minipcax.utils import Optim, step
+
+
+def _prediction(path: str, node: Vode[Any]) -> Array | None:
+    u: Array | None = node.get("u")
+    if u is None or getattr(node.energy_fn, "func", node.energy_fn) is se_energy:
+        return u
+    if node.energy_fn is ce_energy:
+        return jax.nn.softmax(u)
+    raise ValueError(
+        f"Nudging expected se_energy or ce_energy in the observed node {path}, found {node.energy_fn}, of which it "
+        "does not know how a state lies between prediction and target: use PC"
+    )
 
 
 @dataclass(frozen=True)
@@ -17,9 +33,10 @@ class Nudging(Algorithm):
 
         h ← u − β (u − y)
 
-    and the gradients of the weights are divided by β. Positive nudging has 0 < β ≤ 1, where 1 is `PC`; negative nudging
-    −1 ≤ β < 0; centred nudging alternates the sign, by epoch. A schedule is a new `Nudging` when β changes, which
-    compiles nothing anew: `Nudging(min(1.0, 0.75 + 0.02 * epoch))`, `Nudging(0.9 * (-1) ** epoch)`.
+    (with `ce_energy`, softmax(u) takes the place of u) and the gradients of the weights are divided by β. Positive
+    nudging has 0 < β ≤ 1, where 1 is `PC`; negative nudging −1 ≤ β < 0; centred nudging alternates the sign, by epoch.
+    A schedule is a new `Nudging` when β changes, which compiles nothing anew: `Nudging(min(1.0, 0.75 + 0.02 * epoch))`,
+    `Nudging(0.9 * (-1) ** epoch)`.
 
     Args:
         beta: how much of the way to the target, and in which direction; not zero.
@@ -44,17 +61,19 @@ class Nudging(Algorithm):
     unroll: int | bool = 1
 
     def __post_init__(self) -> None:
-        if self.beta == 0:
+        super().__post_init__()
+        if isinstance(self.beta, (int, float)) and self.beta == 0:
             raise ValueError("Nudging expected a beta other than 0, by which the gradients are divided")
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         with step(model, clear_params=(None, VodeParam.Cache)):
             predictions = forward(x, y, model=model)
             observed = split_nodes(model)[1]
-            loss = total(means([node.energy() for node in observed.values()]))
-            for node in observed.values():
-                u = node.get("u")
-                node.h.set(u - self.beta * (u - node.h))
+            loss = observed_loss(model)
+            for path, node in observed.items():
+                u = _prediction(path, node)
+                if u is not None:  # an input that is clamped has none
+                    node.h.set(u - self.beta * (u - node.h))
         history = relax(x, self.steps, self.unroll, model=model, optim=nodes)
         learn(x, 1 / self.beta, model=model, optim=weights)
         return Report(history, loss, predictions)

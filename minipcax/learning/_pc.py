@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import Batch, Model, initialise
+from minipcax.learning._batch import Batch, Model, start
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
 from minipcax.learning._report import Report
@@ -20,7 +20,8 @@ class PC(Algorithm):
         steps: T, of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
         tolerance: inference ends early once a step has changed the energy by no more than this share of it.
-        reset: whether the optimiser of the nodes starts anew for each batch, or goes on from its last state.
+        reset: whether the optimiser of the nodes starts anew for each batch, or goes on from its last state, for which
+            all batches must be of one size.
 
     Example:
         >>> class Model(EnergyModule):
@@ -49,7 +50,7 @@ class PC(Algorithm):
     reset: bool = True
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        predictions = initialise(x, y, model=model)
+        predictions, loss = start(x, y, model=model)
         history = relax(x, self.steps, self.unroll, self.tolerance, self.reset, model=model, optim=nodes)
         learn(x, model=model, optim=weights)
-        return Report(history, history.total[0], predictions)
+        return Report(history, loss, predictions)

@@ -21,7 +21,7 @@ class History:
         [3.0, nan]
         >>> history.check()
         Traceback (most recent call last):
-        FloatingPointError: the energy of .vodes[1] is nan at step 1 of 2: lower the learning rates, or scale the inputs
+        FloatingPointError: the energy of .vodes[1] is nan at step 2 of 2: lower the learning rates, or scale the inputs
     """
 
     energies: Float[Array, "steps nodes"]
@@ -38,7 +38,7 @@ class History:
         return self.energies.sum(axis=-1)
 
     def check(self) -> Self:
-        """Waits for the energies; returns this history when all of them are finite.
+        """Waits for the energies; returns this history when all of them are finite. For use outside transforms.
 
         Raises:
             FloatingPointError: one is not; the message names the first such step and node.
@@ -46,12 +46,23 @@ class History:
         energies = np.asarray(self.energies)
         broken = np.argwhere(~np.isfinite(energies))
         if len(broken):
-            number, index = broken[0]
+            *_, number, index = broken[0]  # a loop over batches puts an axis before these
+            found = energies[tuple(broken[0])]
             raise FloatingPointError(
-                f"the energy of {self.nodes[index]} is {energies[number, index]} at step {number} of {len(energies)}: "
-                "lower the learning rates, or scale the inputs"
+                f"the energy of {self.nodes[index] or 'the model'} is {found} at step {number + 1} of "
+                f"{energies.shape[-2]}: lower the learning rates, or scale the inputs"
             )
         return self
+
+
+def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | np.ndarray, " batch"]) -> float:
+    """The share of a batch for which the largest prediction is that of the label."""
+    if np.shape(labels) != np.shape(predictions)[:1]:
+        raise ValueError(
+            f"accuracy expected the number of its class for each sample, of shape {np.shape(predictions)[:1]}, found "
+            f"labels of shape {np.shape(labels)}"
+        )
+    return float(jnp.mean(jnp.argmax(predictions, axis=-1) == labels))
 
 
 class Report(NamedTuple):
@@ -64,7 +75,7 @@ class Report(NamedTuple):
     """
 
     history: History  # the energies while it trained
-    loss: Float[Array, ""]  # of the forward pass before it, a mean over the samples
+    loss: Float[Array, ""]  # the energy of the observed nodes after the forward pass, a mean over the samples
     predictions: Any  # of the forward pass, for every sample
 
     @property
@@ -74,7 +85,7 @@ class Report(NamedTuple):
 
     def accuracy(self, labels: Int[Array | np.ndarray, " batch"]) -> float:
         """The share of the batch for which the largest prediction is that of the label."""
-        return float(jnp.mean(jnp.argmax(self.predictions, axis=-1) == labels))
+        return share_right(self.predictions, labels)
 
     def check(self) -> Self:
         """Waits for the step; returns this report when all energies are finite.

@@ -198,7 +198,7 @@ def test_deep_copies_keep_sharing(copied: Callable[[Any], Any]) -> None:
     assert p.get().tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("function", [jnp.tanh, jax.nn.relu, jax.nn.gelu, len, jax.jit(len)], ids=repr)
+@pytest.mark.parametrize("function", [jnp.tanh, jax.nn.relu, jax.nn.gelu, len, jax.jit(len)])
 def test_a_deep_copy_has_the_same_functions(function: Any) -> None:
     s = px.static(function)
     assert copy.deepcopy(s).get() is function

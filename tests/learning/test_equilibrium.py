@@ -140,6 +140,6 @@ def test_errors_lose_no_digits() -> None:
 def test_nodes_with_another_energy_have_no_errors() -> None:
     model = Chain([SIZE, 7, SIZE])
     model.vodes[0].energy_fn = lambda vode: vode.get("h")
-    with pytest.raises(ValueError, match=r"se_energy, .* found others in \.vodes\[0\]: use PC"):
+    with pytest.raises(ValueError, match=r"EPC expected .* se_energy .* found others in \.vodes\[0\]: use PC"):
         gradients(pxl.EPC(1), model, X, Y)
     assert model.vodes[0].h.get() is None

@@ -46,7 +46,7 @@ def misspelt_and_missing_arguments_are_refused() -> None:
     pxl.PC(8)(x, x, model=model, nodes=nodes)  # E: Missing named argument "weights" [call-arg]
     pxl.PC(8)(x, x, modle=model, nodes=nodes, weights=weights)  # E: Unexpected keyword argument "modle" [call-arg]
     pxl.PC(step=8)  # E: Unexpected keyword argument "step" [call-arg]
-    pxl.infer(x, model=model, optim=nodes)  # E: Too few arguments [call-arg]
+    pxl.infer(x, model=model, optim=nodes)  # E: Missing positional argument "steps" [call-arg]
     pxl.learn(x, model=model)  # E: Missing named argument "optim" [call-arg]
 
 
