@@ -12,7 +12,9 @@ from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
-ByNode = list[Float[Array, ""]]  # the energy of every node, from input to output
+# The energy of every node, from input to output; and the same at every step.
+ByNode = list[Float[Array, ""]]
+Energies = list[Float[Array, " steps"]]
 
 energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_energy)
 
@@ -52,7 +54,7 @@ def relax(
     return History.of(history, model.nodes())
 
 
-def loop(move: Callable[..., ByNode], steps: int, unroll: int | bool, *, model: Model, **optims: Optim) -> ByNode:
+def loop(move: Callable[..., ByNode], steps: int, unroll: int | bool, *, model: Model, **optims: Optim) -> Energies:
     """The energies of a number of steps, compiled as one loop; `move` takes the model and the optimisers."""
     check_steps(steps)
 
@@ -60,7 +62,7 @@ def loop(move: Callable[..., ByNode], steps: int, unroll: int | bool, *, model: 
         return (), move(**tracked)
 
     with step(model, clear_params=(VodeParam.Cache, None)):  # a loop can not clear what it starts with
-        energies: ByNode = scan(one_step, length=steps, unroll=unroll)(model=model, **optims)[1]
+        energies: Energies = scan(one_step, length=steps, unroll=unroll)(model=model, **optims)[1]
     return energies
 
 
@@ -72,7 +74,7 @@ def _loop_until_settled(
     *,
     model: Model,
     optim: Optim,
-) -> ByNode:
+) -> list[Float[Array, " all_steps"]]:
     check_steps(steps)
 
     def unless_settled(
@@ -92,7 +94,7 @@ def _loop_until_settled(
     return joined(first, later)
 
 
-def joined(first: ByNode, later: ByNode) -> ByNode:
+def joined(first: ByNode, later: Energies) -> list[Float[Array, " all_steps"]]:
     """The energies of a first step and of those after it."""
     return [jnp.append(*pair) for pair in zip(first, later, strict=True)]
 

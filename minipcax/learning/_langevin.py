@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from minipcax.core import RKG
 
@@ -12,7 +13,11 @@ from minipcax.core import RKG
 Tree = Any
 
 
-def langevin(learning_rate: float, momentum: float = 0.0, temperature: float = 1.0) -> optax.GradientTransformation:
+def langevin(
+    learning_rate: float | Float[Array, ""],
+    momentum: float | Float[Array, ""] = 0.0,
+    temperature: float | Float[Array, ""] = 1.0,
+) -> optax.GradientTransformation:
     """An optimiser of the nodes with which inference draws samples of exp(−E / temperature): Langevin dynamics,
 
         v ← m v − lr ∂E/∂h + √(2 lr (1 − m) temperature) ξ,  h ← h + v,  with ξ from a standard normal

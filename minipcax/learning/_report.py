@@ -24,7 +24,7 @@ class History:
         FloatingPointError: the energy of .vodes[1] is nan at step 2 of 2: lower the learning rates, or scale the inputs
     """
 
-    energies: Float[Array, "steps nodes"]
+    energies: Float[Array, "*batches steps nodes"]
     nodes: tuple[str, ...] = field(metadata={"static": True})  # their paths
 
     @classmethod
@@ -33,7 +33,7 @@ class History:
         return cls(jnp.stack(energies, axis=-1), tuple(nodes))
 
     @property
-    def total(self) -> Float[Array, " steps"]:
+    def total(self) -> Float[Array, "*batches steps"]:
         """The energy of all nodes together."""
         return self.energies.sum(axis=-1)
 
