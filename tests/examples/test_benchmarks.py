@@ -19,7 +19,7 @@ def test_runs(name: str, options: list[str], tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "ratio" in result.stdout
     assert (tmp_path / f"{name}.png").exists()
-    for difference in re.findall(r"difference of the first energies (\S+)", result.stdout):
+    for difference in re.findall(r"difference of the first energies ([\d.e+-]+)", result.stdout):
         assert float(difference) < 1e-5
 
 

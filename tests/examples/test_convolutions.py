@@ -11,6 +11,7 @@ from tests.examples.support import run as run_example
 run = partial(run_example, "2_convolutions")
 
 
+@pytest.mark.slow
 def test_digits(tmp_path: Path) -> None:
     small = ("--scale", "16", "--steps", "4", "--batch-size", "32", "--lr-weights", "0.005")
     result = run("--epochs", "3", *small, "--out", tmp_path)
