@@ -53,7 +53,7 @@ class BaseModule:
         )
     """
 
-    _static_names: ClassVar[tuple[str, ...]] = ()
+    _static_names: ClassVar[tuple[str, ...]] = ("__orig_class__",)  # there Python notes that it was made by Vode[...]()
     # The names of all children ever assigned, in order. A dict serves as an ordered set.
     _order: ClassVar[dict[str, None]] = {}
 

@@ -6,7 +6,7 @@ into the same shell, its arrays as `LayerParam`s.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,16 @@ from minipcax.core import BaseModule, BaseParam, Module, Param, StaticParam, get
 from minipcax.core._filter import Predicate
 from minipcax.core._tree import is_param, walk
 from minipcax.nn._parameter import LayerParam, LayerState
+
+P = ParamSpec("P")
+Y = TypeVar("Y")
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault  # which `typing` has from Python 3.13 on
+
+    D = TypeVarWithDefault("D", bound=Callable[..., Any], covariant=True, default=Any)
+else:
+    D = TypeVar("D")
 
 
 class Definition(BaseModule):
@@ -43,8 +53,8 @@ def is_array(leaf: object) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray))
 
 
-class Layer(Module):
-    """The shell around a definition.
+class Layer(Module, Generic[D]):
+    """The shell around a definition, of the class `D`: the layer is called as that is.
 
     Args:
         cls: makes the definition, any callable pytree.
@@ -63,10 +73,10 @@ class Layer(Module):
         6.0
     """
 
-    nn: Any  # what cls makes, but with parameters in the places of arrays, which no type can say; subclasses say more
+    nn: Any  # a D, but with parameters in the places of arrays, which no type can say; subclasses say more
 
     # The arguments are those of cls, but parameters may take the place of arrays.
-    def __init__(self, cls: Callable[..., Any], *args: Any, filter: Predicate = is_array, **kwargs: Any) -> None:
+    def __init__(self, cls: Callable[..., D], *args: Any, filter: Predicate = is_array, **kwargs: Any) -> None:
         super().__init__()
         definition = cls(*args, **kwargs)
         if not callable(definition):
@@ -91,11 +101,12 @@ class Layer(Module):
                     object.__setattr__(node, "inference", value is Module.MODE.EVAL)
         return mode
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # what the definition takes and gives
+    def __call__(self: "Layer[Callable[P, Y]]", *args: P.args, **kwargs: P.kwargs) -> Y:
         """Calls the definition with the values of its parameters; passes `key` on only when given."""
         if kwargs.get("key") is None:
             kwargs.pop("key", None)
-        return jax.tree.map(get, self.nn, is_leaf=is_param)(*args, **kwargs)
+        definition: Callable[P, Y] = jax.tree.map(get, self.nn, is_leaf=is_param)
+        return definition(*args, **kwargs)
 
 
 class ArrayLayer(Layer):

@@ -4,7 +4,7 @@ import copy
 import pickle
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import pytest
 from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves_with_path
 
 import minipcax as px
+import minipcax.functional as pxf
 from tests.dags import Block, Cache, Group, Weight, occurrences, outline, random_dag, structure, unique
 
 MODE = px.Module.MODE
@@ -30,6 +31,15 @@ class Dense(px.Module):
         super().__init__()
         self.nn = Affine(value)
         self.act = px.static(jnp.tanh)
+
+
+T = TypeVar("T")
+
+
+class Box(px.Module, Generic[T]):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = px.Param(jnp.array(scale))
 
 
 class Stack(px.Module):
@@ -375,3 +385,15 @@ def test_a_copy_holds_the_same_parameters(seed: int) -> None:
     assert [id(param) for param in unique(found)] == [id(param) for param in unique(model)]
     found.a = px.Param(1.0)
     assert vars(model)["a"] is not found.a
+
+
+def test_the_type_that_a_generic_module_was_made_with_is_no_child() -> None:
+    box = Box[int](2.0)
+    assert jax.tree.leaves(box) == [2.0]
+
+    @pxf.jit
+    def double(*, box: Box[int]) -> None:
+        box.scale.set(2 * box.scale)
+
+    double(box=box)
+    assert float(box.scale) == 4.0

@@ -1,6 +1,7 @@
 """Layers are built from the arguments that they document, and lead from arrays to arrays."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, assert_type
 
 import jax
@@ -64,6 +65,47 @@ def a_layer_of_ones_own(x: Array) -> None:
             return 2 * super().__call__(x)
 
     assert_type(Double(2, 3)(x), Array)
+
+
+@dataclass
+class Cell:
+    """A callable pytree from elsewhere."""
+
+    weight: Array
+
+    def __call__(self, x: Array, h: Array, *, key: Array | None = None) -> tuple[Array, int]:
+        return self.weight * x + h, 1
+
+
+def make(size: int) -> Cell:
+    return Cell(jnp.ones(size))
+
+
+cell = pxnn.Layer(make, 3)
+
+
+def a_layer_is_called_as_its_definition_is(key: Array) -> None:
+    assert_type(cell, pxnn.Layer[Cell])
+    assert_type(cell(x, x, key=key), tuple[Array, int])
+    assert_type(pxnn.Layer(Cell, x)(x, h=x), tuple[Array, int])
+    assert_type(pxnn.shared(cell)(x, x), tuple[Array, int])
+
+
+def a_layer_of_any_definition_is_called_in_any_way(layer: pxnn.Layer) -> None:
+    assert_type(layer(x, 1, scale=2), Any)
+    assert_type([cell, linear], list[pxnn.Layer])
+    assert_type([pxnn.Dropout(), linear][0](x), Array)
+
+
+def calls_that_the_definition_does_not_take_are_refused() -> None:
+    cell(x)  # E: Missing positional argument "h" [call-arg]
+    cell(x, "h")  # E: incompatible type "str"; expected "Array" [arg-type]
+    cell(x, x, keys=None)  # E: Unexpected keyword argument "keys" [call-arg]
+    cell(x, x).shape  # E: has no attribute "shape" [attr-defined]
+
+
+def what_can_not_be_called_is_no_definition() -> None:
+    pxnn.Layer(int, 1)  # E: Value of type variable "D" of "Layer" cannot be "int" [type-var]
 
 
 def missing_and_misspelt_arguments_are_refused() -> None:
