@@ -7,11 +7,9 @@ layers 2 and 3 are one weight matrix, through `shared`. Run it with --help to se
 import argparse
 
 import jax
-import numpy as np
 import optax
-from data import Dataset, Split
+from data import Dataset
 from jax import Array
-from jaxtyping import Float32
 from training import Progress, parser, run
 
 import minipcax as px
@@ -49,8 +47,8 @@ class Model(pxc.EnergyModule):
 
 def train(data: Dataset, options: argparse.Namespace) -> None:
     """The training loop: this is the page to copy."""
-    images, targets = flat(data.train)
-    test_images, test_targets = flat(data.test)
+    images, targets = data.train.vectors, data.train.targets
+    test_images, test_targets = data.test.vectors, data.test.targets
     model = Model(images.shape[1], options.hidden, 10, px.RandomKeyGenerator(options.seed))
     weights = pxu.Optim(optax.adamw(options.lr_weights), pxl.WEIGHTS(model))
     nodes = pxu.Optim(optax.sgd(options.lr_nodes))
@@ -72,11 +70,6 @@ def train(data: Dataset, options: argparse.Namespace) -> None:
     tied = model.layers[1].nn.weight is model.layers[2].nn.weight
     print(f"layers 2 and 3 hold the same weight: {tied}")
     progress.finish(energies, options.out / "quickstart.png")
-
-
-def flat(split: Split) -> tuple[Float32[np.ndarray, "samples pixels"], Float32[np.ndarray, "samples 10"]]:
-    """Images as vectors, and labels as one-hot targets."""
-    return split.images.reshape(len(split.images), -1), np.eye(10, dtype=np.float32)[split.labels]
 
 
 if __name__ == "__main__":

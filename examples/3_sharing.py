@@ -63,7 +63,7 @@ class Autoencoder(pxc.EnergyModule):
 
 
 def autoencoder(data: Dataset, options: argparse.Namespace) -> Matrices:
-    images, test_images = flat(data.train), flat(data.test)
+    images, test_images = data.train.vectors, data.test.vectors
     tied, untied = (Autoencoder(images.shape[1], options.hidden, is_tied, options.seed) for is_tied in (True, False))
 
     def error(model: Autoencoder) -> float:
@@ -114,7 +114,7 @@ class Recurrent(pxc.EnergyModule):
 
 
 def recurrent(data: Dataset, options: argparse.Namespace) -> Matrices:
-    images, targets = data.train.images, one_hot(data.train)
+    images, targets = data.train.images, data.train.targets
     _, steps, inputs = images.shape
     tied, untied = (Recurrent(steps, inputs, options.hidden, is_tied, options.seed) for is_tied in (True, False))
 
@@ -216,7 +216,7 @@ class Partial(pxc.EnergyModule):
 
 
 def partial(data: Dataset, options: argparse.Namespace) -> Matrices:
-    images, targets, test_images = flat(data.train), one_hot(data.train), flat(data.test)
+    images, targets, test_images = data.train.vectors, data.train.targets, data.test.vectors
     models = {
         f"one {what}" if what else "untied": Partial(images.shape[1], options.hidden, what, options.seed)
         for what in ("weight", "bias", "")
@@ -267,15 +267,6 @@ def observe(output: pxc.Vode[pxc.VodeParam], u: Array, y: Array | None) -> Array
     if y is not None:
         output.set("h", y)
     return prediction
-
-
-def flat(split: Split) -> Float32[np.ndarray, "samples pixels"]:
-    return split.images.reshape(len(split.images), -1)
-
-
-def one_hot(split: Split) -> Float32[np.ndarray, "samples 10"]:
-    targets: Float32[np.ndarray, "samples 10"] = np.eye(10, dtype=np.float32)[split.labels]
-    return targets
 
 
 def draw(rows: Matrices, picture: Path) -> None:

@@ -7,6 +7,7 @@ train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, and the same two with t1
 import gzip
 import math
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,17 @@ class Split(NamedTuple):
 
     images: Float32[np.ndarray, "samples height width"]
     labels: Int[np.ndarray, " samples"]
+
+    @property
+    def vectors(self) -> Float32[np.ndarray, "samples pixels"]:
+        """The images, each as a vector."""
+        return self.images.reshape(len(self.images), -1)
+
+    @property
+    def targets(self) -> Float32[np.ndarray, "samples 10"]:
+        """The labels as one-hot vectors."""
+        targets: Float32[np.ndarray, "samples 10"] = np.eye(10, dtype=np.float32)[self.labels]
+        return targets
 
 
 class Dataset(NamedTuple):
@@ -52,6 +64,15 @@ def load(folder: Path | None) -> Dataset:
         images, digits.target, test_size=0.2, random_state=0, stratify=digits.target
     )
     return Dataset("digits", Split(train, train_labels), Split(test, test_labels))
+
+
+def load_or_exit(folder: Path | None) -> Dataset:
+    """As `load`, for a script: ends it with status 2, and says why, when the data can not be used."""
+    try:
+        return load(folder)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def _read_split(folder: Path, name: str) -> Split:

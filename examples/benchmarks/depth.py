@@ -19,7 +19,7 @@ import minipcax.learning as pxl
 import minipcax.utils as pxu
 
 sys.path.append(str(Path(__file__).parents[1]))
-from data import DataError, Dataset, load  # beside the examples, one folder up
+from data import Dataset, load_or_exit  # beside the examples, one folder up
 
 WIDTH, BATCH, STEPS = 128, 128, 8
 CASES = {
@@ -33,8 +33,7 @@ CASES = {
 def train(name: str, depth: int, seed: int, data: Dataset) -> float:
     """The test accuracy after one epoch; that of guessing if it diverges."""
     act_fn, scaled, rate = CASES[name]
-    images = data.train.images.reshape(len(data.train.images), -1)
-    targets = np.eye(10, dtype=np.float32)[data.train.labels]
+    images, targets = data.train.vectors, data.train.targets
     rkg = px.RandomKeyGenerator(seed)
     model = pxl.ResidualNetwork(images.shape[1], WIDTH, 10, depth, act_fn, scaled, rkg)
     weights = pxu.Optim(optax.adam(rate), pxl.WEIGHTS(model))
@@ -47,8 +46,7 @@ def train(name: str, depth: int, seed: int, data: Dataset) -> float:
     except FloatingPointError as error:
         print(f"{name}, {depth} layers, seed {seed}: {error}")
         return 0.1
-    test_images = data.test.images.reshape(len(data.test.images), -1)
-    return pxl.accuracy(test_images, data.test.labels, model)
+    return pxl.accuracy(data.test.vectors, data.test.labels, model)
 
 
 def main() -> None:
@@ -61,11 +59,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many runs of each")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
     options = parser.parse_args()
-    try:
-        data = load(options.data)
-    except DataError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    data = load_or_exit(options.data)
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()

@@ -12,23 +12,21 @@ import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 from jax import Array
+from mlp import MLP
 from tqdm import tqdm
 
-import minipcax as px
 import minipcax.learning as pxl
-import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 
 sys.path.append(str(Path(__file__).parents[1]))
-from data import DataError, Dataset, load  # beside the examples, one folder up
+from data import Dataset, load_or_exit  # beside the examples, one folder up
 
 HIDDEN = [128, 128, 128]
 BATCH = 128
@@ -104,38 +102,16 @@ ROWS = {
 }
 
 
-class Model(pxc.EnergyModule):
-    """A multilayer perceptron with a value node after each layer."""
-
-    def __init__(self, pixels: int, row: Row, seed: int) -> None:
-        super().__init__()
-        rkg = px.RandomKeyGenerator(seed)
-        self.layers = [pxnn.Linear(a, b, rkg=rkg) for a, b in pairwise([pixels, *HIDDEN, 10])]
-        self.vodes = [*(pxc.Vode() for _ in self.layers[:-1]), pxc.Vode(row.energy_fn)]
-        self.vodes[-1].h.frozen = True
-        self.act_fn = px.static(row.act_fn)
-
-    def __call__(self, x: Array, y: Array | None = None) -> Array:
-        for layer, vode in zip(self.layers[:-1], self.vodes[:-1], strict=True):
-            x = vode(self.act_fn(layer(x)))
-        prediction: Array = self.vodes[-1](self.layers[-1](x), output="u")
-        if y is not None:
-            self.vodes[-1].set("h", y)
-        return prediction
-
-
 def train(name: str, seed: int, data: Dataset, epochs: int) -> list[float]:
     """The test accuracy after every epoch."""
     row = ROWS[name]
-    images = data.train.images.reshape(len(data.train.images), -1)
-    targets = np.eye(10, dtype=np.float32)[data.train.labels]
-    test_images = data.test.images.reshape(len(data.test.images), -1)
+    images, targets = data.train.vectors, data.train.targets
     batches = len(images) // BATCH
     steps = epochs * batches * row.updates
     rate, decay = row.weights
     schedule = optax.warmup_cosine_decay_schedule(rate, 1.1 * rate, steps // 10, steps, 0.1 * rate)
 
-    model = Model(images.shape[1], row, seed)
+    model = MLP([images.shape[1], *HIDDEN, 10], row.act_fn, row.energy_fn, seed=seed)
     weights = pxu.Optim(optax.adamw(schedule, weight_decay=decay), pxl.WEIGHTS(model))
     nodes = pxu.Optim(optax.sgd(row.nodes[0], momentum=row.nodes[1]))
     order, accuracies = np.random.default_rng(seed), []
@@ -147,7 +123,7 @@ def train(name: str, seed: int, data: Dataset, epochs: int) -> list[float]:
                 report = algorithm(images[batch], targets[batch], model=model, nodes=nodes, weights=weights)
             if report is not None:
                 report.check()
-            accuracies.append(pxl.accuracy(test_images, data.test.labels, model))
+            accuracies.append(pxl.accuracy(data.test.vectors, data.test.labels, model))
             bar.set_postfix(accuracy=f"{accuracies[-1]:.2%}")
     return accuracies
 
@@ -163,11 +139,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=25, help="how often to go through the training set")
     parser.add_argument("--out", type=Path, default=Path("out/fashion_mnist"), help="folder for the results")
     options = parser.parse_args()
-    try:
-        data = load(options.data)
-    except DataError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    data = load_or_exit(options.data)
     options.out.mkdir(parents=True, exist_ok=True)
 
     results: dict[str, list[float]] = {}

@@ -18,13 +18,23 @@ def _wait_for(result: Any) -> None:
     jax.block_until_ready(result)  # type: ignore[no-untyped-call]  # jax
 
 
-def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, repeats: int) -> dict[str, float]:
-    """The median time of each call, in seconds. In every round each call is repeated, and waited for at the end."""
+def interleaved(
+    calls: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 1, before: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """The median time of each call, in seconds. In every round each call is repeated, and waited for at the end.
+
+    Args:
+        calls: what to measure, by name.
+        rounds: how often to go through all of them, after a first time that does not count.
+        repeats: how often each is called in a round.
+        before: is called before each of them in every round, and does not count.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         _wait_for(call())
     for _ in range(rounds):
         for name, call in calls.items():
+            before()
             start = time.perf_counter()
             result = None
             for _ in range(repeats):

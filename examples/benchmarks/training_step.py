@@ -5,23 +5,19 @@ which compiles, it prints the memory that the compiled step takes for what lies 
 `peers.py`), its step is measured as well, with inference as a Python loop and as a scan.
 """
 
-import time
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from mlp import MLP
 from pcx_step import PeerStep, installed_pcx
 from timing import Row, arguments, interleaved, report
 
-import minipcax as px
 import minipcax.functional as pxf
 import minipcax.learning as pxl
-import minipcax.nn as pxnn
-import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 
 NODES = optax.sgd(0.05, momentum=0.5)
@@ -54,26 +50,6 @@ SWEEP = [
     *(Case(32, 32, 8, depth) for depth in (8, 16, 32, 64, 128)),
     *(Case(32, batch, 8) for batch in (1, 8, 128, 512)),
 ]
-
-
-class Model(pxc.EnergyModule):
-    """A multilayer perceptron with a value node after each layer."""
-
-    def __init__(self, sizes: list[int]) -> None:
-        super().__init__()
-        rkg = px.RandomKeyGenerator(0)
-        self.layers = [pxnn.Linear(size, after, rkg=rkg) for size, after in pairwise(sizes)]
-        self.vodes = [pxc.Vode() for _ in self.layers]
-        self.vodes[-1].h.frozen = True
-
-    def __call__(self, x: Array, y: Array | None = None) -> Array:
-        for layer, vode in zip(self.layers[:-1], self.vodes[:-1], strict=True):
-            x = vode(jnp.tanh(layer(x)))
-        self.vodes[-1](self.layers[-1](x))
-        if y is not None:
-            self.vodes[-1].set("h", y)
-        prediction: Array = self.vodes[-1].get("u")
-        return prediction
 
 
 def energy_by_hand(states: list[Array], weights: Weights, x: Array, y: Array) -> Array:
@@ -115,7 +91,7 @@ def memory(step: Any, *args: Any, **tracked: Any) -> int:
 
 def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[Row], list[Row]]:
     """The rows of a case, steady state and first call; and those of the peers."""
-    model = Model(case.sizes)
+    model = MLP(case.sizes)
     nodes, optim = pxu.Optim(NODES), pxu.Optim(WEIGHTS, pxl.WEIGHTS(model))
     algorithm = pxl.PC(case.steps)
     weights: Weights = [
@@ -134,17 +110,12 @@ def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[R
         weights, state, energies = step_by_hand(weights, state, x, y, case.steps)
         return energies
 
-    def whole(x: Array, y: Array, *, model: Model, nodes: pxu.Optim, optim: pxu.Optim) -> pxl.Report:
+    def whole(x: Array, y: Array, *, model: MLP, nodes: pxu.Optim, optim: pxu.Optim) -> pxl.Report:
         return algorithm(x, y, model=model, nodes=nodes, weights=optim)
 
     calls = {"by hand": by_hand, "ours": ours}
-    first = {}
-    energies = {}
-    for name, call in calls.items():
-        start = time.perf_counter()
-        energies[name] = call().block_until_ready()
-        first[name] = time.perf_counter() - start
-    difference = float(jnp.abs(energies["ours"].sum(-1) - energies["by hand"]).max())
+    difference = float(jnp.abs(ours().sum(-1) - by_hand()).max())
+    first = interleaved(calls, min(rounds, 5), before=jax.clear_caches)
     kilobytes = memory(step_by_hand, weights, state, x, y, case.steps)
     our_kilobytes = memory(pxf.jit(whole), x, y, model=model, nodes=nodes, optim=optim)
     print(f"{case}: largest difference of the first energies {difference:.1e}, {our_kilobytes} kB, {kilobytes} by hand")

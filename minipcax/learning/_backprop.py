@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import WEIGHTS, Batch, Model, forward, means, split_nodes, total
+from minipcax.learning._batch import WEIGHTS, Batch, Model, forward, split_nodes, stacked
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 
@@ -15,8 +15,8 @@ from minipcax.utils import Optim
 def _loss_and_gradients(x: Batch, y: Batch, *, model: Model) -> tuple[Float[Array, ""], History, Batch]:
     predictions = forward(x, y, model=model)
     observed = split_nodes(model)[1]
-    losses = means([node.energy() for node in observed.values()])
-    return total(losses), History.of([loss[None] for loss in losses], observed), predictions
+    losses = stacked(observed).mean(axis=0)
+    return losses.sum(), History(losses[None], tuple(observed)), predictions
 
 
 @dataclass(frozen=True)

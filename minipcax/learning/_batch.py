@@ -10,7 +10,7 @@ are moved by `initialise`, unless in eval mode, and by nothing else. `Dropout` d
 mode: call `model.train()` before training and `model.eval()` before testing, where a model has either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -60,7 +60,7 @@ def _predictions(x: Batch, y: Batch, *, model: Model) -> Batch:
 
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def node_energies(x: Batch, *, model: Model) -> list[Float[Array, ""]]:
+def node_energies(x: Batch, *, model: Model) -> Float[Array, " nodes"]:
     """The energy of every node for every sample of a batch, at the present state of the nodes."""
     keep_statistics(model)
     without_state = [path for path, node in _vodes(model).items() if node.h.get() is None]
@@ -74,7 +74,7 @@ def node_energies(x: Batch, *, model: Model) -> list[Float[Array, ""]]:
                     "call initialise(x, y, model=model) first"
                 ) from error
             raise
-        return [node.energy() for node in model.nodes().values()]
+        return stacked(model.nodes())
 
 
 def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
@@ -86,25 +86,20 @@ def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
         >>> energies(x, model=model).round(6).tolist()  # every state is its prediction
         [0.0, 0.0, 0.0, 0.0, 0.0]
     """
-    return total(node_energies(x, model=model))
+    return node_energies(x, model=model).sum(axis=-1)
 
 
-def summed_energy(x: Batch, *, model: Model) -> tuple[Float[Array, ""], list[Float[Array, " batch"]]]:
+def summed_energy(x: Batch, *, model: Model) -> tuple[Float[Array, ""], Float[Array, "batch nodes"]]:
     """What states descend: the energy, summed over nodes and samples; and that of every node and sample."""
     each = node_energies(x, model=model)
-    return total([energy.sum() for energy in each]), each
+    return each.sum(), each
 
 
-def total(energies: Sequence[Float[Array, "..."]]) -> Float[Array, "..."]:
-    """The energy of all nodes together."""
-    if not energies:
+def stacked(nodes: Mapping[str, EnergyModule]) -> Float[Array, "*batch nodes"]:
+    """The energies of nodes, side by side."""
+    if not nodes:
         raise ValueError("expected a model with value nodes, found none: put a Vode after each layer")
-    return sum(energies[1:], start=energies[0])
-
-
-def means(energies: Sequence[Float[Array, " batch"]]) -> list[Float[Array, ""]]:
-    """The energy of every node, a mean over the samples."""
-    return [energy.mean() for energy in energies]
+    return jnp.stack([node.energy() for node in nodes.values()], axis=-1)
 
 
 def forward(x: Batch, y: Batch, *, model: Model) -> Batch:
@@ -189,8 +184,8 @@ def start(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]
 
 def observed_loss(model: Model) -> Float[Array, ""]:
     """The energy of the observed nodes after a forward pass, a mean over the samples."""
-    losses = means([node.energy() for node in split_nodes(model)[1].values()])
-    return total(losses) if losses else jnp.zeros(())
+    observed = split_nodes(model)[1]
+    return stacked(observed).sum(axis=-1).mean() if observed else jnp.zeros(())
 
 
 def predict(x: Batch, model: Model) -> Batch:

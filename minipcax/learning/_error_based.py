@@ -24,11 +24,10 @@ from minipcax.learning._batch import (
     Batch,
     Model,
     keep_statistics,
-    means,
     require_squared_errors,
     split_nodes,
+    stacked,
     start,
-    total,
 )
 from minipcax.learning._inference import ByNode, loop
 from minipcax.learning._report import History, Report
@@ -45,7 +44,9 @@ class EPC(Algorithm):
     and then the weights learn as in `PC`, from ∂E/∂W at fixed states. Both have the same equilibria. An error is
     itself what is inferred, never the difference of two numbers that are nearly the same, and so loses no digits.
 
-    The optimiser of the nodes is that of the errors. The inferred nodes must have `se_energy` and the built-in rules.
+    The optimiser of the nodes is that of the errors. An error moves all states after it, so that its rate must be
+    smaller than that of states: below 2 / (1 + |∂u_L/∂e|²), if the output has `se_energy`. The inferred nodes must have
+    `se_energy` and the built-in rules.
 
     Args:
         steps: T, of inference for each batch.
@@ -99,7 +100,7 @@ def relax_errors(
     history = loop(move, steps, unroll, model=model, optim=optim)
     if reset:
         optim.clear()
-    return History.of(history, model.nodes())
+    return History(history, tuple(model.nodes()))
 
 
 def states_from_errors(x: Batch, *, model: Model) -> None:
@@ -147,7 +148,7 @@ def _energies(inferring: bool, x: Batch, *, model: Model) -> ByNode:
             u = node.cache["u"]
             node.h.set(error)
             node.cache["u"] = jnp.zeros_like(u) if inferring else u - stop_gradient(u)
-        return [node.energy() for node in model.nodes().values()]
+        return stacked(model.nodes())
 
 
 _of_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
@@ -157,9 +158,9 @@ _energies_by_errors, _energies_by_weights = _of_batch(partial(_energies, True)),
 @value_and_grad({"model": NODES}, has_aux=True)
 def _energy_and_gradients(x: Batch, *, model: Model) -> tuple[Float[Array, ""], ByNode]:
     each = _energies_by_errors(x, model=model)
-    return total(each).sum(), means(each)
+    return each.sum(), each.mean(axis=0)
 
 
 @value_and_grad({"model": WEIGHTS})
 def _learning_gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
-    return total(_energies_by_weights(x, model=model)).mean()
+    return _energies_by_weights(x, model=model).sum(axis=-1).mean()

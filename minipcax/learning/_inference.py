@@ -7,14 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.functional import cond, jit, scan, value_and_grad
-from minipcax.learning._batch import NODES, Batch, Model, means, summed_energy, total
+from minipcax.learning._batch import NODES, Batch, Model, summed_energy
 from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
-# The energy of every node, from input to output; and the same at every step.
-ByNode = list[Float[Array, ""]]
-Energies = list[Float[Array, " steps"]]
+ByNode = Float[Array, " nodes"]  # the energy of every node, from input to output
+Energies = Float[Array, "steps nodes"]
 
 energy_and_gradients = value_and_grad({"model": NODES}, has_aux=True)(summed_energy)
 
@@ -43,7 +42,7 @@ def relax(
     def move(*, model: Model, optim: Optim) -> ByNode:
         (_, (each,)), grads = energy_and_gradients(x, model=model)
         optim.step(model, grads["model"])
-        return means(each)
+        return each.mean(axis=0)
 
     if tolerance is None:
         history = loop(move, steps, unroll, model=model, optim=optim)
@@ -51,7 +50,7 @@ def relax(
         history = _loop_until_settled(move, steps, unroll, tolerance, model=model, optim=optim)
     if reset:
         optim.clear()
-    return History.of(history, model.nodes())
+    return History(history, tuple(model.nodes()))
 
 
 def loop(move: Callable[..., ByNode], steps: int, unroll: int | bool, *, model: Model, **optims: Optim) -> Energies:
@@ -74,7 +73,7 @@ def _loop_until_settled(
     *,
     model: Model,
     optim: Optim,
-) -> list[Float[Array, " all_steps"]]:
+) -> Energies:
     check_steps(steps)
 
     def unless_settled(
@@ -83,20 +82,20 @@ def _loop_until_settled(
         def stay(*, model: Model, optim: Optim) -> ByNode:
             return last
 
-        settled = jnp.abs(total(last) - before) <= tolerance * jnp.abs(before)
+        settled = jnp.abs(last.sum() - before) <= tolerance * jnp.abs(before)
         energies = cond(stay, move)(settled, model=model, optim=optim)
-        return (total(last), energies), energies
+        return (last.sum(), energies), energies
 
     with step(model, clear_params=(VodeParam.Cache, None)):
         first = move(model=model, optim=optim)
-        start = jnp.full_like(total(first), jnp.nan)  # which is close to nothing
+        start = jnp.full_like(first.sum(), jnp.nan)  # which is close to nothing
         later = scan(unless_settled, length=steps - 1, unroll=unroll)(start, first, model=model, optim=optim)[1]
     return joined(first, later)
 
 
-def joined(first: ByNode, later: Energies) -> list[Float[Array, " all_steps"]]:
+def joined(first: ByNode, later: Energies) -> Float[Array, "all_steps nodes"]:
     """The energies of a first step and of those after it."""
-    return [jnp.append(*pair) for pair in zip(first, later, strict=True)]
+    return jnp.concatenate([first[None], later])
 
 
 def check_steps(steps: object) -> None:

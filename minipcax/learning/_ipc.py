@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, means, start, summed_energy, total
+from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, start, summed_energy
 from minipcax.learning._inference import ByNode, loop
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
@@ -46,9 +46,9 @@ class IPC(Algorithm):
         def move(*, model: Model, nodes: Optim, weights: Optim) -> ByNode:
             (_, (each,)), grads = _energy_and_gradients(x, model=model)
             nodes.step(model, grads["model"])
-            weights.step(model, grads["model"], scale_by=1 / total(each).size)
-            return means(each)
+            weights.step(model, grads["model"], scale_by=1 / len(each))
+            return each.mean(axis=0)
 
         energies = loop(move, self.steps, self.unroll, model=model, nodes=nodes, weights=weights)
         nodes.clear()
-        return Report(History.of(energies, model.nodes()), loss, predictions)
+        return Report(History(energies, tuple(model.nodes())), loss, predictions)

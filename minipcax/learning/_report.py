@@ -1,6 +1,5 @@
 """What a training step reports: the energies, node by node and step by step, the loss, and the predictions."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -26,11 +25,6 @@ class History:
 
     energies: Float[Array, "*batches steps nodes"]
     nodes: tuple[str, ...] = field(metadata={"static": True})  # their paths
-
-    @classmethod
-    def of(cls, energies: Sequence[Float[Array, " steps"]], nodes: Iterable[str]) -> Self:
-        """The history of nodes with these paths."""
-        return cls(jnp.stack(energies, axis=-1), tuple(nodes))
 
     @property
     def total(self) -> Float[Array, "*batches steps"]:

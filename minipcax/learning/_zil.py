@@ -15,7 +15,6 @@ from minipcax.learning._batch import (
     WEIGHTS,
     Batch,
     Model,
-    means,
     node_energies,
     require_squared_errors,
     start,
@@ -27,7 +26,7 @@ from minipcax.utils import Optim
 
 @grad({"model": WEIGHTS})
 def _gradients_of_level(x: Batch, level: Int[Array, ""], *, model: Model) -> Float[Array, ""]:
-    return jnp.stack(node_energies(x, model=model))[level].mean()
+    return node_energies(x, model=model)[:, level].mean()
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class ZIL(Algorithm):
             taught = _gradients_of_level(x, level, model=model)["model"]
             (_, (each,)), grads = energy_and_gradients(x, model=model)
             states.step(model, grads["model"])
-            return taught, means(each)
+            return taught, each.mean(axis=0)
 
         def move_and_add(
             level: Int[Array, ""], taught: Any, *, model: Model, states: Optim
@@ -80,5 +79,4 @@ class ZIL(Algorithm):
         taught, first = move(levels[0], model=model, states=states)
         (taught,), later = scan(move_and_add, levels[1:])(taught, model=model, states=states)
         weights.step(model, taught)
-        history = History.of(joined(first, later), model.nodes())
-        return Report(history, loss, predictions)
+        return Report(History(joined(first, later), tuple(model.nodes())), loss, predictions)

@@ -62,7 +62,7 @@ def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = 
     """
     h, u = _state_and_prediction(vode)
     error = h - u
-    energy = 0.5 * error * error
+    energy = 0.5 * (error * error)
     if vode.get("precision") is None:
         return energy + 0.5 * math.log(2 * math.pi) if log_normaliser else energy
     precision = _required(vode, "precision")

@@ -50,7 +50,11 @@ def test_accuracies_are_kept_and_not_computed_again(folder: Path, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("inference", ["--depth", "3", "--width", "3", "--steps", "300"]), ("depth", ["--depths", "3"])],
+    [
+        ("error_based", ["--depth", "3", "--width", "3", "--steps", "300", "--seeds", "1"]),
+        ("inference", ["--epochs", "1", "--seeds", "1", "--rates", "0.003"]),
+        ("depth", ["--depths", "3"]),
+    ],
 )
 def test_pictures_are_drawn(name: str, options: list[str], tmp_path: Path) -> None:
     result = run(f"benchmarks/{name}", *options, "--out", tmp_path)
