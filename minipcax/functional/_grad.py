@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from minipcax.core import Param, get
+from minipcax.core import Param, StaticParam, get
 from minipcax.core._tree import ParamRef, is_param
 from minipcax.functional._base import P, R, Transform
 from minipcax.functional._masking import Mask, answers
@@ -127,7 +127,7 @@ def _gradients(skeleton: Skeleton, grads: dict[int, Value]) -> Gradients:
     ]
     tree = skeleton.treedef.unflatten(nodes)[1]
     gradients: Gradients = jax.tree.map(
-        lambda node: None if isinstance(node, ParamRef) else node, tree, is_leaf=is_param
+        lambda node: None if isinstance(node, (ParamRef, StaticParam)) else node, tree, is_leaf=is_param
     )
     return gradients
 

@@ -400,3 +400,19 @@ def test_functions_that_return_something_else() -> None:
     empty: Any = lambda *, p: ()  # noqa: E731  # a type checker sees that this is wrong
     with refused(r"has_aux.*value, \*aux"):
         pxf.grad({"p": True}, has_aux=True)(empty)(p=p)
+
+
+def test_what_is_not_differentiated_has_none_for_gradient() -> None:
+    model = {"w": Weight(W), "state": State(X), "act": px.static(jnp.tanh), "twice": px.static(2)}
+
+    @pxf.grad({"model": pxu.M(Weight)})
+    def loss(*, model: dict[str, Any]) -> jax.Array:
+        return jnp.sum(model["act"](model["w"] @ X))
+
+    gradient = loss(model=model)["model"]
+    assert {name: value for name, value in gradient.items() if name != "w"} == {
+        "state": None,
+        "act": None,
+        "twice": None,
+    }
+    assert type(gradient["w"]) is Weight
