@@ -7,6 +7,7 @@ arguments is reported only if the function returns.
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -43,6 +44,13 @@ SKIPPED = {
     "test_wrong_arguments_change_nothing": "step refuses them at the block, not where it is called",
     "test_what_is_no_filter_is_refused_before_the_block": "step refuses it at the block, not where it is called",
 }
+
+# What these test runs in processes of its own, without these checks.
+IGNORED = {"examples", "test_readme.py", "test_types.py"}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if collection_path.name in IGNORED else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,21 +1,16 @@
 """The benchmarks run; what they measure is not asserted, but that both sides compute the same is."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.examples.support import run
 
-FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
-
 
 @pytest.mark.parametrize(("name", "options"), [("dispatch", ["--layers", "3"]), ("training_step", [])])
 def test_runs(name: str, options: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", str(FOLDER / f"{name}.py"), "--rounds", "1", "--out", str(tmp_path)]
-    result = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=False)
+    result = run(f"benchmarks/{name}", "--rounds", "1", "--out", tmp_path, *options)
     assert result.returncode == 0, result.stderr
     assert "ratio" in result.stdout
     assert (tmp_path / f"{name}.png").exists()
