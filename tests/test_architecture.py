@@ -23,7 +23,9 @@ def imports(path: Path, run_time: bool = False) -> set[str]:
     found = set()
     tree = ast.parse(path.read_text())
     if run_time:
-        tree.body = [node for node in tree.body if not ast.unparse(node).startswith("if TYPE_CHECKING:")]
+        for branch in tree.body:
+            if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING":
+                branch.body = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

@@ -3,7 +3,7 @@
 One multilayer perceptron, trained by every algorithm, each with the best of a few learning rates of weights (Adam) and
 nodes (SGD). The energy is the squared error of the output after the forward pass, a mean over the samples and over the
 batches of an epoch. It prints how many batches, and how many steps of inference, pass until it is below a goal, and the
-time; and draws it against both. Means and deviations over seeds.
+time without compilation; and draws the energy against batches and seconds. Means and deviations over seeds.
 """
 
 import argparse
@@ -56,7 +56,7 @@ METHODS = {
 
 
 class Run(NamedTuple):
-    """The energy after each batch, a mean over the last `window` of them, and how long a batch takes."""
+    """The energy before each update, a mean over the last `window` of them, and how long a batch takes."""
 
     energies: np.ndarray
     window: int
@@ -109,7 +109,11 @@ def main() -> None:
         pairs = [*product(options.rates, method.node_rates)]
         runs = {rates: [run(rates, seed) for seed in range(options.seeds)] for rates in pairs}
         until = {rates: [one.batches_until(options.goal) for one in tried] for rates, tried in runs.items()}
-        best = min(runs, key=lambda rates: (np.mean(until[rates]), np.mean([one.energies[-1] for one in runs[rates]])))
+        last = {
+            rates: np.nan_to_num(np.mean([one.energies[-1] for one in tried]), nan=np.inf)
+            for rates, tried in runs.items()
+        }
+        best = min(runs, key=lambda rates: (np.mean(until[rates]), last[rates]))
         seconds = float(np.median([one.seconds for one in runs[best]]))
         energies = np.mean([one.energies for one in runs[best]], axis=0)
         mean = np.mean(until[best])

@@ -27,7 +27,7 @@ def interleaved(
         calls: what to measure, by name.
         rounds: how often to go through all of them, after a first time that does not count.
         repeats: how often each is called in a round.
-        before: is called before each of them in every round, and does not count.
+        before: is called before each of them in every round, outside the measured time.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():

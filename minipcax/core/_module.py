@@ -53,7 +53,7 @@ class BaseModule:
         )
     """
 
-    _static_names: ClassVar[tuple[str, ...]] = ("__orig_class__",)  # there Python notes that it was made by Vode[...]()
+    _static_names: ClassVar[tuple[str, ...]] = ()
     # The names of all children ever assigned, in order. A dict serves as an ordered set.
     _order: ClassVar[dict[str, None]] = {}
 
@@ -66,6 +66,8 @@ class BaseModule:
         _register(cls)
 
     def __setattr__(self, name: str, value: object) -> None:
+        if name == "__orig_class__":  # with it Python notes that the object was made by Vode[...](); it is no child
+            return
         present = vars(self).get(name)
         if isinstance(present, DynamicParam) and isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
             raise TypeError(

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import WEIGHTS, Batch, Model, forward, split_nodes, stacked
+from minipcax.learning._batch import WEIGHTS, Batch, Model, forward, observed_energies, split_nodes
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 
@@ -15,7 +15,11 @@ from minipcax.utils import Optim
 def _loss_and_gradients(x: Batch, y: Batch, *, model: Model) -> tuple[Float[Array, ""], History, Batch]:
     predictions = forward(x, y, model=model)
     observed = split_nodes(model)[1]
-    losses = stacked(observed).mean(axis=0)
+    if not observed:
+        raise ValueError(
+            "Backprop expected a model with an observed node, found none: set h.frozen = True of its output"
+        )
+    losses = observed_energies(model=model).mean(axis=0)
     return losses.sum(), History(losses[None], tuple(observed)), predictions
 
 

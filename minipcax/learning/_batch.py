@@ -61,7 +61,7 @@ def _predictions(x: Batch, y: Batch, *, model: Model) -> Batch:
 
 @vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
 def node_energies(x: Batch, *, model: Model) -> Float[Array, " nodes"]:
-    """The energy of every node for every sample of a batch, at the present state of the nodes."""
+    """The energy of every node for every sample of a batch, of shape (batch, nodes), at the present states."""
     keep_statistics(model)
     without_state = [path for path, node in _vodes(model).items() if node.h.get() is None]
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
@@ -74,7 +74,7 @@ def node_energies(x: Batch, *, model: Model) -> Float[Array, " nodes"]:
                     "call initialise(x, y, model=model) first"
                 ) from error
             raise
-        return stacked(model.nodes())
+        return energies_of(model.nodes())
 
 
 def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
@@ -95,11 +95,11 @@ def summed_energy(x: Batch, *, model: Model) -> tuple[Float[Array, ""], Float[Ar
     return each.sum(), each
 
 
-def stacked(nodes: Mapping[str, EnergyModule]) -> Float[Array, "*batch nodes"]:
-    """The energies of nodes, side by side."""
+def energies_of(nodes: Mapping[str, EnergyModule]) -> Float[Array, " nodes"]:
+    """The energies of nodes, for one sample."""
     if not nodes:
         raise ValueError("expected a model with value nodes, found none: put a Vode after each layer")
-    return jnp.stack([node.energy() for node in nodes.values()], axis=-1)
+    return jnp.stack([node.energy() for node in nodes.values()])
 
 
 def forward(x: Batch, y: Batch, *, model: Model) -> Batch:
@@ -184,8 +184,13 @@ def start(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]
 
 def observed_loss(model: Model) -> Float[Array, ""]:
     """The energy of the observed nodes after a forward pass, a mean over the samples."""
-    observed = split_nodes(model)[1]
-    return stacked(observed).sum(axis=-1).mean() if observed else jnp.zeros(())
+    return observed_energies(model=model).sum(axis=-1).mean() if split_nodes(model)[1] else jnp.zeros(())
+
+
+@vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
+def observed_energies(*, model: Model) -> Float[Array, " nodes"]:
+    """The energy of every observed node for every sample, of shape (batch, nodes), after a forward pass."""
+    return energies_of(split_nodes(model)[1])
 
 
 def predict(x: Batch, model: Model) -> Batch:

@@ -23,10 +23,10 @@ from minipcax.learning._batch import (
     WEIGHTS,
     Batch,
     Model,
+    energies_of,
     keep_statistics,
     require_squared_errors,
     split_nodes,
-    stacked,
     start,
 )
 from minipcax.learning._inference import ByNode, loop
@@ -45,8 +45,8 @@ class EPC(Algorithm):
     itself what is inferred, never the difference of two numbers that are nearly the same, and so loses no digits.
 
     The optimiser of the nodes is that of the errors. An error moves all states after it, so that its rate must be
-    smaller than that of states: below 2 / (1 + |∂u_L/∂e|²), if the output has `se_energy`. The inferred nodes must have
-    `se_energy` and the built-in rules.
+    smaller than that of states: for gradient descent in a linear network, below 2 / (1 + ‖∂u_L/∂e‖²), with the spectral
+    norm. The inferred nodes must have `se_energy` and the built-in rules.
 
     Args:
         steps: T, of inference for each batch.
@@ -148,7 +148,7 @@ def _energies(inferring: bool, x: Batch, *, model: Model) -> ByNode:
             u = node.cache["u"]
             node.h.set(error)
             node.cache["u"] = jnp.zeros_like(u) if inferring else u - stop_gradient(u)
-        return stacked(model.nodes())
+        return energies_of(model.nodes())
 
 
 _of_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")

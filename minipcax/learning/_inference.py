@@ -93,7 +93,7 @@ def _loop_until_settled(
     return joined(first, later)
 
 
-def joined(first: ByNode, later: Energies) -> Float[Array, "all_steps nodes"]:
+def joined(first: ByNode, later: Energies) -> Float[Array, "all_steps nodes"]:  # one step more than `later`
     """The energies of a first step and of those after it."""
     return jnp.concatenate([first[None], later])
 

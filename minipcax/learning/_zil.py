@@ -75,8 +75,8 @@ class ZIL(Algorithm):
             more, energies = move(level, model=model, states=states)
             return (jax.tree.map(jnp.add, taught, more),), energies
 
-        levels = jnp.arange(len(model.nodes()))[::-1]
-        taught, first = move(levels[0], model=model, states=states)
-        (taught,), later = scan(move_and_add, levels[1:])(taught, model=model, states=states)
+        last = len(model.nodes()) - 1
+        taught, first = move(jnp.array(last), model=model, states=states)
+        (taught,), later = scan(move_and_add, jnp.arange(last)[::-1])(taught, model=model, states=states)
         weights.step(model, taught)
         return Report(History(joined(first, later), tuple(model.nodes())), loss, predictions)

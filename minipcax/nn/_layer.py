@@ -54,7 +54,7 @@ def is_array(leaf: object) -> bool:
 
 
 class Layer(Module, Generic[D]):
-    """The shell around a definition, of the class `D`: the layer is called as that is.
+    """The shell around a definition. `D` is the class of the definition; the layer is called with its arguments.
 
     Args:
         cls: makes the definition, any callable pytree.

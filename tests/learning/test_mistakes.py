@@ -141,6 +141,32 @@ def test_the_loss_is_that_of_the_observed_nodes() -> None:
     np.testing.assert_allclose(losses, 1, rtol=1e-5)
 
 
+class Labelled(pxc.EnergyModule):
+    """From a clamped label, a node without energy, to an observed image whose energy sums itself over a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = pxnn.Linear(2, 3, rkg=px.RandomKeyGenerator(0))
+        self.label, self.image = pxc.Vode(None), pxc.Vode(lambda vode: pxc.se_energy(vode).sum())
+        self.label.h.frozen = self.image.h.frozen = True
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u: Array = self.image(self.layer(self.label(x)), output="u")
+        if y is not None:
+            self.image.set("h", y)
+        return u
+
+
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2), pxl.Backprop()])
+def test_observed_nodes_without_energies_for_each_element(algorithm: pxl.Algorithm) -> None:
+    model, x, y = Labelled(), jnp.eye(2)[jnp.array([0, 1, 1, 0])], jnp.ones((4, 3))
+    prediction = x @ model.layer.nn.weight.get().T + px.get(model.layer.nn.bias)[None]
+    expected = 0.5 * ((y - prediction) ** 2).sum(1).mean()
+    _, report = gradients(algorithm, model, x, y)
+    np.testing.assert_allclose(report.loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(report.history.energies[0], [0, expected], rtol=1e-6)
+
+
 def test_nudging_with_cross_entropy_goes_from_the_softmax() -> None:
     """As β vanishes and inference settles, its gradients are those of backpropagation (equilibrium propagation)."""
 
