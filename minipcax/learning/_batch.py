@@ -74,6 +74,12 @@ def node_energies(x: Batch, *, model: Model) -> Float[Array, " nodes"]:
                     "call initialise(x, y, model=model) first"
                 ) from error
             raise
+        for path, node in split_nodes(model)[1].items():
+            if node.h.get() is not None and node.h.get() is node.get("u"):
+                raise ValueError(
+                    f"the model set the observed node {path} to its prediction when it was given no target, which "
+                    'leaves no error: write `if y is not None: node.set("h", y)`'
+                )
         return energies_of(model.nodes())
 
 

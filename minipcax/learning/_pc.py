@@ -32,13 +32,16 @@ class PC(Algorithm):
         ...
         ...     def __call__(self, x: Array, y: Array | None = None) -> Array:
         ...         u: Array = self.vode(self.layer(x), output="u")
-        ...         self.vode.set("h", u if y is None else y)
+        ...         if y is not None:
+        ...             self.vode.set("h", y)
         ...         return u
         >>> model = Model()
         >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
         >>> report = PC(steps=3)(jnp.ones((5, 2)), jnp.ones((5, 1)), model=model, nodes=nodes, weights=weights)
         >>> report.energies.shape, report.predictions.shape
         ((3,), (5, 1))
+        >>> jnp.allclose(report.energies, report.loss).item()  # there is but one node, and that is clamped
+        True
 
     Reference:
         Rao and Ballard, Predictive coding in the visual cortex, Nature Neuroscience 2 (1999).

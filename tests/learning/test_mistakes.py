@@ -157,6 +157,24 @@ class Labelled(pxc.EnergyModule):
         return u
 
 
+class Forgetful(Labelled):
+    """Sets the observed node whether there is a target or not."""
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u: Array = self.image(self.layer(self.label(x)), output="u")
+        self.image.set("h", u if y is None else y)
+        return u
+
+
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2), pxl.Nudging(0.5, 2), pxl.ZIL()])
+def test_a_model_that_forgets_its_target(algorithm: pxl.Algorithm) -> None:
+    model = Forgetful()
+    model.label, model.image = pxc.Vode(), pxc.Vode()
+    model.image.h.frozen = True
+    with pytest.raises(ValueError, match=r"set the observed node \.image to its prediction .* `if y is not None"):
+        gradients(algorithm, model, jnp.ones((4, 2)), jnp.ones((4, 3)))
+
+
 @pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2), pxl.Backprop()])
 def test_observed_nodes_without_energies_for_each_element(algorithm: pxl.Algorithm) -> None:
     model, x, y = Labelled(), jnp.eye(2)[jnp.array([0, 1, 1, 0])], jnp.ones((4, 3))
