@@ -1,8 +1,9 @@
 """What a training step costs: `minipcax.learning.PC`, against the same step by hand in JAX with `lax.scan`.
 
-Three sizes, or with --sweep many: over T, width, depth and batch. Beside the time of a step and of the first call,
-which compiles, it prints the memory that the compiled step takes for what lies between. Where pcx is installed (see
-`peers.py`), its step is measured as well, with inference as a Python loop and as a scan.
+Three sizes, or with --sweep many: over T, width, depth and batch. Beside the time of a step and of the first call after
+JAX's caches were cleared, which traces and compiles, it prints the memory that the compiled step takes for what lies
+between. Where pcx is installed (see `peers.py`), its step is measured as well, with inference as a Python loop and as a
+scan.
 """
 
 from functools import partial

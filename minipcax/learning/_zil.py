@@ -10,15 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import (
-    NODES,
-    WEIGHTS,
-    Batch,
-    Model,
-    node_energies,
-    require_squared_errors,
-    start,
-)
+from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, node_energies, require_squared_errors, start
 from minipcax.learning._inference import ByNode, energy_and_gradients, joined
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim

@@ -171,7 +171,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         accepted = inspect.signature(energy_fn).parameters
         takes_rkg = "rkg" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
         terms = jnp.asarray(energy_fn(self, rkg=rkg) if takes_rkg else energy_fn(self))
-        # Doubled and halved, which changes nothing: but XLA cancels the ½ of squared errors, a product for every term.
+        # The 2 cancels the ½ of squared errors, by which XLA would multiply every term. It is exact, short of overflow.
         return 0.5 * (2 * terms).sum(axis=None if in_vmap() else tuple(range(1, terms.ndim)))
 
     def _stored(self, key: str) -> Any:

@@ -17,12 +17,14 @@ import minipcax.utils as pxu
 
 
 class Chain(pxc.EnergyModule):
-    """u_l = f(W_l h_{l−1}), without f at the end; the last node is observed."""
+    """u_l = f(W_l h_{l−1}), or with biases, without f at the end; the last node is observed."""
 
-    def __init__(self, sizes: list[int], act_fn: Callable[[Array], Array] = jnp.tanh, seed: int = 0) -> None:
+    def __init__(
+        self, sizes: list[int], act_fn: Callable[[Array], Array] = jnp.tanh, seed: int = 0, bias: bool = False
+    ) -> None:
         super().__init__()
         rkg = px.RandomKeyGenerator(seed)
-        self.layers = [pxnn.Linear(a, b, bias=False, rkg=rkg) for a, b in pairwise(sizes)]
+        self.layers = [pxnn.Linear(a, b, bias, rkg=rkg) for a, b in pairwise(sizes)]
         self.vodes = [pxc.Vode() for _ in self.layers]
         self.vodes[-1].h.frozen = True
         self.act_fn = px.static(act_fn)

@@ -15,9 +15,8 @@ from jax import Array
 
 import minipcax as px
 import minipcax.learning as pxl
-import minipcax.nn as pxnn
-import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.learning.chains import Chain
 
 SIZES = [5, 8, 7, 6, 3]
 BATCH, STEPS, LR_NODES, LR_WEIGHTS = 6, 4, 0.1, 0.2
@@ -27,24 +26,15 @@ Y = jnp.asarray(RNG.normal(size=(BATCH, SIZES[-1])), jnp.float32)
 Raw = list[tuple[Array, Array]]
 
 
-class Network(pxc.EnergyModule):
+class Network(Chain):
     calls = 0
 
     def __init__(self) -> None:
-        super().__init__()
-        rkg = px.RandomKeyGenerator(3)
-        self.layers = [pxnn.Linear(a, b, rkg=rkg) for a, b in pairwise(SIZES)]
-        self.vodes = [pxc.Vode() for _ in self.layers]
-        self.vodes[-1].h.frozen = True
+        super().__init__(SIZES, seed=3, bias=True)
 
     def __call__(self, x: Array, y: Array | None = None) -> Array:
         Network.calls += 1
-        for layer, vode in zip(self.layers[:-1], self.vodes[:-1], strict=True):
-            x = vode(jnp.tanh(layer(x)))
-        prediction: Array = self.vodes[-1](self.layers[-1](x), output="u")
-        if y is not None:
-            self.vodes[-1].set("h", y)
-        return prediction
+        return super().__call__(x, y)
 
     def raw(self) -> Raw:
         return [(layer.nn.weight.get(), px.get(layer.nn.bias)) for layer in self.layers]

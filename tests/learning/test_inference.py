@@ -9,7 +9,6 @@ of each node's energy e, and a the argument of f (which is the identity at the e
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -20,34 +19,23 @@ import pytest
 from jax import Array
 from numpy.typing import NDArray
 
-import minipcax as px
 import minipcax.functional as pxf
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.learning.chains import Chain
 
 Floats = NDArray[np.float64]
 SIZES = [4, 6, 5, 3]
 BATCH = 7
 
 
-class Network(pxc.EnergyModule):
+class Network(Chain):
     def __init__(self, act_fn: Callable[[Array], Array], energy_fns: list[Any]) -> None:
-        super().__init__()
-        rkg = px.RandomKeyGenerator(1)
-        self.layers = [pxnn.Linear(a, b, rkg=rkg) for a, b in pairwise(SIZES)]
-        self.vodes = [pxc.Vode(energy_fn) for energy_fn in energy_fns]
-        self.vodes[-1].h.frozen = True
-        self.act_fn = px.static(act_fn)
-
-    def __call__(self, x: Array, y: Array | None = None) -> Array:
-        for layer, vode in zip(self.layers[:-1], self.vodes[:-1], strict=True):
-            x = vode(self.act_fn(layer(x)))
-        prediction: Array = self.vodes[-1](self.layers[-1](x), output="u")
-        if y is not None:
-            self.vodes[-1].set("h", y)
-        return prediction
+        super().__init__(SIZES, act_fn, seed=1, bias=True)
+        for vode, energy_fn in zip(self.vodes, energy_fns, strict=True):
+            vode.energy_fn = energy_fn
 
     def states(self) -> list[Array]:
         return [vode.h.get() for vode in self.vodes]
