@@ -14,6 +14,7 @@ Two things are structure instead of children: the values of `StaticParam`s, and 
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from functools import cache
 from typing import Any, ClassVar, Self, TypeVar, overload
 
 import jax
@@ -83,12 +84,21 @@ class BaseModule:
         last_change.token = object()
 
     def _flatten(self) -> tuple[tuple[Child, ...], Definition]:
-        attributes, order = vars(self), type(self)._order
+        attributes = vars(self)
+        names, static_names = self._layout(tuple(attributes))
+        static = tuple([(name, Structure(attributes[name])) for name in static_names])
+        return tuple([attributes[name] for name in names]), (names, static)
+
+    @classmethod
+    @cache
+    def _layout(cls, attributes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Which of an object's attributes are children, and which are static, in order."""
         for name in attributes:  # those that were put there behind the back of __setattr__
-            order.setdefault(name)
-        names = tuple(name for name in order if name in attributes and name not in self._static_names)
-        static = tuple((name, Structure(attributes[name])) for name in self._static_names if name in attributes)
-        return tuple(attributes[name] for name in names), (names, static)
+            cls._order.setdefault(name)
+        return (
+            tuple(name for name in cls._order if name in attributes and name not in cls._static_names),
+            tuple(name for name in cls._static_names if name in attributes),
+        )
 
     def _flatten_with_keys(self) -> tuple[tuple[tuple[GetAttrKey, Child], ...], Definition]:
         values, definition = self._flatten()

@@ -71,9 +71,10 @@ def is_dynamic(node: object) -> bool:
 class Skeleton:
     """Everything about the keyword arguments except the values of their leaves. Equal ones are the same object."""
 
-    def __init__(self, treedef: Any, kinds: tuple[Any, ...]) -> None:  # jax does not name its treedef's type
+    def __init__(self, treedef: Any, kinds: tuple[Any, ...], repeats: bool) -> None:  # jax does not name the first
         self.treedef = treedef
         self.kinds = kinds  # of each leaf, how to make the parameter: its class and static attributes; None if bare
+        self._repeats = repeats  # whether a parameter is reached more than once
 
     def rebuild(self, values: Sequence[Value]) -> tuple[Keywords, list[Leaf]]:
         """Copies of the keyword arguments and of their leaves, with these values."""
@@ -87,7 +88,8 @@ class Skeleton:
     def unflatten(self, leaves: Iterable[Any]) -> Keywords:
         """The keyword arguments with other leaves, or whatever is given, in their places."""
         nodes = [leaf.value if isinstance(leaf, Bare) else leaf for leaf in leaves]
-        keywords: Keywords = tree_unref(self.treedef.unflatten(nodes))[1]
+        tree = self.treedef.unflatten(nodes)
+        keywords: Keywords = (tree_unref(tree) if self._repeats else tree)[1]
         return keywords
 
 
@@ -116,7 +118,9 @@ class Tracked:
         self._contained = tuple(chain.from_iterable(self._containers))
 
         inputs = {name: Input(name) if isinstance(root, ARRAY_TYPES) else root for name, root in keywords.items()}
-        nodes, treedef = jax.tree.flatten(tree_ref((global_key, inputs)), is_leaf=is_dynamic)
+        roots = (global_key, inputs)
+        tree = tree_ref(roots)
+        nodes, treedef = jax.tree.flatten(tree, is_leaf=is_dynamic)
         self.leaves: list[Leaf] = [node if is_dynamic(node) else Bare(node) for node in nodes]
         self._after_key = self.leaves[1:]
         self._inputs = [(index, node.name) for index, node in enumerate(nodes) if isinstance(node, Input)]
@@ -124,7 +128,7 @@ class Tracked:
         # Inside a vmap, energies are scalars: the same function traces to another program there.
         description = treedef, kinds, in_vmap()
         with _interning:
-            self.skeleton = _skeletons.setdefault(description, Skeleton(treedef, kinds))
+            self.skeleton = _skeletons.setdefault(description, Skeleton(treedef, kinds, tree is not roots))
 
     def _watch(self, node: Any, keywords: Keywords, seen: set[int]) -> None:
         """Notes all below a node that can change, and refuses what a transform cannot carry."""

@@ -172,7 +172,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         takes_rkg = "rkg" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
         terms = jnp.asarray(energy_fn(self, rkg=rkg) if takes_rkg else energy_fn(self))
         # The 2 cancels the ½ of squared errors, by which XLA would multiply every term. It is exact, short of overflow.
-        return 0.5 * (2 * terms).sum(axis=None if in_vmap() else tuple(range(1, terms.ndim)))
+        return 0.5 * (2.0 * terms).sum(axis=None if in_vmap() else tuple(range(1, terms.ndim)))
 
     def _stored(self, key: str) -> Any:
         param = vars(self).get(key)
