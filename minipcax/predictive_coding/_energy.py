@@ -4,6 +4,7 @@ Each is the negative logarithm of a probability of h given u, up to a constant.
 """
 
 import math
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -43,6 +44,20 @@ def _state_and_prediction(vode: Node) -> tuple[Array, Array]:
     return h, jnp.broadcast_to(u, h.shape)
 
 
+# Compiled, the next two are traced and differentiated once for all nodes of a size.
+@partial(jax.jit, inline=True)
+def _half_squares(h: Float[Array, "..."], u: Float[Array, "..."]) -> Float[Array, "..."]:
+    error = h - u
+    return 0.5 * (error * error)
+
+
+@partial(jax.jit, static_argnames="axis", inline=True)
+def summed(terms: Float[Array, "..."], axis: tuple[int, ...] | None) -> Float[Array, "..."]:
+    """The sum of a node's energy over its elements."""
+    # The 2 cancels the ½ of squared errors, by which XLA would multiply every term. It is exact, short of overflow.
+    return 0.5 * (2.0 * terms).sum(axis)
+
+
 def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = False) -> Float[Array, "..."]:
     """The squared error ½(h − u)², of a Gaussian with unit variance; or ½p(h − u)² in a node with a precision p.
 
@@ -61,8 +76,7 @@ def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = 
         ([2.0], [1.0])
     """
     h, u = _state_and_prediction(vode)
-    error = h - u
-    energy = 0.5 * (error * error)
+    energy: Array = _half_squares(h, u)
     if vode.get("precision") is None:
         return energy + 0.5 * math.log(2 * math.pi) if log_normaliser else energy
     precision = _required(vode, "precision")

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from minipcax.core import RKG, Param, RandomKeyGenerator, get
 from minipcax.functional._tracking import in_vmap
-from minipcax.predictive_coding._energy import se_energy
+from minipcax.predictive_coding._energy import se_energy, summed
 from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
 from minipcax.predictive_coding._parameter import VodeParam
 from minipcax.predictive_coding._ruleset import Rules, Ruleset, Tform
@@ -171,8 +171,8 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         accepted = inspect.signature(energy_fn).parameters
         takes_rkg = "rkg" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
         terms = jnp.asarray(energy_fn(self, rkg=rkg) if takes_rkg else energy_fn(self))
-        # The 2 cancels the ½ of squared errors, by which XLA would multiply every term. It is exact, short of overflow.
-        return 0.5 * (2.0 * terms).sum(axis=None if in_vmap() else tuple(range(1, terms.ndim)))
+        total: Array = summed(terms, axis=None if in_vmap() else tuple(range(1, terms.ndim)))
+        return total
 
     def _stored(self, key: str) -> Any:
         param = vars(self).get(key)
