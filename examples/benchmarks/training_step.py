@@ -116,7 +116,7 @@ def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[R
 
     calls = {"by hand": by_hand, "ours": ours}
     difference = float(jnp.abs(ours().sum(-1) - by_hand()).max())
-    first = interleaved(calls, min(rounds, 5), before=jax.clear_caches)
+    first = interleaved(calls, min(rounds, 9), before=jax.clear_caches)
     kilobytes = memory(step_by_hand, weights, state, x, y, case.steps)
     our_kilobytes = memory(pxf.jit(whole), x, y, model=model, nodes=nodes, optim=optim)
     print(f"{case}: largest difference of the first energies {difference:.1e}, {our_kilobytes} kB, {kilobytes} by hand")
