@@ -33,7 +33,7 @@ deep they are nested. It also finds
 - a loss that is no scalar, such as one with aux where `has_aux` was forgotten;
 - a carry that changes its type in a loop, and branches that disagree (those of `switch` only where the result is used);
 - an array where a parameter belongs, `layer.nn.weight = x`, and the reverse, `jnp.sin(p)`: write `p.get()`;
-- an attribute that there is not, `p.shpae`, and a static that is called and can not be;
+- an attribute that there is not, `p.shpae` or `vode.frozen = True`, and a static that is called and can not be;
 - gradients, masks and filters that are none, and an override of `__call__` that can not take the method's place.
 
 What it can not know, and takes for `Any` or for granted:

@@ -15,7 +15,7 @@ Two things are structure instead of children: the values of `StaticParam`s, and 
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 import jax
 import numpy as np
@@ -62,22 +62,25 @@ class BaseModule:
         super().__init_subclass__(**kwargs)
         if isinstance(static, str):
             raise TypeError(f"{cls.__name__}: static= takes a tuple of names, found {static!r}: write ({static!r},)")
-        cls._static_names = (*cls._static_names, *static)
+        inherited = (name for base in cls.__bases__ for name in getattr(base, "_static_names", ()))
+        cls._static_names = (*dict.fromkeys((*inherited, *static)),)  # each once
         cls._order = {}
         _register(cls)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "__orig_class__":  # with it Python notes that the object was made by Vode[...](); it is no child
-            return
-        present = vars(self).get(name)
-        if isinstance(present, DynamicParam) and isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
-            raise TypeError(
-                f"{type(self).__name__}.{name} holds a {type(present).__name__}, found an array or number to put in "
-                f"its place: change the value with .{name}.set(...) or an augmented assignment"
-            )
-        type(self)._order.setdefault(name)
-        super().__setattr__(name, value)
-        last_change.token = object()
+    if not TYPE_CHECKING:  # a type checker should refuse what is not declared
+
+        def __setattr__(self, name, value):
+            if name == "__orig_class__":  # with it Python notes that the object was made by Vode[...](); it is no child
+                return
+            present = vars(self).get(name)
+            if isinstance(present, DynamicParam) and isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} holds a {type(present).__name__}, found an array or number to put "
+                    f"in its place: change the value with .{name}.set(...) or an augmented assignment"
+                )
+            type(self)._order.setdefault(name)
+            super().__setattr__(name, value)
+            last_change.token = object()
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
@@ -109,7 +112,7 @@ class BaseModule:
         names, static = definition
         module = object.__new__(cls)
         vars(module).update(zip(names, values, strict=True))
-        vars(module).update((name, held.value) for name, held in static)
+        vars(module).update((name, held.get()) for name, held in static)
         return module
 
     @overload

@@ -43,29 +43,33 @@ last_change = _LastChange()
 class Structure:
     """A value inside JAX's tree structure: equal to another when type and value are. It need not be hashable."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_value",)
 
     def __init__(self, value: Any) -> None:  # anything at all
-        self.value = _snapshot(value)
+        self._value = _snapshot(value)
+
+    def get(self) -> Any:
+        """The value, for someone who may change what it holds."""
+        return _snapshot(self._value)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Structure) or type(self.value) is not type(other.value):
+        if not isinstance(other, Structure) or type(self._value) is not type(other._value):
             return False
-        if self.value is other.value:
+        if self._value is other._value:
             return True
         try:
-            return bool(self.value == other.value)
+            return bool(self._value == other._value)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"a static value needs an == that gives one bool, but that of {type(self.value).__name__} does not; "
+                f"a static value needs an == that gives one bool, but that of {type(self._value).__name__} does not; "
                 "hold arrays in a Param instead"
             ) from error
 
     def __hash__(self) -> int:
         try:
-            return hash(self.value)
+            return hash(self._value)
         except TypeError:
-            return hash(type(self.value))
+            return hash(type(self._value))
 
 
 def _snapshot(value: Any) -> Any:
@@ -123,7 +127,7 @@ class BaseParam(Generic[T]):
         param = object.__new__(cls)
         (param.value,) = children
         for name, attribute in zip(structure[::2], structure[1::2], strict=True):
-            vars(param)[name.value] = attribute.value
+            vars(param)[name.get()] = attribute.get()
         return param
 
     def get(self) -> T:
@@ -186,7 +190,7 @@ class StaticParam(BaseParam[T]):
 
     @classmethod
     def from_structure(cls, structure: tuple[Structure, ...], children: Iterable[T]) -> Self:
-        return super().from_structure(structure[1:], (structure[0].value,))
+        return super().from_structure(structure[1:], (structure[0].get(),))
 
     def __call__(self: "StaticParam[Callable[P, R]]", /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.value(*args, **kwargs)

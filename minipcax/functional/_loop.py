@@ -11,6 +11,7 @@ import jax
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from minipcax.core import get
 from minipcax.functional._base import P, R, Transform, describe, named_after
 from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output
 from minipcax.functional._tracking import Keywords, Tracked, Value, collect, write_back
@@ -161,7 +162,7 @@ class WhileLoop(Transform[P, R]):
 
         def goes_on(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state
-            return self._condition._run(tracked.skeleton, values, carry)[0]
+            return get(self._condition._run(tracked.skeleton, values, carry)[0])
 
         def body(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state

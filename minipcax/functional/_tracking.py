@@ -252,7 +252,11 @@ def run(
     keywords, leaves = skeleton.rebuild([treedef.unflatten(arrays) for arrays, treedef in before])
     objects = _tracked_objects(keywords)
     with global_key.lend(values[0]):
-        output = _copy(call(_copy(args), keywords))  # what is returned may hold the key, which is only lent
+        try:
+            output = _copy(call(_copy(args), keywords))  # what is returned may hold the key, which is only lent
+        except TypeError as error:
+            _note_numbers(error, keywords)
+            raise
         after = [leaf.value for leaf in leaves]
     if not _same(objects, _tracked_objects(keywords)):
         _refuse_new_structure(skeleton.unflatten(leaves), keywords)
@@ -274,6 +278,16 @@ def write_back(leaves: Sequence[Leaf], changes: Mapping[int, Value]) -> None:
     """Puts the changed values, by position, into the caller's parameters."""
     for index, value in changes.items():
         leaves[index].value = value
+
+
+def _note_numbers(error: TypeError, keywords: Keywords) -> None:
+    """Adds to JAX's message that a value is not known while tracing which numbers of the model are traced."""
+    not_known = isinstance(error, jax.errors.ConcretizationTypeError) or "concrete" in str(error)
+    if not_known and not any("static(...)" in note for note in getattr(error, "__notes__", ())):  # an inner transform
+        tracers = [(path, node) for path, node in walk(keywords) if isinstance(node, jax.core.Tracer)]
+        numbers = [keyword_path(path) for path, node in tracers if len(path) > 1 and node.shape == ()]
+        if numbers:
+            error.add_note(f"{', '.join(numbers)}: traced, as numbers are; wrap what is a size or flag in static(...)")
 
 
 def _copy(tree: Any) -> Any:

@@ -146,7 +146,8 @@ def _refuse_per_lane(one: Callable[..., Any], inputs: tuple[Any, ...], path: str
     except ValueError as error:
         raise ValueError(
             f"{path} has axis None, so all lanes share it, but the function writes another value into it in each lane: "
-            "give it an axis in the kwargs_mask, or reduce over the lanes before writing"
+            "give it an axis in the kwargs_mask, reduce over the lanes before writing, or clear it in the end, if it "
+            "is a cache"
         ) from error
 
 

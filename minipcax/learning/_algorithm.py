@@ -75,7 +75,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        """The training step, with the arguments of the call. The nodes are cleared before and after it."""
+        """The training step, with the arguments of the call. The states of the nodes are cleared before and after."""
 
     def _flatten(self) -> tuple[list[Any], tuple[Any, ...]]:
         traced = {name: value for name, value in vars(self).items() if isinstance(value, TRACED)}

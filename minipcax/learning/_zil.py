@@ -10,7 +10,16 @@ from jaxtyping import Array, Float, Int
 
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, node_energies, require_squared_errors, start
+from minipcax.learning._batch import (
+    NODES,
+    WEIGHTS,
+    Batch,
+    Model,
+    node_energies,
+    require_squared_errors,
+    split_nodes,
+    start,
+)
 from minipcax.learning._inference import ByNode, energy_and_gradients, joined
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
@@ -51,6 +60,9 @@ class ZIL(Algorithm):
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         require_squared_errors(model, "ZIL")
+        for path, node in split_nodes(model)[0].items():
+            if hasattr(node, "precision"):
+                raise ValueError(f"ZIL expected nodes without a precision, found one in {path}: use PC for this model")
         predictions, loss = start(x, y, model=model)
 
         states = Optim(optax.sgd(1.0), NODES(model))

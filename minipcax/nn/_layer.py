@@ -31,21 +31,24 @@ else:
 class Definition(BaseModule):
     """The base of layer definitions: they hold parameters, and may be given others (which shares them), not arrays."""
 
-    def __setattr__(self, name: str, value: object) -> None:
-        present = vars(self).get(name)
-        if is_array(value) or (isinstance(present, BaseParam) and not isinstance(value, BaseParam)):
-            raise TypeError(
-                f"{type(self).__name__}.{name} takes a parameter, found a {type(value).__name__}: "
-                f"change the value with .{name}.set(...), or assign another parameter to share it"
-            )
-        if isinstance(present, Param) and isinstance(value, Param):
-            old, new = (jax.tree.map(np.shape, param.get()) for param in (present, value))
-            if not (old is None or new is None or old == new):  # a cleared one takes any shape
-                raise ValueError(
-                    f"{type(self).__name__}.{name} expected a parameter of the shape of {present!r}, found {value!r}: "
-                    "only layers of the same sizes can share it; nn.Transposed uses a weight the other way round"
+    if not TYPE_CHECKING:  # a type checker should refuse what is not declared
+
+        def __setattr__(self, name, value):
+            present = vars(self).get(name)
+            if is_array(value) or (isinstance(present, BaseParam) and not isinstance(value, BaseParam)):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} takes a parameter, found a {type(value).__name__}: "
+                    f"change the value with .{name}.set(...), or assign another parameter to share it"
                 )
-        super().__setattr__(name, value)
+            if isinstance(present, Param) and isinstance(value, Param):
+                old, new = (jax.tree.map(np.shape, param.get()) for param in (present, value))
+                if not (old is None or new is None or old == new):  # a cleared one takes any shape
+                    raise ValueError(
+                        f"{type(self).__name__}.{name} expected a parameter of the shape of {present!r}, found "
+                        f"{value!r}: only layers of the same sizes can share it; nn.Transposed uses a weight the other "
+                        "way round"
+                    )
+            super().__setattr__(name, value)
 
 
 def is_array(leaf: object) -> bool:
@@ -114,5 +117,10 @@ class ArrayLayer(Layer):
 
     def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
         """The layer's equation, for one sample; only `Dropout` draws from the key."""
+        if get(x) is None:
+            raise TypeError(
+                f"{type(self).__name__} expected an array, found None: if a value node before it has no state yet, "
+                "initialise the nodes first"
+            )
         y: Array = self.nn(get(x))
         return y

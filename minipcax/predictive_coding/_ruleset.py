@@ -1,15 +1,4 @@
-"""The rule language: what a value node does with what it is given and asked for, depending on its status.
-
-Rules are strings under a status pattern, a regular expression that must match the whole status (`None` is ""):
-
-    {
-        STATUS.INIT: ("h, u <- u",),          # a u that is set goes to h and u
-        STATUS.ALL: ("u <- u:relu:double",    # a u that is set goes through relu, then double, then to u
-                     "e -> h:error"),         # e, when asked for, is error of h
-    }
-
-`tform(vode, key, value, rkg)` is a transformation; names after colons look them up. Keys match whole.
-"""
+"""The rule language: what a value node does with what it is given and asked for, depending on its status."""
 
 import re
 import warnings
@@ -41,6 +30,16 @@ class Rule:
 
 class Ruleset:
     """The rules of a node, parsed.
+
+    Rules are strings under a status pattern, a regular expression that must match the whole status (`None` is ""):
+
+        {
+            STATUS.INIT: ("h, u <- u",),          # a u that is set goes to h and u
+            STATUS.ALL: ("u <- u:relu:double",    # a u that is set goes through relu, then double, then to u
+                         "e -> h:error"),         # e, when asked for, is error of h
+        }
+
+    `tform(vode, key, value, rkg)` is a transformation; names after colons look them up. Keys match whole.
 
     Args:
         rules: by status pattern.

@@ -39,7 +39,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
     Args:
         energy_fn: called as `energy_fn(vode, rkg=rkg)`, gives one energy per element of h; `None` means none.
-        ruleset: rules by status, see `Ruleset`; with its own `STATUS.INIT` it replaces the built-in one.
+        ruleset: rules by status, see `Ruleset`; with its own `STATUS.INIT` it replaces the built-in one, which sets h.
         tforms: the transformations that the rules name.
         param_type: the class of `h`.
         param_args: what `h` is made from.

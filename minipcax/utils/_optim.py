@@ -144,6 +144,13 @@ class Optim(BaseModule, static=("optax_fn",)):
                 f"Optim.step expected the model that init was given, but it has no parameter {', '.join(lacking)}; "
                 f"found instead {', '.join(others) or 'none'}"
             )
+        if isinstance(grads, dict) and not gradients.keys() & {*state.targets}:
+            for keyword, of_keyword in grads.items():
+                if state.targets and _by_path(of_keyword).keys() >= {*state.targets}:
+                    raise ValueError(
+                        "Optim.step expected the gradients of one model, found those of all keywords: give it "
+                        f"grads[{keyword!r}]"
+                    )
         missing = [path for path in state.targets if path not in gradients or gradients[path].get() is None]
         if missing and allow_none:
             return None
@@ -159,7 +166,7 @@ class Optim(BaseModule, static=("optax_fn",)):
         if differ:
             raise ValueError(f"Optim.step expected gradients of the parameters' shapes, found {differ}")
         if scale_by is not None:
-            grad_values = jax.tree.map(lambda grad: grad * scale_by, grad_values)
+            grad_values = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), grad_values)
         try:
             updates, optax_state = self._optax().update(grad_values, state.optax, values)
         except (TypeError, ValueError) as error:

@@ -42,7 +42,11 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         model: the model, or an optimiser, or any tree of these.
         path: where to; `.npz` is appended unless it is there.
         filter: which parameters. A shared one is saved once, cleared ones are not. `save_params(optim, path, Param)`
-            saves an optimiser's state, one array for each of its leaves.
+            saves an optimiser's state, one array for each of its leaves; `LayerParam | LayerState` saves the running
+            statistics of `BatchNorm` as well.
+
+    Raises:
+        ValueError: the filter selects nothing.
 
     Example:
         >>> import tempfile
@@ -53,12 +57,18 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         >>> bool((layer.nn.weight == 0).any())
         False
     """
+    selected = _selected(model, filter)
+    if not selected:
+        raise ValueError(
+            f"save_params found nothing to save: expected parameters that {filter!r} selects; give another filter, "
+            "such as Param for an optimiser"
+        )
     target = _with_suffix(path).resolve()
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
             with zipfile.ZipFile(file, "w") as archive:
-                for param, paths in _selected(model, filter):
+                for param, paths in selected:
                     for inner, leaf in tree_leaves_with_path(param.get()):
                         entry = zipfile.ZipInfo(f"{paths[0]}{keystr(inner)}.npy")
                         array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, _dtype(leaf))

@@ -215,6 +215,22 @@ def test_static_attributes_are_structure() -> None:
     assert (copied.size, copied.names, copied.more) == (2, [], print)
 
 
+def test_static_attributes_of_all_bases_are_structure() -> None:
+    class Named(px.BaseModule, static=("name",)):
+        name = "x"
+
+    class Both(px.Module, Named, static=("size",)):
+        size = "x"
+
+    model = Both()
+    model.train()
+    model.name = model.size = "y"
+    assert child_names(model) == []
+    copied = jax.tree.map(lambda leaf: leaf, model)
+    assert copied.is_train
+    assert (copied.name, copied.size) == ("y", "y")
+
+
 @pytest.mark.parametrize("module", [px.Module(), px.BaseModule(), px.RandomKeyGenerator(0), px.RKG], ids=repr)
 def test_library_classes_have_parameters_and_modules_only(module: px.BaseModule) -> None:
     module = copy.copy(module)

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,10 @@ class State(px.Param):
 
 class Net(px.Module):
     """Two layers that share a weight, with a state, a cache, statics, and a cleared parameter."""
+
+    renamed: px.Param  # these three are assigned later, or not at all
+    more: px.Param
+    tables: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,6 +66,10 @@ class Holder(px.Module):
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
+
+    if TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
 
 def vmapped(fn: Function) -> Function:

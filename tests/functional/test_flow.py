@@ -170,6 +170,18 @@ def test_while_loop(wrap: Callable[[Any], Any]) -> None:
     np.testing.assert_array_equal(px.RKG.key.get(), key)
 
 
+def test_a_parameter_as_the_condition() -> None:
+    def step(n: Array, *, going: px.Param) -> tuple[Array]:
+        going.set(n < 2)
+        return (n + 1,)
+
+    def goes_on(n: Array, *, going: px.Param) -> Any:
+        return going
+
+    (n,) = pxf.while_loop(step, goes_on)(jnp.array(0), going=px.Param(jnp.array(True)))
+    assert int(n) == 3
+
+
 def test_while_loop_with_a_bare_carry() -> None:
     assert pxf.while_loop(lambda n: 2 * n, lambda n: n < 100)(jnp.array(1)) == (128,)
 

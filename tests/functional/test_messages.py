@@ -288,6 +288,16 @@ def test_what_is_no_array() -> None:
         step(X, model=Holder(ps=[px.Param(X), px.Param(lambda x: x)]))
 
 
+@pytest.mark.parametrize("use", [jnp.zeros, range, bool])
+def test_a_number_that_should_be_structure(use: Callable[[Any], Any]) -> None:
+    model = Holder(inner=Holder(steps=3), p=px.Param(X), x=X)
+    inner = pxf.value_and_grad()(lambda *, model: (use(model.inner.steps), jnp.zeros(()))[1])
+    with pytest.raises(TypeError) as caught:
+        pxf.jit(lambda *, model: inner(model=model))(model=model)
+    (note,) = [note for note in caught.value.__notes__ if "static" in note]
+    assert note.startswith("model.inner.steps: traced, as numbers are; wrap what is a size or flag in static(...)")
+
+
 @through
 def test_a_parameter_set_to_what_is_no_array(call: Any) -> None:
     model = Holder(ps=[px.Param(X), px.Param(X)])

@@ -1,5 +1,6 @@
 """The protocol: keywords are tracked, positions are copies, and what a function writes is written back once."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -160,6 +161,41 @@ def test_what_is_attached_or_changed_inside_does_not_escape() -> None:
     assert not hasattr(vars(model.state), "note")
     assert model.table["z"] == 2.0
     assert model.mode() is None
+
+
+class Noting(px.Module, static=("notes",)):
+    """What it holds can be changed in place: a static attribute, a static, and an attribute of a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[int] = []
+        self.numbers = px.static({"n": [0]})
+        self.p = px.Param(jnp.ones(2))
+        self.p.about = {"n": 0}  # type: ignore[attr-defined]  # any attribute may be set
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("transform", [pxf.jit, pxf.value_and_grad()], ids=["jit", "value_and_grad"])
+def test_what_is_changed_in_place_inside_does_not_escape(transform: Any, raises: bool) -> None:
+    model, seen = Noting(), []
+
+    @transform  # type: ignore[untyped-decorator]  # any of them
+    def step(x: jax.Array, *, model: Any) -> jax.Array:
+        seen.append((model.notes[:], model.numbers["n"][:], dict(model.p.about)))
+        model.notes.append(1)
+        model.numbers["n"][0] = 1
+        model.p.about["n"] = 1
+        if raises:
+            raise KeyError
+        return x.sum()
+
+    for size in (1, 2, 2, 3):
+        with pytest.raises(KeyError) if raises else nullcontext():
+            step(jnp.ones(size), model=model)
+    assert len(seen) >= 3
+    assert all(each == ([], [0], {"n": 0}) for each in seen)
+    assert model.notes == []
+    assert model.numbers == {"n": [0]}
 
 
 def test_statics_and_modes_are_seen_inside() -> None:

@@ -50,6 +50,12 @@ def with_another_output_energy() -> Chain:
     return model
 
 
+def with_a_precision() -> Chain:
+    model = chain()
+    model.vodes[1].precision = pxnn.LayerParam(jnp.full(4, 3.0))
+    return model
+
+
 class WithoutNodes(pxc.EnergyModule):
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +70,7 @@ MODELS: list[tuple[pxl.Algorithm, Callable[[], Any], str]] = [
       for algorithm in (pxl.PC(1), pxl.Backprop(), pxl.Nudging(0.5, 1), pxl.EPC(1), pxl.IPC(1), pxl.ZIL())),
     (pxl.ZIL(), with_an_inner_cross_entropy, r"ZIL expected .* se_energy .* found others in \.vodes\[1\]: use PC"),
     (pxl.ZIL(), with_rules, r"ZIL expected .* built-in rules, found others in \.vodes\[1\]: use PC"),
+    (pxl.ZIL(), with_a_precision, r"ZIL expected nodes without a precision, found one in \.vodes\[1\]: use PC"),
     (pxl.EPC(1), with_rules, r"EPC expected .* built-in rules, found others in \.vodes\[1\]: use PC"),
     (pxl.Nudging(0.5, 1), with_another_output_energy, r"se_energy or ce_energy in the observed node \.vodes\[2\]"),
 ]  # fmt: skip
@@ -103,6 +110,11 @@ def test_learning_before_there_are_states() -> None:
     words = r"states of all nodes, but that of \.vodes\[0\], .* is cleared: call initialise\(x, y, model=model\) first"
     with pytest.raises(ValueError, match=words):
         pxl.learn(X, model=model, optim=weights)
+
+
+def test_a_model_called_before_there_are_states() -> None:
+    with pytest.raises(TypeError, match=r"Linear expected an array, found None: .* initialise the nodes first"):
+        chain()(X[0])
 
 
 def test_labels_that_are_no_numbers_of_classes() -> None:

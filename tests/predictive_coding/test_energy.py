@@ -79,6 +79,17 @@ def test_cross_entropy_is_finite_for_any_logits(logits: list[float], target: int
     assert jnp.isfinite(gradient).all()
 
 
+def test_cross_entropy_of_several_positions_is_finite_for_any_logits() -> None:
+    logits = 3e38 * jnp.array([[[1.0, -1.0]] * 3])
+    assert jnp.isfinite(node(pxc.ce_energy, jnp.array([[[0.0, 1.0]] * 3]), logits).energy()).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_a_sum_in_half_precision_that_is_representable(dtype: Any) -> None:
+    vode = node(pxc.se_energy, jnp.full((1, 100), 28, dtype), jnp.zeros((1, 100), dtype))
+    np.testing.assert_allclose(np.float32(vode.energy()), 0.5 * 28**2 * 100, rtol=0.01)
+
+
 def test_cross_entropy_gradient_is_softmax_minus_target() -> None:
     h, u = np.eye(4, dtype=np.float32)[2], draw(0, (4,))
     gradient = jax.grad(lambda u: pxc.ce_energy(node(pxc.ce_energy, h, u)).sum())(u)

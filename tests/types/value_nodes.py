@@ -85,6 +85,7 @@ def statuses_are_strings_or_none() -> None:
 def nodes_of_a_model(model: Model) -> None:
     assert_type(model.submodules(pxc.EnergyModule), Iterator[pxc.EnergyModule])
     model.vode.h.frozen = True
+    model.vode.frozen = True  # E: "Vode[VodeParam]" has no attribute "frozen" [attr-defined]
 
 
 def the_state_is_replaced_by_its_like() -> None:

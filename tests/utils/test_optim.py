@@ -148,6 +148,15 @@ def test_scale_by_scales_the_gradients_and_not_the_callers(scale_by: Any) -> Non
     check(model, optax.apply_updates(values, direct.update(scaled, direct.init(values), values)[0]))
 
 
+def test_a_scale_of_another_dtype_leaves_the_state_as_it_is() -> None:
+    p = px.Param(jnp.ones(2, jnp.bfloat16))
+    optim = pxu.Optim(optax.adam(0.1), [p])
+    before = jax.tree.map(lambda array: array.dtype, optim.state.get())
+    optim.step([p], [px.Param(jnp.ones(2, jnp.bfloat16))], scale_by=jnp.float32(0.5))
+    assert jax.tree.map(lambda array: array.dtype, optim.state.get()) == before
+    assert p.dtype == jnp.bfloat16
+
+
 def test_updates_without_applying_them() -> None:
     model = Model()
     values = arrays(model)
@@ -380,6 +389,8 @@ def test_another_structure_is_refused_with_the_paths_that_differ() -> None:
         optim.step(Other(), Other())
     with pytest.raises(ValueError, match=r"has no parameter \.b, \.a; found instead \['model'\]\.b"):
         optim.step({"model": Model()}, Model())
+    with pytest.raises(ValueError, match=r"found those of all keywords: give it grads\['model'\]"):
+        optim.step(Model(), {"other": None, "model": Model()})
     with pytest.raises(ValueError, match=r"no gradient for \.b: "):
         optim.step(Model(), Other())
 

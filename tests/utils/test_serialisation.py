@@ -601,3 +601,10 @@ def test_copies_of_a_model_load_the_same(tmp_path: Path) -> None:
     twin = copy.deepcopy(model)
     pxu.load_params(twin, tmp_path / "f")
     assert [bits(leaf) for leaf in leaves(twin)][:3] == [bits(leaf) for leaf in leaves(model)][:3]
+
+
+def test_a_filter_that_selects_nothing(tmp_path: Path) -> None:
+    optim = pxu.Optim(optax.adam(0.1), [px.Param(jnp.ones(2))])
+    with pytest.raises(ValueError, match=r"found nothing to save: .*LayerParam.* such as Param for an optimiser"):
+        pxu.save_params(optim, tmp_path / "optim")
+    assert list(tmp_path.iterdir()) == []
