@@ -134,39 +134,24 @@ def _gradients(skeleton: Skeleton, grads: dict[int, Value]) -> Gradients:
 
 @overload
 def value_and_grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
-    kwargs_mask: Mask[bool] = ...,
-    argnums: tuple[()] = (),
-    has_aux: Literal[False] = False,
+    kwargs_mask: Mask[bool] = ..., argnums: tuple[()] = (), has_aux: Literal[False] = False
 ) -> Callable[[Callable[P, Scalar]], ValueAndGrad[P, tuple[Scalar, Gradients]]]: ...
 @overload
 def value_and_grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
-    kwargs_mask: Mask[bool] = ...,
-    argnums: tuple[()] = (),
-    *,
-    has_aux: Literal[True],
+    kwargs_mask: Mask[bool] = ..., argnums: tuple[()] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[Scalar, *Aux]]], ValueAndGrad[P, tuple[tuple[Scalar, tuple[*Aux]], Gradients]]]: ...
 @overload
 def value_and_grad(
-    kwargs_mask: Mask[bool] = ...,
-    *,
-    argnums: int | Sequence[int],
-    has_aux: Literal[False] = False,
+    kwargs_mask: Mask[bool] = ..., *, argnums: int | Sequence[int], has_aux: Literal[False] = False
 ) -> Callable[[Callable[P, Scalar]], ValueAndGrad[P, tuple[Scalar, tuple[PositionalGradients, Gradients]]]]: ...
 @overload
 def value_and_grad(
-    kwargs_mask: Mask[bool] = ...,
-    *,
-    argnums: int | Sequence[int],
-    has_aux: Literal[True],
+    kwargs_mask: Mask[bool] = ..., *, argnums: int | Sequence[int], has_aux: Literal[True]
 ) -> Callable[
     [Callable[P, tuple[Scalar, *Aux]]],
     ValueAndGrad[P, tuple[tuple[Scalar, tuple[*Aux]], tuple[PositionalGradients, Gradients]]],
 ]: ...
-def value_and_grad(
-    kwargs_mask: Mask[bool] = {},
-    argnums: int | Sequence[int] = (),
-    has_aux: bool = False,
-) -> Any:
+def value_and_grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """The value of a function and its gradients: `jax.value_and_grad`, with tracked keyword arguments.
 
     A shared parameter gets the sum over its uses, at its first occurrence.
@@ -194,38 +179,23 @@ def value_and_grad(
 
 @overload
 def grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
-    kwargs_mask: Mask[bool] = ...,
-    argnums: tuple[()] = (),
-    has_aux: Literal[False] = False,
+    kwargs_mask: Mask[bool] = ..., argnums: tuple[()] = (), has_aux: Literal[False] = False
 ) -> Callable[[Callable[P, Scalar]], Grad[P, Gradients]]: ...
 @overload
 def grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
-    kwargs_mask: Mask[bool] = ...,
-    argnums: tuple[()] = (),
-    *,
-    has_aux: Literal[True],
+    kwargs_mask: Mask[bool] = ..., argnums: tuple[()] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[Scalar, *Aux]]], Grad[P, tuple[Gradients, tuple[*Aux]]]]: ...
 @overload
 def grad(
-    kwargs_mask: Mask[bool] = ...,
-    *,
-    argnums: int | Sequence[int],
-    has_aux: Literal[False] = False,
+    kwargs_mask: Mask[bool] = ..., *, argnums: int | Sequence[int], has_aux: Literal[False] = False
 ) -> Callable[[Callable[P, Scalar]], Grad[P, tuple[PositionalGradients, Gradients]]]: ...
 @overload
 def grad(
-    kwargs_mask: Mask[bool] = ...,
-    *,
-    argnums: int | Sequence[int],
-    has_aux: Literal[True],
+    kwargs_mask: Mask[bool] = ..., *, argnums: int | Sequence[int], has_aux: Literal[True]
 ) -> Callable[
     [Callable[P, tuple[Scalar, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]
 ]: ...
-def grad(
-    kwargs_mask: Mask[bool] = {},
-    argnums: int | Sequence[int] = (),
-    has_aux: bool = False,
-) -> Any:
+def grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """The gradients of a function: `value_and_grad` without the value.
 
     Returns:

@@ -152,10 +152,7 @@ def _refuse_per_lane(one: Callable[..., Any], inputs: tuple[Any, ...], path: str
 
 
 def vmap(
-    kwargs_mask: Mask[int] = {},
-    in_axes: InAxes = 0,
-    out_axes: Axes = 0,
-    axis_name: str | None = None,
+    kwargs_mask: Mask[int] = {}, in_axes: InAxes = 0, out_axes: Axes = 0, axis_name: str | None = None
 ) -> Callable[[Callable[P, R]], Vmap[P, R]]:
     """Maps a function over axes of its arguments and parameters: `jax.vmap`, with tracked keyword arguments.
 

@@ -78,12 +78,7 @@ class Transposed(ArrayLayer):
     nn: TransposedLinearDefinition | TransposedConvDefinition
 
     def __init__(
-        self,
-        layer: Linear | Conv,
-        use_bias: bool = True,
-        output_padding: Sizes = 0,
-        *,
-        rkg: RandomKeyGenerator = RKG,
+        self, layer: Linear | Conv, use_bias: bool = True, output_padding: Sizes = 0, *, rkg: RandomKeyGenerator = RKG
     ) -> None:
         if isinstance(layer, Linear):
             if output_padding != 0:

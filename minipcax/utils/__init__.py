@@ -5,15 +5,4 @@ from minipcax.utils._optim import Optim, OptimTree
 from minipcax.utils._serialisation import load_params, save_params, saved_params
 from minipcax.utils._step import step
 
-__all__ = [
-    "M",
-    "M_has",
-    "M_hasnot",
-    "M_is",
-    "Optim",
-    "OptimTree",
-    "load_params",
-    "save_params",
-    "saved_params",
-    "step",
-]
+__all__ = ["M", "M_has", "M_hasnot", "M_is", "Optim", "OptimTree", "load_params", "save_params", "saved_params", "step"]
