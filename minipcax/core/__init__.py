@@ -9,24 +9,6 @@ from minipcax.core._parameter import BaseParam, DynamicParam, StaticParam, get, 
 from minipcax.core._random import RKG, RandomKeyGenerator, RKGState
 from minipcax.core._tree import tree_apply, tree_extract, tree_inject, tree_ref, tree_unref
 
-__all__ = [
-    "RKG",
-    "BaseModule",
-    "BaseParam",
-    "DynamicParam",
-    "Module",
-    "Param",
-    "ParamCache",
-    "ParamDict",
-    "RKGState",
-    "RandomKeyGenerator",
-    "StaticParam",
-    "get",
-    "set",
-    "static",
-    "tree_apply",
-    "tree_extract",
-    "tree_inject",
-    "tree_ref",
-    "tree_unref",
-]
+__all__ = ["RKG", "BaseModule", "BaseParam", "DynamicParam", "Module", "Param", "ParamCache", "ParamDict", "RKGState"]
+__all__ += ["RandomKeyGenerator", "StaticParam", "get", "set", "static", "tree_apply", "tree_extract", "tree_inject"]
+__all__ += ["tree_ref", "tree_unref"]

@@ -25,21 +25,5 @@ from minipcax.functional._jit import Jit, jit
 from minipcax.functional._loop import Scan, WhileLoop, scan, while_loop
 from minipcax.functional._vmap import Vmap, vmap
 
-__all__ = [
-    "Cond",
-    "Grad",
-    "Jit",
-    "Scan",
-    "Switch",
-    "ValueAndGrad",
-    "Vmap",
-    "WhileLoop",
-    "cond",
-    "grad",
-    "jit",
-    "scan",
-    "switch",
-    "value_and_grad",
-    "vmap",
-    "while_loop",
-]
+__all__ = ["Cond", "Grad", "Jit", "Scan", "Switch", "ValueAndGrad", "Vmap", "WhileLoop", "cond", "grad", "jit", "scan"]
+__all__ += ["switch", "value_and_grad", "vmap", "while_loop"]

@@ -21,30 +21,6 @@ from minipcax.learning._pc import PC
 from minipcax.learning._report import History, Report
 from minipcax.learning._zil import ZIL
 
-__all__ = [
-    "EPC",
-    "IPC",
-    "NODES",
-    "PC",
-    "WEIGHTS",
-    "ZIL",
-    "Algorithm",
-    "Backprop",
-    "History",
-    "Model",
-    "Nudging",
-    "Report",
-    "ResidualNetwork",
-    "ScaledLinear",
-    "accuracy",
-    "energies",
-    "infer",
-    "initialise",
-    "langevin",
-    "learn",
-    "predict",
-    "relax",
-    "relax_errors",
-    "start",
-    "states_from_errors",
-]
+__all__ = ["EPC", "IPC", "NODES", "PC", "WEIGHTS", "ZIL", "Algorithm", "Backprop", "History", "Model", "Nudging"]
+__all__ += ["Report", "ResidualNetwork", "ScaledLinear", "accuracy", "energies", "infer", "initialise", "langevin"]
+__all__ += ["learn", "predict", "relax", "relax_errors", "start", "states_from_errors"]

@@ -11,27 +11,6 @@ from minipcax.nn._pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AdaptivePool
 from minipcax.nn._shared import shared, shared_params
 from minipcax.nn._transposed import Transposed
 
-__all__ = [
-    "AdaptiveAvgPool2d",
-    "AdaptiveMaxPool2d",
-    "AdaptivePool",
-    "AvgPool2d",
-    "BatchNorm",
-    "Conv",
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "ConvTranspose",
-    "Dropout",
-    "Layer",
-    "LayerNorm",
-    "LayerParam",
-    "LayerState",
-    "Linear",
-    "MaxPool2d",
-    "Pool",
-    "StateParam",
-    "Transposed",
-    "shared",
-    "shared_params",
-]
+__all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AdaptivePool", "AvgPool2d", "BatchNorm", "Conv", "Conv1d"]
+__all__ += ["Conv2d", "Conv3d", "ConvTranspose", "Dropout", "Layer", "LayerNorm", "LayerParam", "LayerState", "Linear"]
+__all__ += ["MaxPool2d", "Pool", "StateParam", "Transposed", "shared", "shared_params"]

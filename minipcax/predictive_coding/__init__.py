@@ -6,14 +6,5 @@ from minipcax.predictive_coding._parameter import VodeParam
 from minipcax.predictive_coding._ruleset import Ruleset
 from minipcax.predictive_coding._vode import EnergyFn, Vode
 
-__all__ = [
-    "STATUS",
-    "EnergyFn",
-    "EnergyModule",
-    "Ruleset",
-    "Vode",
-    "VodeParam",
-    "ce_energy",
-    "se_energy",
-    "zero_energy",
-]
+__all__ = ["STATUS", "EnergyFn", "EnergyModule", "Ruleset", "Vode", "VodeParam", "ce_energy", "se_energy"]
+__all__ += ["zero_energy"]
