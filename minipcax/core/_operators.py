@@ -6,7 +6,7 @@ the standard module `operator` that it stands for: one line an operator.
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from minipcax.core._parameter import BaseParam, get
 
 Operand = ArrayLike | BaseParam[Any]
+R = TypeVar("R")
 
 
 def array_of(x: Any) -> Any:  # the value of a parameter is whatever was put into it
@@ -26,7 +27,7 @@ def array_of(x: Any) -> Any:  # the value of a parameter is whatever was put int
     return value
 
 
-def _unary(op: Callable[[Any], Any]) -> Callable[[Any], jax.Array]:
+def _unary(op: Callable[[Any], Any], returns: type[R]) -> Callable[[Any], R]:  # `operator` does not say what it returns
     def method(self: Any) -> Any:
         return op(array_of(self))
 
@@ -41,10 +42,7 @@ def _binary(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], jax.Array
 
 
 def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], jax.Array]:
-    def method(self: Any, other: Operand) -> Any:
-        return op(array_of(other), array_of(self))
-
-    return method
+    return _binary(lambda own, other: op(other, own))
 
 
 def _augmented(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], Any]:
@@ -61,10 +59,16 @@ class ArrayOperators:
     __array_priority__ = 100  # so that numpy leaves `numpy_array + param` to the parameter, as it does for jax.Array
     __hash__ = object.__hash__  # a parameter is its identity, although == compares elements
 
-    __neg__ = _unary(operator.neg)
-    __pos__ = _unary(operator.pos)
-    __abs__ = _unary(operator.abs)
-    __invert__ = _unary(operator.invert)
+    __neg__ = _unary(operator.neg, jax.Array)
+    __pos__ = _unary(operator.pos, jax.Array)
+    __abs__ = _unary(operator.abs, jax.Array)
+    __invert__ = _unary(operator.invert, jax.Array)
+
+    __len__ = _unary(len, int)
+    __int__ = _unary(int, int)
+    __index__ = _unary(operator.index, int)
+    __float__ = _unary(float, float)
+    __complex__ = _unary(complex, complex)
 
     __add__ = _binary(operator.add)
     __sub__ = _binary(operator.sub)
@@ -136,21 +140,6 @@ class ArrayOperators:
 
     def __iter__(self) -> Iterator[jax.Array]:
         return iter(array_of(self))
-
-    def __len__(self) -> int:
-        return len(array_of(self))
-
-    def __float__(self) -> float:
-        return float(array_of(self))
-
-    def __int__(self) -> int:
-        return int(array_of(self))
-
-    def __complex__(self) -> complex:
-        return complex(array_of(self))
-
-    def __index__(self) -> int:
-        return operator.index(array_of(self))
 
     def __format__(self, spec: str) -> str:
         return format(array_of(self), spec) if spec else str(self)
