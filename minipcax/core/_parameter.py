@@ -14,6 +14,7 @@ attribute (`p.frozen = True`) is part of the tree's *structure*: JAX compares it
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy, deepcopy
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, overload
 
 import jax
@@ -24,20 +25,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _LastChange:
-    """Stands for the latest change of structure by assignment: of a static value, or of an attribute of any module.
-
-    While its token is the same object, there was none: a transform sees in one comparison that a model it knows is as
-    it was.
-    """
-
-    __slots__ = ("token",)
-
-    def __init__(self) -> None:
-        self.token = object()
-
-
-last_change = _LastChange()
+# Its token stands for the latest change of structure by assignment, to a static value or to an attribute of a module.
+# While it is the same object, there was none: a transform sees in one comparison that a model it knows is as it was.
+last_change = SimpleNamespace(token=object())
 
 
 class Structure:
