@@ -54,6 +54,11 @@ def is_param(node: Node) -> bool:
     return isinstance(node, BaseParam)
 
 
+def is_dynamic(node: Node) -> bool:
+    """Whether a node is a parameter that transforms track."""
+    return isinstance(node, DynamicParam)
+
+
 def tree_ref(pydag: Tree) -> Tree:
     """Replaces every repeat of a parameter by a reference to its first occurrence, which stays the same object.
 
@@ -164,10 +169,6 @@ def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: object, 
             tree_apply(fn, filter_fn, child, recursive)
 
 
-def _is_dynamic(node: Node) -> bool:
-    return isinstance(node, DynamicParam)
-
-
 def _itself(node: Node, *rest: Node) -> Node:
     return node
 
@@ -184,7 +185,7 @@ def tree_extract(
     tree: object,
     *rest: object,
     extract_fn: Callable[..., Any] = _itself,
-    filter_fn: Predicate = _is_dynamic,
+    filter_fn: Predicate = is_dynamic,
     is_pytree: bool = False,
 ) -> tuple[Any, ...]:
     """The parameters that `filter_fn` accepts, in traversal order, each once.
@@ -217,7 +218,7 @@ def tree_inject(
     params: Iterable[BaseParam[Any]] | None = None,
     values: Iterable[object] | None = None,
     inject_fn: Callable[[Any, Any], object] = set,  # see tree_apply
-    filter_fn: Predicate = _is_dynamic,
+    filter_fn: Predicate = is_dynamic,
     is_pytree: bool = False,
     strict: bool = True,
 ) -> Tree:

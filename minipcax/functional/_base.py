@@ -36,7 +36,7 @@ class Transform(Generic[P, R]):
                 "all: bind them by keyword, which is tracked, or pass them in the call"
             )
         # What a call gives by position takes the place of a default.
-        self._positions = [p.name for p in _parameters(fn) if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+        self._positions = [p.name for p in parameters_of(fn) if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -100,10 +100,11 @@ def _taken_apart(fn: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any,
         return function, args, {**keywords, "self": fn.__self__}
     if isinstance(fn, Transform):
         return fn, (), fn._bound
-    return fn, (), {p.name: p.default for p in _parameters(fn) if p.default is not p.empty and _is_tracked(p.default)}
+    return fn, (), {p.name: p.default for p in parameters_of(fn) if p.default is not p.empty and _is_tracked(p.default)}
 
 
-def _parameters(fn: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+def parameters_of(fn: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+    """What a function takes, as far as Python can tell."""
     try:
         return inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):  # a builtin that does not say
@@ -126,7 +127,7 @@ def describe(fn: Callable[..., Any]) -> str:
         name, bound = fn.__name__, []
     else:
         return type(fn).__name__
-    defaults = [p for p in _parameters(fn) if p.default is not p.empty]
+    defaults = [p for p in parameters_of(fn) if p.default is not p.empty]
     keyword_only = [p for p in defaults if p.kind is p.KEYWORD_ONLY]
     others = [p for p in defaults if p.kind is not p.KEYWORD_ONLY]
     arguments = bound + [f"{p.name}={p.default!r}" for p in others]

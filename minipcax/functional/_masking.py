@@ -5,7 +5,6 @@ them at once: a callable (such as `utils.M`) that takes the dict of keyword argu
 answers in the parameters' places, or a dict with a callable, or one answer, for each keyword.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,8 +12,9 @@ import jax
 
 from minipcax.core import get, tree_ref
 from minipcax.core._random import global_key
-from minipcax.core._tree import is_param
-from minipcax.functional._tracking import ARRAY_TYPES, Keywords, is_dynamic
+from minipcax.core._tree import is_dynamic, is_param
+from minipcax.functional._base import parameters_of
+from minipcax.functional._tracking import ARRAY_TYPES, Keywords
 
 Answer = TypeVar("Answer")  # what the transform asks for: an axis, or a bool
 # A callable gives a tree of any make; the keys are keywords, or tuples of them.
@@ -66,11 +66,8 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
 
 
 def _ask(mask: Callable[..., Any], tree: Any) -> Any:
-    try:
-        accepts = inspect.signature(mask).parameters
-    except (TypeError, ValueError):  # a callable that Python cannot look into
-        return mask(tree)
-    return mask(tree, is_pytree=True) if "is_pytree" in accepts else mask(tree)
+    accepts_is_pytree = any(p.name == "is_pytree" for p in parameters_of(mask))
+    return mask(tree, is_pytree=True) if accepts_is_pytree else mask(tree)
 
 
 def _everywhere(answer: Any, tree: Any) -> Any:

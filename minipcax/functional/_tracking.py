@@ -34,7 +34,7 @@ from jax.tree_util import all_leaves
 from minipcax.core import RKG, BaseModule, BaseParam, DynamicParam, StaticParam, tree_ref, tree_unref
 from minipcax.core._parameter import last_change
 from minipcax.core._random import global_key
-from minipcax.core._tree import children, path_name, walk
+from minipcax.core._tree import children, is_dynamic, is_param, path_name, walk
 
 # Values are arrays or pytrees of arrays; keyword arguments are trees of any make.
 Value = Any
@@ -61,11 +61,6 @@ class Input:
 
 Leaf = DynamicParam[Any] | Bare
 ARRAY_TYPES = (jax.Array, np.ndarray, np.generic, int, float, complex)
-
-
-def is_dynamic(node: object) -> bool:
-    """Whether a node is a parameter that transforms track."""
-    return isinstance(node, DynamicParam)
 
 
 class Skeleton:
@@ -299,8 +294,7 @@ def _same(before: list[Any], after: list[Any]) -> bool:
 
 
 def _tracked_objects(keywords: Keywords) -> list[Any]:
-    nodes = jax.tree.leaves(keywords, is_leaf=lambda node: isinstance(node, BaseParam))
-    return [node for node in nodes if not isinstance(node, StaticParam)]
+    return [node for node in jax.tree.leaves(keywords, is_leaf=is_param) if not isinstance(node, StaticParam)]
 
 
 def _refuse_new_structure(original: Keywords, present: Keywords) -> None:
