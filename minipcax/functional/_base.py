@@ -127,10 +127,6 @@ def describe(fn: Callable[..., Any]) -> str:
         name, bound = fn.__name__, []
     else:
         return type(fn).__name__
-    defaults = [p for p in parameters_of(fn) if p.default is not p.empty]
-    keyword_only = [p for p in defaults if p.kind is p.KEYWORD_ONLY]
-    others = [p for p in defaults if p.kind is not p.KEYWORD_ONLY]
-    arguments = bound + [f"{p.name}={p.default!r}" for p in others]
-    if keyword_only:
-        arguments += ["*", *(f"{p.name}={p.default!r}" for p in keyword_only)]
-    return f"{name}({', '.join(arguments)})" if arguments else name
+    defaults = [p.replace(annotation=p.empty) for p in parameters_of(fn) if p.default is not p.empty]
+    arguments = ", ".join(filter(None, [*bound, str(inspect.Signature(defaults))[1:-1]]))
+    return f"{name}({arguments})" if arguments else name
