@@ -23,6 +23,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter, is_
 from typing import Any
@@ -41,22 +42,18 @@ Value = Any
 Keywords = dict[str, Any]
 
 
+@dataclass(slots=True, eq=False)
 class Bare:
     """A leaf that is not a parameter: an array or number, which a function may read but not replace."""
 
-    __slots__ = ("value",)
-
-    def __init__(self, value: Value) -> None:
-        self.value = value
+    value: Value
 
 
+@dataclass(slots=True, eq=False)
 class Input:
     """Holds the place of a keyword that is itself an array or number, and so another one in every call."""
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
 Leaf = DynamicParam[Any] | Bare
