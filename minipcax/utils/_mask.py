@@ -44,12 +44,9 @@ class M:
 
     def to(self, values: Sequence[Any] | None) -> "M":  # values of any kind: axes, bools, labels, ...
         """Sets what to put at every parameter's place, (unselected, selected); `None` undoes it. Returns the mask."""
-        if values is None:
-            self._values = None
-        else:
-            if len(values) != 2:
-                raise ValueError(f"M.to expects two values, (unselected, selected), found {values!r}")
-            self._values = (values[0], values[1])
+        if values is not None and len(values) != 2:
+            raise ValueError(f"M.to expects two values, (unselected, selected), found {values!r}")
+        self._values = None if values is None else (values[0], values[1])
         return self
 
     def __call__(self, tree: Tree, *, is_pytree: bool = False) -> Tree:
@@ -76,12 +73,11 @@ class M:
         return self & M(lambda param: not any(_has(param, name, value) for name, value in attributes.items()))
 
     def __and__(self, other: Filter | None) -> "M":
-        first, second = self, M(other)
-        return M(lambda param: first.apply(param) and second.apply(param))
+        second = M(other)
+        return M(lambda param: self.apply(param) and second.apply(param))
 
     def __or__(self, other: Filter | None) -> "M":
-        first, second = self, M(other)
-        return M(lambda param: first.apply(param) or second.apply(param))
+        return M_is(self, other)
 
     def __invert__(self) -> "M":
         return M(lambda param: not self.apply(param))
@@ -91,9 +87,7 @@ class M:
 
 
 def _has(param: BaseParam[Any], name: str, value: object) -> bool:
-    missing = object()
-    found = getattr(param, name, missing)
-    return found is not missing and bool(found == value)
+    return hasattr(param, name) and bool(getattr(param, name) == value)
 
 
 def M_is(*masks: Filter | None) -> M:
