@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from minipcax.core import tree_apply, tree_extract
+from minipcax.core import tree_apply
 from minipcax.core._tree import path_name, walk
 from minipcax.functional import jit, vmap
 from minipcax.learning._report import share_right
 from minipcax.nn import BatchNorm, LayerParam
 from minipcax.predictive_coding import STATUS, EnergyModule, Vode, VodeParam, se_energy
+from minipcax.predictive_coding._energy_module import clear_params
 from minipcax.utils import M, step
 
 NODES = M(VodeParam).hasnot(frozen=True)
@@ -149,8 +150,7 @@ def _clear_other_batches(batch: Batch, model: Model) -> None:
         arrays = jax.tree.leaves(param.get()) if isinstance(param, PER_SAMPLE) else []
         return not sizes >= {np.shape(array)[:1] for array in arrays}
 
-    for param in tree_extract(model, filter_fn=does_not_fit):
-        param.set(None)
+    clear_params(model, does_not_fit)
 
 
 @jit

@@ -1,13 +1,11 @@
 """Modules that have an energy: the sum of those of their parts."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from minipcax.core import DynamicParam, Module, tree_extract
+from minipcax.core import Module, tree_extract
 from minipcax.core._filter import Filter, as_predicate
-from minipcax.core._tree import path_name, walk
+from minipcax.core._tree import is_dynamic, path_name, walk
 
 
 class STATUS:
@@ -63,10 +61,11 @@ class EnergyModule(Module, static=("status",)):
 
     def clear_params(self, filter: Filter) -> None:
         """Sets the selected parameters to `None`."""
-        select = as_predicate(filter)
+        clear_params(self, filter)
 
-        def is_selected(param: Any) -> bool:
-            return isinstance(param, DynamicParam) and select(param)
 
-        for param in tree_extract(self, filter_fn=is_selected):
-            param.set(None)
+def clear_params(model: object, filter: Filter) -> None:
+    """Sets the selected parameters of a model, or of any tree of models, to `None`."""
+    select = as_predicate(filter)
+    for param in tree_extract(model, filter_fn=lambda param: is_dynamic(param) and select(param)):
+        param.set(None)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from minipcax.core import DynamicParam, tree_extract
-from minipcax.core._filter import Filter, Predicate, as_predicate
+from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import walk
 from minipcax.predictive_coding import EnergyModule
+from minipcax.predictive_coding._energy_module import clear_params as clear_params_of
 
 Status = str | None
 
@@ -44,13 +44,8 @@ def step(
     if not all(isinstance(each, str | None) for each in (during, then)):
         raise TypeError(f"step expected a status, a string or None, or a pair of them, found {status!r}")
     modules = [(node, node.status) for _, node in walk(model) if isinstance(node, EnergyModule)]
-
-    def clear(select: Predicate) -> None:
-        for param in tree_extract(model, filter_fn=lambda param: isinstance(param, DynamicParam) and select(param)):
-            param.set(None)
-
     clear_before, clear_after = (as_predicate(filter or (lambda param: False)) for filter in (before, after))
-    clear(clear_before)
+    clear_params_of(model, clear_before)
     try:
         for module, _ in modules:
             module.status = during
@@ -58,4 +53,4 @@ def step(
     finally:
         for module, previous in modules:
             module.status = previous if then is None else then
-        clear(clear_after)
+        clear_params_of(model, clear_after)
