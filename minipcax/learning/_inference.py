@@ -90,11 +90,6 @@ def _loop_until_settled(
         first = move(model=model, optim=optim)
         start = jnp.full_like(first.sum(), jnp.nan)  # which is close to nothing
         later = scan(unless_settled, length=steps - 1, unroll=unroll)(start, first, model=model, optim=optim)[1]
-    return joined(first, later)
-
-
-def joined(first: ByNode, later: Energies) -> Float[Array, "all_steps nodes"]:  # one step more than `later`
-    """The energies of a first step and of those after it."""
     return jnp.concatenate([first[None], later])
 
 
@@ -147,14 +142,5 @@ def infer(
 
 
 @jit(static_argnums=(1, 2, 4))
-def _infer(
-    x: Batch,
-    steps: int,
-    unroll: int | bool,
-    tolerance: float | Float[Array, ""] | None,
-    reset: bool,
-    *,
-    model: Model,
-    optim: Optim,
-) -> Float[Array, " steps"]:
-    return relax(x, steps, unroll, tolerance, reset, model=model, optim=optim).total
+def _infer(*args: Any, model: Model, optim: Optim) -> Float[Array, " steps"]:
+    return relax(*args, model=model, optim=optim).total

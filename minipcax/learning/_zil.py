@@ -20,7 +20,7 @@ from minipcax.learning._batch import (
     split_nodes,
     start,
 )
-from minipcax.learning._inference import ByNode, energy_and_gradients, joined
+from minipcax.learning._inference import ByNode, energy_and_gradients
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 
@@ -83,4 +83,4 @@ class ZIL(Algorithm):
         taught, first = move(jnp.array(last), model=model, states=states)
         (taught,), later = scan(move_and_add, jnp.arange(last)[::-1])(taught, model=model, states=states)
         weights.step(model, taught)
-        return Report(History(joined(first, later), tuple(model.nodes())), loss, predictions)
+        return Report(History(jnp.concatenate([first[None], later]), tuple(model.nodes())), loss, predictions)
