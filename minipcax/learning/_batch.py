@@ -31,6 +31,7 @@ NODES = M(VodeParam).hasnot(frozen=True)
 WEIGHTS = M(LayerParam).hasnot(frozen=True)
 # What belongs to one sample, and so has an axis of samples.
 PER_SAMPLE = VodeParam | VodeParam.Cache
+over_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
 
 # What a sample, a target and a prediction are is the model's own business; a batch of them has an axis more, the first.
 Sample = Any
@@ -55,12 +56,12 @@ class Model(Protocol):
         ...
 
 
-@vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
+@over_batch
 def _predictions(x: Batch, y: Batch, *, model: Model) -> Batch:
     return model(x, y)
 
 
-@vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
+@over_batch
 def node_energies(x: Batch, *, model: Model) -> Float[Array, " nodes"]:
     """The energy of every node for every sample of a batch, of shape (batch, nodes), at the present states."""
     keep_statistics(model)
@@ -193,7 +194,7 @@ def observed_loss(model: Model) -> Float[Array, ""]:
     return observed_energies(model=model).sum(axis=-1).mean() if split_nodes(model)[1] else jnp.zeros(())
 
 
-@vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
+@over_batch
 def observed_energies(*, model: Model) -> Float[Array, " nodes"]:
     """The energy of every observed node for every sample, of shape (batch, nodes), after a forward pass."""
     return energies_of(split_nodes(model)[1])

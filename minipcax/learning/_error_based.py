@@ -15,16 +15,16 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from minipcax.functional import value_and_grad, vmap
+from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._batch import (
     NODES,
-    PER_SAMPLE,
     WEIGHTS,
     Batch,
     Model,
     energies_of,
     keep_statistics,
+    over_batch,
     require_squared_errors,
     split_nodes,
     start,
@@ -32,7 +32,7 @@ from minipcax.learning._batch import (
 from minipcax.learning._inference import ByNode, loop
 from minipcax.learning._report import History, Report
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam
-from minipcax.utils import M, Optim, step
+from minipcax.utils import Optim, step
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def relax_errors(
     return History(history, tuple(model.nodes()))
 
 
+@over_batch
 def states_from_errors(x: Batch, *, model: Model) -> None:
     """Puts the states h = u + e in the place of the errors.
 
@@ -115,7 +116,8 @@ def states_from_errors(x: Batch, *, model: Model) -> None:
         >>> jnp.allclose(model.vodes[0].h.get(), state + 1).item()
         True
     """
-    _states(x, model=model)
+    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+        _run_forward(x, model, True)
 
 
 def _run_forward(x: Batch, model: Model, keep_gradient: bool) -> list[tuple[Vode[Any], Array]]:
@@ -134,12 +136,6 @@ def _plus_error(error: Array, keep_gradient: bool, vode: Vode[Any], key: str, u:
     return state if keep_gradient else stop_gradient(state)
 
 
-@vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-def _states(x: Batch, *, model: Model) -> None:
-    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        _run_forward(x, model, True)
-
-
 def _energies(inferring: bool, x: Batch, *, model: Model) -> ByNode:
     """The energies of one sample, for inference by the errors, or for learning at fixed states."""
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
@@ -151,8 +147,7 @@ def _energies(inferring: bool, x: Batch, *, model: Model) -> ByNode:
         return energies_of(model.nodes())
 
 
-_of_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-_energies_by_errors, _energies_by_weights = _of_batch(partial(_energies, True)), _of_batch(partial(_energies, False))
+_energies_by_errors, _energies_by_weights = over_batch(partial(_energies, True)), over_batch(partial(_energies, False))
 
 
 @value_and_grad({"model": NODES}, has_aux=True)
