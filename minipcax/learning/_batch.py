@@ -36,6 +36,7 @@ over_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
 # What a sample, a target and a prediction are is the model's own business; a batch of them has an axis more, the first.
 Sample = Any
 Batch = Any
+Number = float | Float[Array, ""]
 
 
 @runtime_checkable

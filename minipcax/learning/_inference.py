@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.functional import cond, jit, scan, value_and_grad
-from minipcax.learning._batch import NODES, Batch, Model, summed_energy
+from minipcax.learning._batch import NODES, Batch, Model, Number, summed_energy
 from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
@@ -22,7 +22,7 @@ def relax(
     x: Batch,
     steps: int,
     unroll: int | bool = 1,
-    tolerance: float | Float[Array, ""] | None = None,
+    tolerance: Number | None = None,
     reset: bool = True,
     *,
     model: Model,
@@ -66,13 +66,7 @@ def loop(move: Callable[..., ByNode], steps: int, unroll: int | bool, *, model: 
 
 
 def _loop_until_settled(
-    move: Callable[..., ByNode],
-    steps: int,
-    unroll: int | bool,
-    tolerance: float | Float[Array, ""],
-    *,
-    model: Model,
-    optim: Optim,
+    move: Callable[..., ByNode], steps: int, unroll: int | bool, tolerance: Number, *, model: Model, optim: Optim
 ) -> Energies:
     check_steps(steps)
 
@@ -103,7 +97,7 @@ def infer(
     x: Batch,
     steps: int,
     unroll: int | bool = 1,
-    tolerance: float | Float[Array, ""] | None = None,
+    tolerance: Number | None = None,
     reset: bool = True,
     *,
     model: Model,

@@ -5,19 +5,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
 from minipcax.core import RKG
+from minipcax.learning._batch import Number
 
 # What optax optimises: a pytree of arrays.
 Tree = Any
 
 
-def langevin(
-    learning_rate: float | Float[Array, ""],
-    momentum: float | Float[Array, ""] = 0.0,
-    temperature: float | Float[Array, ""] = 1.0,
-) -> optax.GradientTransformation:
+def langevin(learning_rate: Number, momentum: Number = 0.0, temperature: Number = 1.0) -> optax.GradientTransformation:
     """An optimiser of the nodes with which inference draws samples of exp(−E / temperature): Langevin dynamics,
 
         v ← m v − lr ∂E/∂h + √(2 lr (1 − m) temperature) ξ,  h ← h + v,  with ξ from a standard normal

@@ -3,7 +3,7 @@
 from jaxtyping import Array, Float
 
 from minipcax.functional import jit, value_and_grad
-from minipcax.learning._batch import WEIGHTS, Batch, Model, energies
+from minipcax.learning._batch import WEIGHTS, Batch, Model, Number, energies
 from minipcax.utils import Optim
 
 
@@ -13,9 +13,7 @@ def _energy_and_gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
 
 
 @jit
-def learn(
-    x: Batch, scale_by: float | Float[Array, ""] | None = None, *, model: Model, optim: Optim
-) -> Float[Array, ""]:
+def learn(x: Batch, scale_by: Number | None = None, *, model: Model, optim: Optim) -> Float[Array, ""]:
     """One update of the weights at the present state of the nodes, from the energy's mean over the samples.
 
     Args:
