@@ -180,9 +180,6 @@ class Module(BaseModule, static=("_mode",)):
 
     _mode: MODE | None = None
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def mode(self, value: MODE | None = None) -> MODE | None:
         """Sets the mode of this module and all below it; returns the mode, which `mode(None)` leaves as it is."""
         if value is not None:

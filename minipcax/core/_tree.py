@@ -136,9 +136,7 @@ def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
         yield from walk(child, path + key)
 
 
-def path_name(path: Path) -> str:
-    """A path as people write it, `.layers[0].nn.weight`; after a keyword argument, `model.layers[0].nn.weight`."""
-    return jtu.keystr(path)
+path_name = jtu.keystr  # a path as people write it: `.layers[0].nn.weight`
 
 
 def paths_of_params(tree: object) -> list[tuple[DynamicParam[Any], list[str]]]:
