@@ -56,6 +56,7 @@ def arguments(
     if layers:
         parser.add_argument("--layers", type=int, nargs="+", default=layers, help="sizes of the model")
     if sweep:
+        parser.add_argument("--cases", type=int, help="measure only the first few sizes of the model")
         parser.add_argument("--sweep", action="store_true", help="measure many sizes of the model")
     return parser.parse_args()
 

@@ -132,7 +132,7 @@ def main() -> None:
     options = arguments(__doc__, rounds=25, sweep=True)
     peers = installed_pcx()
     ours, theirs = [], []
-    for case in SWEEP if options.sweep else CASES:
+    for case in (SWEEP if options.sweep else CASES)[: options.cases]:
         rows, peer_rows = measure(case, options.rounds, {} if options.sweep else peers)
         ours += rows
         theirs += peer_rows

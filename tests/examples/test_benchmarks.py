@@ -10,7 +10,11 @@ from tests.examples.support import run
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("dispatch", ["--layers", "3"]), ("training_step", []), ("vgg5", ["--batch", "2", "--scale", "64", "--busy"])],
+    [
+        ("dispatch", ["--layers", "3"]),
+        ("training_step", ["--cases", "1"]),
+        ("vgg5", ["--batch", "2", "--scale", "64", "--steps", "1", "--busy"]),
+    ],
 )
 def test_runs(name: str, options: list[str], tmp_path: Path) -> None:
     result = run(f"benchmarks/{name}", "--rounds", "1", "--out", tmp_path, *options)
