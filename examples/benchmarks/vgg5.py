@@ -63,12 +63,12 @@ def steps(algorithm: pxl.Algorithm, scale: int, x: Array, y: Array) -> Steps:
     model = VGG5(scale)
     nodes, weights = pxu.Optim(optax.sgd(0.01)), pxu.Optim(optax.adamw(1e-4), pxl.WEIGHTS(model))
 
-    def step(_: None = None, /, *, model: VGG5, nodes: pxu.Optim, weights: pxu.Optim) -> tuple[tuple[()], Array]:
+    def step(_: None, /, *, model: VGG5, nodes: pxu.Optim, weights: pxu.Optim) -> tuple[tuple[()], Array]:
         return (), algorithm(x, y, model=model, nodes=nodes, weights=weights).energies
 
     program = pxf.jit(pxf.scan(step, length=CHAINED))
     return Steps(
-        lambda: algorithm(x, y, model=model, nodes=nodes, weights=weights).energies,
+        lambda: step(None, model=model, nodes=nodes, weights=weights)[1],
         lambda: program(model=model, nodes=nodes, weights=weights)[1],
     )
 

@@ -95,7 +95,9 @@ class BaseModule:
     @classmethod
     @cache
     def _layout(cls, attributes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Which of an object's attributes are children, and which are static, in order."""
+        """Which of an object's attributes are children, and which are static, in order. It never changes, for names are
+        only ever added to the order, at its end.
+        """
         for name in attributes:  # those that were put there behind the back of __setattr__
             cls._order.setdefault(name)
         return (

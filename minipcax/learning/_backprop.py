@@ -15,6 +15,10 @@ from minipcax.utils import Optim
 def _loss_and_gradients(x: Batch, y: Batch, *, model: Model) -> tuple[Float[Array, ""], History, Batch]:
     predictions = forward(x, y, model=model)
     observed = split_nodes(model)[1]
+    if not observed:
+        raise ValueError(
+            "Backprop expected a model with an observed node, found none: set h.frozen = True of its output node"
+        )
     losses = observed_energies(model=model).mean(axis=0)
     return losses.sum(), History(losses[None], tuple(observed)), predictions
 

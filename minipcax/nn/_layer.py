@@ -117,10 +117,11 @@ class ArrayLayer(Layer):
 
     def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
         """The layer's equation, for one sample; only `Dropout` draws from the key."""
-        if get(x) is None:
+        value = get(x)
+        if value is None:
             raise TypeError(
                 f"{type(self).__name__} expected an array, found None: if a value node before it has no state yet, "
                 "initialise the nodes first"
             )
-        y: Array = self.nn(get(x))
+        y: Array = self.nn(value)
         return y

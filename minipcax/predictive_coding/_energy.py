@@ -54,7 +54,7 @@ def _half_squares(h: Float[Array, "..."], u: Float[Array, "..."]) -> Float[Array
 @partial(jax.jit, static_argnames="axis", inline=True)
 def summed(terms: Float[Array, "..."], axis: tuple[int, ...] | None) -> Float[Array, "..."]:
     """The sum of a node's energy over its elements."""
-    if terms.dtype == jnp.float16:  # which overflows soon
+    if terms.dtype == jnp.float16:  # where doubled sums would soon overflow
         return terms.sum(axis)
     # The 2 cancels the ½ of squared errors, by which XLA would multiply every term. It is exact, short of overflow.
     return 0.5 * (2.0 * terms).sum(axis)
@@ -97,7 +97,7 @@ def ce_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
     h, logits = _state_and_prediction(vode)
     largest = jnp.finfo(logits.dtype).max / 16  # type: ignore[no-untyped-call]  # jax
     logarithm = jax.nn.log_softmax(jnp.clip(logits, -largest, largest), axis=-1)
-    # Overflow would give 0 · −∞ where h is zero.
+    # Overflow would give 0 · −∞ where h is zero; with a sixteenth, the sum of a few terms is finite as well.
     return -h * jnp.maximum(logarithm, -largest)
 
 

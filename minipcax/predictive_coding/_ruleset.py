@@ -1,4 +1,7 @@
-"""The rule language: what a value node does with what it is given and asked for, depending on its status."""
+"""The rule language: what a value node does with what it is given and asked for, depending on its status.
+
+A rule such as "h, u <- u" or "e -> h:error" is parsed once, when the node is made; `Ruleset` explains the language.
+"""
 
 import re
 import warnings

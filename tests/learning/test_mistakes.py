@@ -85,6 +85,13 @@ def test_a_model_that_an_algorithm_can_not_serve(algorithm: pxl.Algorithm, make:
     assert all(one is other.get() for one, other in zip(before, px.tree_extract(model), strict=True))
 
 
+def test_backpropagation_without_targets_and_an_observed_node() -> None:
+    model = without_an_observed_node()
+    optim = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+    with pytest.raises(ValueError, match="Backprop expected a model with an observed node, found none"):
+        pxl.Backprop()(X, None, model=model, nodes=optim, weights=optim)
+
+
 def test_a_model_without_nodes() -> None:
     with pytest.raises(ValueError, match="expected a model with value nodes, found none: put a Vode after each layer"):
         pxl.energies(X, model=WithoutNodes())
