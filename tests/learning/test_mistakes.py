@@ -89,7 +89,7 @@ def test_backpropagation_without_targets_and_an_observed_node() -> None:
     model = without_an_observed_node()
     optim = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     with pytest.raises(ValueError, match="Backprop expected a model with an observed node, found none"):
-        pxl.Backprop()(X, None, model=model, nodes=optim, weights=optim)
+        pxl.Backprop()(X, None, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=optim)
 
 
 def test_a_model_without_nodes() -> None:
