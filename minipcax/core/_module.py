@@ -21,16 +21,17 @@ import jax
 import numpy as np
 from jax.tree_util import GetAttrKey
 
-from minipcax.core._parameter import DynamicParam, Structure, last_change
-from minipcax.core._tree import children, path_name, walk
+from minipcax.core._parameter import DynamicParam, Structure, last_change, refuse_params
+from minipcax.core._ties import NO, HasTies, followed, tied
+from minipcax.core._tree import Branch, children, path_name, walk
 
 Child = Any  # a parameter, a module, a bare array, or a container of these
-# What a pytree says of a module beside its children: their names, and the static attributes.
-Definition = tuple[tuple[str, ...], tuple[tuple[str, Structure], ...]]
+# What a pytree says of a module beside its children: their names, the static attributes, and whether it has ties.
+Definition = tuple[tuple[str, ...], tuple[tuple[str, Structure], ...], HasTies]
 AnyModule = TypeVar("AnyModule", bound="BaseModule")
 
 
-class BaseModule:
+class BaseModule(Branch):
     """A pytree of its attributes, in the order in which its class first assigned them.
 
     Assign attributes in the ordinary way: transforms do not look for what is put into `vars(module)` directly.
@@ -54,6 +55,7 @@ class BaseModule:
         )
     """
 
+    __slots__ = ()
     _static_names: ClassVar[tuple[str, ...]] = ()
     # The names of all children ever assigned, in order. A dict serves as an ordered set.
     _order: ClassVar[dict[str, None]] = {}
@@ -78,6 +80,8 @@ class BaseModule:
                     f"{type(self).__name__}.{name} holds a {type(present).__name__}, found an array or number to put "
                     f"in its place: change the value with .{name}.set(...) or an augmented assignment"
                 )
+            if name in self._static_names:
+                refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,")
             type(self)._order.setdefault(name)
             super().__setattr__(name, value)
             last_change.token = object()
@@ -86,11 +90,20 @@ class BaseModule:
         super().__delattr__(name)
         last_change.token = object()
 
-    def _flatten(self) -> tuple[tuple[Child, ...], Definition]:
+    def _names(self) -> tuple[str, ...]:
+        return self._layout(tuple(vars(self)))[0]
+
+    def _with(self, children: Iterable[Child]) -> Self:
+        return self._unflatten(self._definition(NO), children)
+
+    def _definition(self, has_ties: HasTies) -> Definition:
         attributes = vars(self)
         names, static_names = self._layout(tuple(attributes))
-        static = tuple([(name, Structure(attributes[name])) for name in static_names])
-        return tuple([attributes[name] for name in names]), (names, static)
+        return names, tuple([(name, Structure(attributes[name])) for name in static_names]), has_ties
+
+    def _flatten(self) -> tuple[tuple[Child, ...], Definition]:
+        children, has_ties = tied(self)
+        return children, self._definition(has_ties)
 
     @classmethod
     @cache
@@ -111,8 +124,10 @@ class BaseModule:
 
     @classmethod
     def _unflatten(cls, definition: Definition, values: Iterable[Child]) -> Self:
-        names, static = definition
+        names, static, has_ties = definition
         module = object.__new__(cls)
+        if has_ties:
+            values = followed([((GetAttrKey(name),), value) for name, value in zip(names, values, strict=True)])
         vars(module).update(zip(names, values, strict=True))
         vars(module).update((name, held.get()) for name, held in static)
         return module

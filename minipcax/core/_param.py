@@ -104,6 +104,7 @@ class ParamDict(DynamicParam[Values]):
         return (self.value or {})[key]
 
     def __setitem__(self, key: str, value: object) -> None:
+        self.check(value)
         if self.value is None:
             self.value = {}
         self.value[key] = get(value)

@@ -15,10 +15,13 @@ attribute (`p.frozen = True`) is part of the tree's *structure*: JAX compares it
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy, deepcopy
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 import jax
 import numpy as np
+
+from minipcax.core._reach import reach
+from minipcax.core._trace import current_trace, has_tracers
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -87,10 +90,10 @@ class BaseParam(Generic[T]):
     """
 
     # A slot is what lets a transform read hundreds of values at C speed; `__dict__` holds the static attributes.
-    __slots__ = ("__dict__", "__weakref__", "value")
+    __slots__ = ("__dict__", "__weakref__", "_value")
 
     _has_leaves: ClassVar[bool] = True
-    value: T
+    _value: T
 
     def __init__(self, value: T) -> None:
         if type(self) is BaseParam:
@@ -114,11 +117,24 @@ class BaseParam(Generic[T]):
     @classmethod
     def from_structure(cls, structure: tuple[Structure, ...], children: Iterable[T]) -> Self:
         """Puts a new parameter together from its structure and its value."""
-        param = object.__new__(cls)
-        (param.value,) = children
+        param = cls.__new__(cls)
+        (param._value,) = children
         for name, attribute in zip(structure[::2], structure[1::2], strict=True):
             vars(param)[name.get()] = attribute.get()
         return param
+
+    @property
+    def value(self) -> T:
+        """What is in the box."""
+        return self._value
+
+    @value.setter
+    def value(self, value: T) -> None:
+        self.check(value)
+        self._value = value
+
+    def check(self, value: object) -> None:
+        """Raises if this parameter must not hold `value`."""
 
     def get(self) -> T:
         """Returns the value."""
@@ -145,12 +161,37 @@ class BaseParam(Generic[T]):
 class DynamicParam(BaseParam[T]):
     """A parameter that transforms track: its value is traced, and what a function writes into it is kept.
 
+    Raises:
+        RuntimeError: a value that JAX is tracing is written into a parameter that was made outside of that trace.
+
     Example:
         >>> jax.tree.leaves(DynamicParam((1.0, 2.0)))
         [1.0, 2.0]
     """
 
-    __slots__ = ()
+    # The trace in which this object was made. Only the tracers of that one end with it.
+    __slots__ = ("_trace",)
+    _trace: object
+
+    is_carried: ClassVar[bool] = False  # whether every transform carries it, without being told
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        param = super().__new__(cls)
+        param._trace = current_trace()
+        return param
+
+    def __getstate__(self) -> tuple[Any, dict[str, Any]]:  # Python's own: the attributes, or None, and the slots
+        attributes, slots = cast(Any, super().__getstate__())
+        return attributes, {name: value for name, value in slots.items() if name != "_trace"}  # a copy has its own
+
+    def check(self, value: object) -> None:
+        """Refuses a tracer that would be left here when the trace that it belongs to is over."""
+        if self._trace != current_trace() and has_tracers(value):
+            raise RuntimeError(
+                f"a transform of JAX would leave a tracer in this {type(self).__name__}, which was made outside of it: "
+                "plain JAX is not told what a function writes; use the transform of minipcax.functional, and pass what "
+                "holds the parameter as a keyword argument"
+            )
 
 
 class StaticParam(BaseParam[T]):
@@ -168,12 +209,13 @@ class StaticParam(BaseParam[T]):
     __slots__ = ()
     _has_leaves = False
 
-    def __init__(self, value: T) -> None:
-        if isinstance(value, (jax.Array, np.ndarray, DynamicParam)):
+    def check(self, value: object) -> None:
+        """Refuses arrays, and what holds parameters, at any depth: they would be fixed for good, and never learn."""
+        if isinstance(value, (jax.Array, np.ndarray)):
             raise TypeError(
                 f"static(...) is for what JAX must not trace, found a {type(value).__name__}; hold arrays in a Param"
             )
-        super().__init__(value)
+        refuse_params(value, "static(...)")
 
     def structure(self) -> tuple[Structure, ...]:
         return (Structure(self.value), *super().structure())
@@ -219,6 +261,22 @@ class StaticParam(BaseParam[T]):
             if is_own_name(name):
                 raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
             return getattr(self.value, name)
+
+
+def path_to_param(value: object) -> str | None:
+    """Where in or below any object there is a parameter that transforms would have to be told of."""
+    return reach(value, lambda node: isinstance(node, DynamicParam) and not node.is_carried)
+
+
+def refuse_params(value: object, place: str) -> None:
+    """Refuses parameters where transforms take what there is as structure."""
+    where = path_to_param(value)
+    if where is not None:
+        raise TypeError(
+            f"{place} is for what JAX must not trace, found a {type(value).__name__} that {'holds' if where else 'is'} a "
+            f"parameter{where and ' at '}{where}, which would be fixed for good and never learn: assign it to a module as "
+            "it is, and where its class is one of your own, make that a minipcax.Module"
+        )
 
 
 def is_own_name(name: str) -> bool:

@@ -16,13 +16,14 @@ from jaxtyping import Array, Int, UInt32
 
 from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
+from minipcax.core._trace import current_trace, in_vmap
 
 
 class _Loans(threading.local):
-    """The keys lent to this thread in place of that of `RKG`, innermost last."""
+    """What holds the keys that are lent to this thread in place of that of `RKG`, innermost last."""
 
     def __init__(self) -> None:
-        self.keys: list[Any] = []
+        self.states: list[Param] = []
 
 
 _loans = _Loans()
@@ -38,41 +39,54 @@ class RKGState(Param):
         (RKGState([2], uint32), [0, 3])
     """
 
-    __slots__ = ("_key",)
-    _key: Any
+    __slots__ = ()
 
     @property
     def value(self) -> Any:  # a key, or a tracer that stands for one
-        if self is not global_key:
-            return self._key
-        if keys := _loans.keys:
-            return keys[-1]
-        if self._key is None:
+        lent = self._lent()
+        if lent is not None:
+            return lent.value
+        if self._value is None and self is global_key:
             with jax.ensure_compile_time_eval():  # a trace that happens to be the first to look must not keep it
-                self._key = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)
-        return self._key
+                self._value = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)
+        return self._value
 
     @value.setter
     def value(self, key: object) -> None:
-        if isinstance(key, jax.core.Tracer) and self is global_key and not _loans.keys:
+        self.check(key)
+        lent = self._lent()
+        (self if lent is None else lent)._value = key
+
+    def check(self, value: object) -> None:
+        """Refuses a tracer that would be left behind, and a draw that would be the same in all lanes of a `vmap`."""
+        lent = self._lent()
+        if lent is not None:
+            lent.check(value)
+            return
+        if in_vmap() and self._trace != current_trace():
             raise RuntimeError(
-                "RKG was drawn from inside a transform of JAX, which would leave a tracer in it: use that of "
-                "minipcax.functional, or pass a RandomKeyGenerator"
+                "every lane of vmap would draw the same from this RandomKeyGenerator, which was made outside of it: pass "
+                "what holds it as an argument of the function that is mapped, or draw from RKG"
             )
-        if _loans.keys and self is global_key:
-            _loans.keys[-1] = key
-        else:
-            self._key = key
+        super().check(value)
+
+    @property
+    def is_carried(self) -> bool:  # type: ignore[override]  # the others need not ask
+        """Whether this is the key of `RKG`."""
+        return self is global_key
+
+    def _lent(self) -> Param | None:
+        return _loans.states[-1] if _loans.states and self is global_key else None
 
     @staticmethod
     @contextmanager
     def lend(key: object) -> Iterator[None]:
         """Within the block, this thread sees `key` as that of `RKG`, and what is written there goes to it."""
-        _loans.keys.append(key)
+        _loans.states.append(Param(key))
         try:
             yield
         finally:
-            _loans.keys.pop()
+            _loans.states.pop()
 
 
 class RandomKeyGenerator(BaseModule):
@@ -110,6 +124,7 @@ class RandomKeyGenerator(BaseModule):
         return keys[1] if n is None else keys[1:]
 
 
-global_key = RKGState(None)
+with jax.core.eval_context():  # see OUTSIDE
+    global_key = RKGState(None)
 RKG = object.__new__(RandomKeyGenerator)  # not from a seed: see RKGState
 RKG.key = global_key

@@ -7,23 +7,23 @@ several paths. Flattening would turn each path into a copy. So the repeats are f
     tree_ref(a) == [p, q, reference(0)] # a true tree, which JAX may take apart
     tree_unref(...) == [p, q, p]        # the same object twice again
 
-The other functions walk a model: `tree_apply` visits nodes, `tree_extract` and `tree_inject` read and write parameters.
+The functions here see a model as it is, with every occurrence of a parameter. What JAX sees of it, see `_ties`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Self, TypeVar
 
-import jax
 from jax import tree_util as jtu
 
 from minipcax.core._filter import Predicate
-from minipcax.core._parameter import BaseParam, DynamicParam, get, set
+from minipcax.core._parameter import BaseParam, DynamicParam
 
 Tree = TypeVar("Tree")
-Extracted = TypeVar("Extracted")
 # Nodes of a tree may be of any type, and its leaves too.
 Node = Any
 Path = tuple[Any, ...]
+# The nodes right below one, with the keys that lead to them; and what makes a node of its kind from others.
+Parts = tuple[Sequence[tuple[Path, Node]], Callable[[Iterable[Node]], Node]]
 
 
 class ParamRef(BaseParam[Any]):
@@ -35,18 +35,23 @@ class ParamRef(BaseParam[Any]):
     __slots__ = ()
     _has_leaves = False
 
+    @property
+    def original(self) -> BaseParam[Any]:
+        """What a walk over a model as it is finds in this place."""
+        return self
+
     def structure(self) -> tuple[Any, ...]:
-        return (self.value,)
+        return (self._value,)
 
     @classmethod
     def from_structure(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> "ParamRef":
         return cls(*structure)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ParamRef) and bool(self.value == other.value)
+        return isinstance(other, ParamRef) and bool(self._value == other._value)
 
     def __hash__(self) -> int:
-        return hash((ParamRef, self.value))
+        return hash((type(self), self._value))
 
 
 def is_param(node: Node) -> bool:
@@ -75,15 +80,13 @@ def tree_ref(pydag: Tree) -> Tree:
 
     def ref(node: Node) -> Node:
         nonlocal repeats
-        if not isinstance(node, BaseParam):
-            return node
         if isinstance(node, ParamRef) or id(node) in positions:
             repeats = True
             return ParamRef(positions.get(id(node), node))
         positions[id(node)] = len(positions)
         return node
 
-    tree: Tree = jax.tree.map(ref, pydag, is_leaf=is_param)
+    tree: Tree = map_params(ref, pydag)
     return tree if repeats else pydag
 
 
@@ -113,27 +116,62 @@ def tree_unref(tree: Tree) -> Tree:
                     "pass the whole tree that tree_ref gave, with nothing removed"
                 )
             return params[node.value]
-        if isinstance(node, BaseParam):
-            params.append(node)
+        params.append(node)
         return node
 
-    pydag: Tree = jax.tree.map(unref, tree, is_leaf=is_param)
+    pydag: Tree = map_params(unref, tree)
     return pydag if references else tree
 
 
-def children(node: Node) -> list[tuple[Path, Node]]:
-    """The nodes right below one, with the keys that lead to them. What a parameter holds is its own affair: none."""
+class Branch:
+    """A node that is taken apart by its own attributes: the base of modules, which are defined after these walks."""
+
+    # A view of another node, for JAX (see `_ties`), has the attributes of that one, and children of its own.
+    __slots__ = ("__dict__", "__weakref__", "_view")
+
+    def _names(self) -> tuple[str, ...]:
+        """Which attributes are children, in order."""
+        raise NotImplementedError
+
+    def _with(self, children: Iterable[Node]) -> Self:
+        """Another node like this one, with other children."""
+        raise NotImplementedError
+
+
+def parts(node: Node) -> Parts | None:
+    """A node taken apart by one level; `None` if it is a leaf. What a parameter holds is its own affair."""
     if isinstance(node, BaseParam):
-        return []
-    below = jtu.tree_flatten_with_path(node, is_leaf=lambda other: other is not node)[0]
-    return [] if len(below) == 1 and below[0][1] is node else below
+        return None
+    if isinstance(node, Branch):
+        attributes = vars(node)
+        return [((jtu.GetAttrKey(name),), attributes[name]) for name in node._names()], node._with
+    below, treedef = jtu.tree_flatten_with_path(node, is_leaf=lambda other: other is not node)
+    return None if len(below) == 1 and below[0][1] is node else (below, treedef.unflatten)
+
+
+def children(node: Node) -> Sequence[tuple[Path, Node]]:
+    """The nodes right below one, with the keys that lead to them."""
+    taken_apart = parts(node)
+    return taken_apart[0] if taken_apart else ()
 
 
 def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
     """Every node with its path, from the root down, once per occurrence."""
+    node = node.original if isinstance(node, ParamRef) else node
     yield path, node
     for key, child in children(node):
         yield from walk(child, path + key)
+
+
+def map_params(fn: Callable[[Any], object], node: Node) -> Node:
+    """A new tree of the same make, with `fn` of every parameter in its place, once per occurrence."""
+    if isinstance(node, BaseParam):
+        return fn(node.original if isinstance(node, ParamRef) else node)
+    taken_apart = parts(node)
+    if taken_apart is None:
+        return node
+    below, build = taken_apart
+    return build([map_params(fn, child) for _, child in below])
 
 
 path_name = jtu.keystr  # a path as people write it: `.layers[0].nn.weight`
@@ -142,7 +180,7 @@ path_name = jtu.keystr  # a path as people write it: `.layers[0].nn.weight`
 def paths_of_params(tree: object) -> list[tuple[DynamicParam[Any], list[str]]]:
     """The dynamic parameters in traversal order, each once, with all paths that lead to it."""
     found: dict[int, tuple[DynamicParam[Any], list[str]]] = {}
-    for path, node in jtu.tree_leaves_with_path(tree, is_leaf=is_param):
+    for path, node in walk(tree):
         if isinstance(node, DynamicParam):
             found.setdefault(id(node), (node, []))[1].append(path_name(path))
     return list(found.values())
@@ -165,88 +203,3 @@ def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: object, 
     if recursive or not matches:
         for _, child in children(tree):
             tree_apply(fn, filter_fn, child, recursive)
-
-
-def _itself(node: Node, *rest: Node) -> Node:
-    return node
-
-
-@overload
-def tree_extract(
-    tree: object, *rest: object, filter_fn: Predicate = ..., is_pytree: bool = ...
-) -> tuple[Any, ...]: ...  # parameters, of the class that filter_fn looks for
-@overload
-def tree_extract(
-    tree: object, *rest: object, extract_fn: Callable[..., Extracted], filter_fn: Predicate = ..., is_pytree: bool = ...
-) -> tuple[Extracted, ...]: ...  # extract_fn takes as many arguments as there are trees
-def tree_extract(
-    tree: object,
-    *rest: object,
-    extract_fn: Callable[..., Any] = _itself,
-    filter_fn: Predicate = is_dynamic,
-    is_pytree: bool = False,
-) -> tuple[Any, ...]:
-    """The parameters that `filter_fn` accepts, in traversal order, each once.
-
-    Args:
-        tree: where to look.
-        rest: trees of the same structure; `extract_fn` gets what they hold at each parameter's place as well.
-        extract_fn: what to return of each parameter; by default the parameter.
-        filter_fn: which parameters; by default the dynamic ones.
-        is_pytree: promises that there are no repeats, which saves looking for them.
-
-    Example:
-        >>> p = Param(1.0)
-        >>> tree_extract([p, static("x"), p], extract_fn=get)
-        (1.0,)
-    """
-    found: list[Any] = []
-
-    def visit(node: Node, *rest: Node) -> None:
-        if is_param(node) and not isinstance(node, ParamRef) and filter_fn(node):
-            found.append(extract_fn(node, *rest))
-
-    jax.tree.map(visit, tree if is_pytree else tree_ref(tree), *rest, is_leaf=is_param)
-    return tuple(found)
-
-
-def tree_inject(
-    tree: Tree,
-    *,
-    params: Iterable[BaseParam[Any]] | None = None,
-    values: Iterable[object] | None = None,
-    inject_fn: Callable[[Any, Any], object] = set,  # see tree_apply
-    filter_fn: Predicate = is_dynamic,
-    is_pytree: bool = False,
-    strict: bool = True,
-) -> Tree:
-    """Writes values, or those of other parameters, into the parameters of a tree, in place; returns the tree.
-
-    Args:
-        tree: where to write.
-        params: parameters whose values to write, in traversal order, one for each parameter of the tree.
-        values: the same as plain values; give one of the two.
-        inject_fn: how to write; called with the parameter and the value.
-        filter_fn: which parameters; by default the dynamic ones.
-        is_pytree: promises that there are no repeats, which saves looking for them.
-        strict: whether the number of values must be that of the parameters; else the shorter decides.
-
-    Raises:
-        ValueError: the counts differ. Nothing is written.
-
-    Example:
-        >>> tree_inject([p := Param(1.0)], values=[2.0])
-        [Param(2.0)]
-    """
-    if (params is None) == (values is None):
-        raise TypeError("tree_inject takes what to write either as params=... or as values=...: give one of the two")
-    targets = tree_extract(tree, filter_fn=filter_fn, is_pytree=is_pytree)
-    new = [get(x) for given in (params, values) if given is not None for x in given]
-    if strict and len(new) != len(targets):
-        raise ValueError(
-            f"the number of values to write must be the number of parameters that are selected: expected "
-            f"{len(targets)}, found number of values {len(new)}; nothing was written"
-        )
-    for target, value in zip(targets, new, strict=False):
-        inject_fn(target, value)
-    return tree

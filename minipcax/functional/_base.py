@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from minipcax.core import RKG, BaseModule, BaseParam
+from minipcax.core import RKG, BaseModule, BaseParam, tree_ref, tree_unref
 from minipcax.core._tree import walk
 from minipcax.functional._tracking import Keywords, Skeleton, Value, run
 
@@ -61,7 +61,9 @@ class Transform(Generic[P, R]):
     def _run(
         self, skeleton: Skeleton, values: Sequence[Value], args: tuple[Any, ...]
     ) -> tuple[Any, list[Value], frozenset[int]]:
-        return run(self._call, skeleton, values, args)
+        """`run` of the function; of what repeats in arguments and output, JAX sees references."""
+        output, after, changed = run(self._call, skeleton, values, tree_unref(args))
+        return tree_ref(output), after, changed
 
     def __get__(
         self: "Transform[Concatenate[Instance, Q], R]", instance: Instance, owner: type[Instance] | None = None

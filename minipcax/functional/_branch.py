@@ -10,9 +10,10 @@ from typing import Any, Concatenate
 import jax
 from jax.typing import ArrayLike
 
+from minipcax.core import tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
 from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output
-from minipcax.functional._tracking import Keywords, Value, collect, write_back
+from minipcax.functional._tracking import Keywords, Value, as_tree, collect, write_back
 
 
 class Switch(Transform[P, R]):
@@ -40,7 +41,7 @@ class Switch(Transform[P, R]):
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         if not args:
             raise TypeError(f"{self!r} expected what decides between its branches as the first argument, found none")
-        which, *rest = args
+        which, *rest = as_tree(args)
         tracked = collect(keywords)
         changed: set[int] = set()
         forms: dict[int, Value] = {}  # what the first branch makes of each parameter
@@ -62,7 +63,7 @@ class Switch(Transform[P, R]):
         functions = [pure(part) for part in self._parts]
         output, after = self._select(which, functions, (tracked.values(keywords), *rest))
         write_back(tracked.leaves, {index: after[index] for index in changed})
-        return output
+        return tree_unref(output)
 
 
 def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, P], R]:

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from minipcax.core import Param, StaticParam, get
+from minipcax.core import Param, StaticParam, get, tree_ref, tree_unref
 from minipcax.core._tree import ParamRef, is_param
 from minipcax.functional._base import P, R, Transform
 from minipcax.functional._masking import Mask, answers
-from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Value, collect, write_back
+from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Value, as_tree, collect, write_back
 
 Scalar = TypeVar("Scalar", bound=ArrayLike | Param)
 Aux = TypeVarTuple("Aux")
@@ -49,15 +49,6 @@ class ValueAndGrad(Transform[P, R]):
             if _is_chosen(answer, values[index], partial(tracked.path, index, keywords))
         ]
 
-        def pure(selected: dict[int, Value], *args: Any) -> tuple[Any, Any]:
-            inputs = [selected.get(index, value) for index, value in enumerate(values)]
-            output, after, changed = self._run(tracked.skeleton, inputs, args)
-            if self.has_aux and not (isinstance(output, (tuple, list)) and output):
-                raise TypeError(f"with has_aux, grad expected the function to return value, *aux, found {output!r}")
-            value, *aux = output if self.has_aux else (output,)
-            _refuse_non_scalar(get(value))
-            return get(value), (tuple(aux), {index: after[index] for index in changed})
-
         one = isinstance(self.argnums, int)
         argnums = []
         for number in (self.argnums,) if isinstance(self.argnums, int) else self.argnums:
@@ -65,13 +56,31 @@ class ValueAndGrad(Transform[P, R]):
                 raise ValueError(
                     f"argnums of grad names the positional argument {number}, but the call has {len(args)} of them"
                 )
-            argnums.append(number % len(args) + 1)
-        differentiate = jax.value_and_grad(pure, argnums=(0, *argnums), has_aux=True)
-        (value, (aux, changes)), (grads, *positional) = differentiate({i: values[i] for i in chosen}, *args)
+            argnums.append(number % len(args))
+        # What other arguments share with those to differentiate is one parameter, which is differentiated.
+        order = [*dict.fromkeys((*argnums, *range(len(args))))]
+
+        def pure(selected: dict[int, Value], *ordered: Any) -> tuple[Any, Any]:
+            inputs = [selected.get(index, value) for index, value in enumerate(values)]
+            by_number = dict(zip(order, tree_unref(ordered), strict=True))
+            output, after, changed = self._run(tracked.skeleton, inputs, tuple(by_number[n] for n in range(len(args))))
+            if self.has_aux and not (isinstance(output, (tuple, list)) and output):
+                raise TypeError(f"with has_aux, grad expected the function to return value, *aux, found {output!r}")
+            value, *aux = tree_unref(output) if self.has_aux else (output,)
+            _refuse_non_scalar(get(value))
+            return get(value), (tree_ref(tuple(aux)), {index: after[index] for index in changed})
+
+        differentiate = jax.value_and_grad(pure, argnums=tuple(range(len({*argnums}) + 1)), has_aux=True)
+        (value, (aux, changes)), (grads, *positional) = differentiate(
+            {index: values[index] for index in chosen}, *as_tree(tuple(args[number] for number in order))
+        )
         write_back(tracked.leaves, changes)
+        aux = tree_unref(aux)
 
         gradients = _gradients(tracked.skeleton, grads)
-        result = (positional[0] if one else tuple(positional), gradients) if argnums else gradients
+        by_number = dict(zip(order, tree_unref(tuple(positional)), strict=False))
+        in_order = tuple(by_number[number] for number in argnums)
+        result = (in_order[0] if one else in_order, gradients) if argnums else gradients
         return self._returned((value, aux) if self.has_aux else value, aux, result)
 
     def _returned(self, value: Any, aux: tuple[Any, ...], grads: Any) -> Any:

@@ -10,9 +10,9 @@ from typing import Any, overload
 
 import jax
 
-from minipcax.core import tree_extract
+from minipcax.core import BaseModule, tree_extract, tree_unref
 from minipcax.functional._base import P, R, Transform, named_after
-from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Tracked, Value, collect, write_back
+from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Tracked, Value, as_tree, collect, write_back
 
 
 class Jit(Transform[P, R]):
@@ -69,6 +69,7 @@ class Jit(Transform[P, R]):
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         tracked = collect(keywords)
         values = tracked.values(keywords)
+        args = self._as_tree(args)
         try:
             if self._donated:
                 output, changes = self._donate(tracked, values, args, keywords)
@@ -82,7 +83,14 @@ class Jit(Transform[P, R]):
             raise
         if changes:
             write_back(tracked.leaves, changes)
-        return output
+        return output if isinstance(output, ARRAY_TYPES) else tree_unref(output)
+
+    def _as_tree(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not self._static:
+            return as_tree(args)
+        static = {number % len(args) for number in self._static if args}
+        others = iter(as_tree(tuple(arg for number, arg in enumerate(args) if number not in static)))
+        return tuple(arg if number in static else next(others) for number, arg in enumerate(args))
 
     def _donate(self, tracked: Tracked, values: list[Value], args: tuple[Any, ...], keywords: Keywords) -> Any:
         """Donates, of the named keywords, only what the call replaces: tracing tells, and is not done again."""
@@ -109,7 +117,7 @@ class Jit(Transform[P, R]):
         """The program that a call with these arguments would compile, as `jax.jit(...).lower` gives it."""
         keywords = self._keywords(args, kwargs)
         tracked = collect(keywords)
-        return self._compiled.lower(tracked.skeleton, tracked.values(keywords), *args)
+        return self._compiled.lower(tracked.skeleton, tracked.values(keywords), *self._as_tree(args))
 
 
 def _refuse_unusable(inputs: list[tuple[str, Any]], error: Exception) -> None:

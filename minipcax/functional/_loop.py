@@ -11,7 +11,7 @@ import jax
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
-from minipcax.core import get
+from minipcax.core import get, tree_ref, tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
 from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output
 from minipcax.functional._tracking import Keywords, Tracked, Value, collect, write_back
@@ -51,23 +51,24 @@ class Scan(Transform[P, R]):
 
         def body(state: tuple[tuple[Any, ...], list[Value]], x: Any) -> tuple[Any, Any]:
             carry, values = state
-            output, after, changes = self._run(tracked.skeleton, values, (x, *carry))
+            output, after, changes = self._run(tracked.skeleton, values, (tree_unref(x), *tree_unref(carry)))
+            output = tree_unref(output)
             if not (isinstance(output, (tuple, list)) and len(output) == 2):
                 raise TypeError(f"scan expected the function to return (carry, y), found {output!r}")
-            new_carry, y = output
+            new_carry, y = map(tree_ref, output)
             refuse_other_output(carry, _tuple(new_carry), "the carry of scan changes its form from step to step")
             return (_tuple(new_carry), _kept(tracked, keywords, values, after, changes, changed)), y
 
         (carry, after), ys = jax.lax.scan(
             named_after(self.fn, body),
-            (args, tracked.values(keywords)),
-            self.xs,
+            (tree_ref(args), tracked.values(keywords)),
+            tree_ref(self.xs),
             self.length,
             self.reverse,
             self.unroll,
         )
         write_back(tracked.leaves, {index: after[index] for index in changed})
-        return carry, ys
+        return tree_unref(carry), tree_unref(ys)
 
 
 def _kept(
@@ -171,10 +172,10 @@ class WhileLoop(Transform[P, R]):
             return _tuple(output), _kept(tracked, keywords, values, after, changes, changed)
 
         carry, after = jax.lax.while_loop(
-            named_after(self.cond_fun, goes_on), named_after(self.fn, body), (args, tracked.values(keywords))
+            named_after(self.cond_fun, goes_on), named_after(self.fn, body), (tree_ref(args), tracked.values(keywords))
         )
         write_back(tracked.leaves, {index: after[index] for index in changed})
-        return carry
+        return tree_unref(carry)
 
 
 @overload

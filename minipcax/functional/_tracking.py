@@ -22,7 +22,6 @@ passes that run in C. The attributes of modules and the static values, most of w
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter, is_
@@ -33,9 +32,10 @@ import numpy as np
 from jax.tree_util import all_leaves
 
 from minipcax.core import RKG, BaseModule, BaseParam, DynamicParam, StaticParam, tree_ref, tree_unref
-from minipcax.core._parameter import last_change
+from minipcax.core._parameter import last_change, path_to_param
 from minipcax.core._random import global_key
-from minipcax.core._tree import children, is_dynamic, is_param, path_name, walk
+from minipcax.core._trace import OUTSIDE, current_trace, in_vmap
+from minipcax.core._tree import children, is_dynamic, path_name, walk
 
 # Values are arrays or pytrees of arrays; keyword arguments are trees of any make.
 Value = Any
@@ -46,7 +46,7 @@ Keywords = dict[str, Any]
 class Bare:
     """A leaf that is not a parameter: an array or number, which a function may read but not replace."""
 
-    value: Value
+    _value: Value  # named as that of a parameter
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +79,7 @@ class Skeleton:
 
     def unflatten(self, leaves: Iterable[Any]) -> Keywords:
         """The keyword arguments with other leaves, or whatever is given, in their places."""
-        nodes = [leaf.value if isinstance(leaf, Bare) else leaf for leaf in leaves]
+        nodes = [leaf._value if isinstance(leaf, Bare) else leaf for leaf in leaves]
         tree = self.treedef.unflatten(nodes)
         keywords: Keywords = (tree_unref(tree) if self._repeats else tree)[1]
         return keywords
@@ -90,7 +90,7 @@ _skeletons: weakref.WeakValueDictionary[Any, Skeleton] = weakref.WeakValueDictio
 _interning = threading.Lock()
 
 _END = (object(),)  # marks where one container ends in the flat list of what a walk looked at
-_value_of = attrgetter("value")
+_value_of = attrgetter("_value")
 
 
 class Tracked:
@@ -147,9 +147,10 @@ class Tracked:
             return
         elif all_leaves([node]):
             path = next(path for path, other in walk(keywords) if other is node)
+            advice = "wrap it in static(...)" if path_to_param(node) is None else "make its class a Module"
             raise TypeError(
                 f"{keyword_path(path)} is a {type(node).__name__}, which JAX cannot carry: expected a parameter, a "
-                "module, an array or a container of these; wrap it in static(...)"
+                f"module, an array or a container of these; {advice}"
             )
         elif isinstance(node, dict):
             if node is not keywords:  # these are compared by name, see `collect`
@@ -193,7 +194,7 @@ class Tracked:
     def path(self, index: int, keywords: Keywords) -> str:
         """Where the leaf at a position is, for messages."""
         leaf = self.leaves[index]
-        target = leaf.value if isinstance(leaf, Bare) else leaf
+        target = leaf._value if isinstance(leaf, Bare) else leaf
         if isinstance(target, Input):
             return target.name
         return next(keyword_path(path) for path, node in walk(keywords) if path and node is target)
@@ -210,11 +211,11 @@ def collect(keywords: Keywords) -> Tracked:
         TypeError: an attribute is nothing that JAX can carry.
     """
     roots = keywords.values()
-    key = (_vmap.depth > 0, *keywords, *map(id, roots))  # enough where all are modules, and quick
+    key = (in_vmap(), *keywords, *map(id, roots))  # enough where all are modules, and quick
     tracked = _remembered.get(key)
     if tracked is not None and tracked.still_holds():
         return tracked
-    key = (_vmap.depth > 0, *keywords, *[id(root) if isinstance(root, BaseModule) else type(root) for root in roots])
+    key = (in_vmap(), *keywords, *[id(root) if isinstance(root, BaseModule) else type(root) for root in roots])
     tracked = _remembered.get(key)
     if tracked is not None and tracked.still_holds():
         return tracked
@@ -249,7 +250,7 @@ def run(
         except TypeError as error:
             _note_numbers(error, keywords)
             raise
-        after = [leaf.value for leaf in leaves]
+        after = [global_key.value, *map(_value_of, leaves[1:])]
     if not _same(objects, _tracked_objects(keywords)):
         _refuse_new_structure(skeleton.unflatten(leaves), keywords)
     changed = set()
@@ -266,10 +267,23 @@ def run(
     return output, after, frozenset(changed)
 
 
+def as_tree(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Positional arguments as JAX may take them apart: with references in the places of what repeats."""
+    others = [arg for arg in args if not isinstance(arg, ARRAY_TYPES)]
+    alone = len(others) == 1 and isinstance(others[0], BaseModule)  # which ties what repeats itself
+    return args if alone or not others else tree_ref(args)
+
+
 def write_back(leaves: Sequence[Leaf], changes: Mapping[int, Value]) -> None:
-    """Puts the changed values, by position, into the caller's parameters."""
+    """Puts the changed values, by position, into the caller's parameters: all of them, or none if one may not take its."""
+    if current_trace() != OUTSIDE:  # where there are no tracers
+        for index, value in changes.items():
+            leaves[index].check(value)
     for index, value in changes.items():
-        leaves[index].value = value
+        if index:
+            leaves[index]._value = value
+        else:
+            global_key.value = value
 
 
 def _note_numbers(error: TypeError, keywords: Keywords) -> None:
@@ -291,7 +305,8 @@ def _same(before: list[Any], after: list[Any]) -> bool:
 
 
 def _tracked_objects(keywords: Keywords) -> list[Any]:
-    return [node for node in jax.tree.leaves(keywords, is_leaf=is_param) if not isinstance(node, StaticParam)]
+    kinds = (DynamicParam, *ARRAY_TYPES)
+    return [node for _, node in walk(keywords) if isinstance(node, kinds)]
 
 
 def _refuse_new_structure(original: Keywords, present: Keywords) -> None:
@@ -321,25 +336,3 @@ def _refuse_new_structure(original: Keywords, present: Keywords) -> None:
 def keyword_path(path: tuple[Any, ...]) -> str:
     """A path into the keyword arguments as people write it: `model.layers[0].nn.weight`."""
     return f"{path[0].key}{path_name(path[1:])}"
-
-
-class _VmapDepth(threading.local):
-    depth = 0
-
-
-_vmap = _VmapDepth()
-
-
-def in_vmap() -> bool:
-    """Whether this thread is inside a `vmap` of minipcax: whether a node sees one sample, or the whole batch."""
-    return _vmap.depth > 0
-
-
-@contextmanager
-def inside_vmap() -> Iterator[None]:
-    """Within the block, `in_vmap` is true for this thread."""
-    _vmap.depth += 1
-    try:
-        yield
-    finally:
-        _vmap.depth -= 1

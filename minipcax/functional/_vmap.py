@@ -8,11 +8,15 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from minipcax.core import BaseParam, RKGState, tree_extract, tree_unref
+from minipcax.core._trace import inside_vmap
+from minipcax.core._tree import walk
 from minipcax.functional._base import P, R, Transform
 from minipcax.functional._masking import Mask, answers
-from minipcax.functional._tracking import Keywords, Value, collect, inside_vmap, write_back
+from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Value, as_tree, collect, write_back
 
 # As in jax.vmap: an axis, or for each positional argument an axis or a tree of axes; for the output, such a tree.
 InAxes = int | Sequence[Any] | None
@@ -61,13 +65,25 @@ class Vmap(Transform[P, R]):
         for index, axis in enumerate(axes):
             mapped += _mapped(partial(tracked.path, index, keywords), axis, values[index])
         lanes = _lane_count(mapped)
+        # Every lane has keys of its own, of all generators that it can reach.
+        axis_of = _axes_of_params("in_axes", in_axes, args)
+        of_all = [axis_of[id(param)] is None for param in _generators(args)]
+        own = [index for index, kind in enumerate(tracked.skeleton.kinds) if kind and issubclass(kind[0], RKGState)]
+        own = [index for index in own if axes[index] is None and values[index] is not None]
+        for index in own:
+            axes[index], values[index] = 0, _split(values[index], lanes)
 
         changed: frozenset[int] = frozenset()
 
-        def pure(values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
+        def pure(lane: Any, values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
             nonlocal changed
+            args = tree_unref(args)
+            for param, is_of_all in zip(_generators(args), of_all, strict=True):
+                if is_of_all:
+                    param.set(_split(param.get(), lanes)[lane])
             with inside_vmap():
                 output, after, changed = self._run(tracked.skeleton, values, args)
+            _axes_of_params("out_axes", self.out_axes, tree_unref(output))
             for index in changed:
                 for array in [] if axes[index] is None else jax.tree.leaves(after[index]):
                     if not -np.ndim(array) - 1 <= axes[index] <= np.ndim(array):
@@ -77,25 +93,49 @@ class Vmap(Transform[P, R]):
                         )
             return output, after
 
-        axes[0] = 0  # every lane has a key of its own
-        values[0] = jax.random.split(values[0], lanes + 1)[1:]
-
         def mapped_over(fn: Callable[..., Any], out_axes: Axes) -> Any:
-            return jax.vmap(fn, (axes, *in_axes), out_axes, axis_name=self.axis_name)
+            return jax.vmap(fn, (0, axes, *in_axes), out_axes, axis_name=self.axis_name)
 
+        inputs = (jnp.arange(lanes), values, *as_tree(args))
         try:
-            output, after = mapped_over(pure, (self.out_axes, axes))(values, *args)
+            output, after = mapped_over(pure, (self.out_axes, axes))(*inputs)
         except ValueError:
             for index in sorted(changed):
                 if axes[index] is None:
                     one = mapped_over(lambda *inputs, index=index: pure(*inputs)[1][index], None)
-                    _refuse_per_lane(one, (values, *args), tracked.path(index, keywords))
+                    _refuse_per_lane(one, inputs, tracked.path(index, keywords))
             raise
         changes = {index: after[index] for index in changed}
-        if 0 in changes:
-            changes[0] = changes[0][0]  # the global key goes on from the first lane's
+        for index in changes.keys() & own:
+            changes[index] = changes[index][0]  # the generator goes on from the first lane's key
         write_back(tracked.leaves, changes)
-        return output
+        return tree_unref(output)
+
+
+def _generators(args: tuple[Any, ...]) -> tuple[RKGState, ...]:
+    """The keys of random key generators that arguments hold, in order."""
+    return tree_extract(args, filter_fn=lambda param: isinstance(param, RKGState))
+
+
+def _split(key: Value, lanes: int) -> Value:
+    """A key for each lane."""
+    return jax.random.split(key, lanes + 1)[1:]
+
+
+def _axes_of_params(name: str, axis_tree: Axes, tree: Any) -> dict[int, Any]:
+    """The axis of every parameter in arguments or outputs, by its identity; it must be one, wherever it occurs."""
+    axes: dict[int, Any] = {}
+
+    def note(axis: Any, part: Any) -> None:
+        for _, node in [] if isinstance(part, ARRAY_TYPES) else walk(part):
+            if isinstance(node, BaseParam) and axes.setdefault(id(node), axis) != axis:
+                raise ValueError(
+                    f"{name} of vmap gives the axes {axes[id(node)]} and {axis} to one parameter, {node!r}, which is in "
+                    "several places: give all of them the same axis, or copy one of the models (copy.deepcopy)"
+                )
+
+    jax.tree.map(note, axis_tree, tree, is_leaf=lambda axis: axis is None)
+    return axes
 
 
 def _mapped(name: Callable[[], str], axis_tree: Axes, value: Value) -> list[Mapped]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, Param, RandomKeyGenerator, get
-from minipcax.functional._tracking import in_vmap
+from minipcax.core._trace import in_vmap
 from minipcax.predictive_coding._energy import se_energy, summed
 from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
 from minipcax.predictive_coding._parameter import VodeParam

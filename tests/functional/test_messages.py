@@ -104,7 +104,7 @@ class List(list[Any]):
         (object(), "object"),
         (Net, "type"),
         ({1, 2}, "set"),
-        (List([px.Param(X)]), "List"),
+        (List([X]), "List"),
     ],
     ids=["jax function", "lambda", "str", "object", "class", "set", "list subclass"],
 )

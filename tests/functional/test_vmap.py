@@ -278,7 +278,7 @@ def test_seeding_inside_is_the_same_in_all_lanes() -> None:
     assert jnp.array_equal(px.RKG.key.get(), state)
 
 
-def test_a_generator_of_the_model_is_a_parameter_like_any_other() -> None:
+def test_every_lane_draws_from_its_own_key_of_a_generator_of_the_model() -> None:
     shared, mapped = px.RandomKeyGenerator(1), px.RandomKeyGenerator(2)
     keys = jax.random.split(jax.random.PRNGKey(2), 2)
     mapped.key.set(keys)
@@ -288,9 +288,9 @@ def test_a_generator_of_the_model_is_a_parameter_like_any_other() -> None:
         return shared(), mapped()
 
     first, second = draw(jnp.zeros(2), shared=shared, mapped=mapped)
-    expected = jax.random.split(jax.random.PRNGKey(1))
-    assert jnp.array_equal(first, jnp.stack([expected[1]] * 2))
-    assert jnp.array_equal(shared.key.get(), expected[0])
+    own = jax.random.split(jax.random.PRNGKey(1), 3)[1:]
+    assert jnp.array_equal(first, jnp.stack([jax.random.split(key)[1] for key in own]))
+    assert jnp.array_equal(shared.key.get(), jax.random.split(own[0])[0])
     for lane in range(2):
         state, key = jax.random.split(keys[lane])
         assert jnp.array_equal(second[lane], key)

@@ -1,5 +1,6 @@
 """Layers written out in numpy, one term of the sum at a time."""
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -90,16 +91,15 @@ def value_and_gradients(layer: Any, x: jax.Array, direction: jax.Array) -> tuple
     """A layer's output, and the gradients of its projection on a direction: for its parameters, by name, and for x."""
 
     def loss(values: dict[str, jax.Array], x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        twin = copy.deepcopy(layer)  # a parameter holds no tracer of a trace that did not make it
         for name, value in values.items():
-            getattr(layer.nn, name).set(value)
-        y = layer(x)
+            getattr(twin.nn, name).set(value)
+        y = twin(x)
         return (y * direction).sum(), y
 
     params = {name: param for name, param in vars(layer.nn).items() if isinstance(param, px.Param)}
     values = {name: param.get() for name, param in params.items()}
     (_, y), (grads, x_grad) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(values, x)
-    for name, param in params.items():
-        param.set(values[name])
     return y, grads, x_grad
 
 

@@ -1,5 +1,6 @@
 """Sharing: the twin has the same parameter objects, and whoever uses either sees both uses."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
-from tests.dags import occurrences, random_dag
+from tests.dags import random_dag
 from tests.nn.oracles import close, normal
 
 # A layer, and the shape of a sample.
@@ -45,11 +46,7 @@ LAYERS = DRAWN + CONSTANT + WITHOUT_WEIGHTS
 
 
 def params_of(tree: object) -> list[px.BaseParam[Any]]:
-    return [p for p in jax.tree.leaves(tree, is_leaf=is_param) if is_param(p)]
-
-
-def is_param(node: object) -> bool:
-    return isinstance(node, px.BaseParam)
+    return [*px.tree_extract(tree, filter_fn=lambda param: True)]
 
 
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
@@ -76,16 +73,13 @@ def test_gradients_are_summed_and_one_step_is_taken(make: Callable[[], pxnn.Laye
     before = [weight.get() for weight in weights]
 
     def by_hand(values: list[Any], more: list[Any]) -> jax.Array:
-        y = x
+        y, twin = x, copy.deepcopy(a)
         for use in (values, more):
-            for weight, value in zip(weights, use, strict=True):
-                weight.set(value)
-            y = a(y)
+            px.tree_inject(twin, values=use, filter_fn=lambda param: isinstance(param, pxnn.LayerParam))
+            y = twin(y)
         return (y**2).sum()
 
     one, two = jax.jit(jax.grad(by_hand, argnums=(0, 1)))(before, before)
-    for weight, value in zip(weights, before, strict=True):
-        weight.set(value)
 
     @pxf.jit()
     @pxf.grad({"model": pxu.M(pxnn.LayerParam)})

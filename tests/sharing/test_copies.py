@@ -13,6 +13,7 @@ import minipcax as px
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.dags import occurrences
 from tests.sharing.support import KINDS, Network, arrays, close, trained
 
 COPIES: dict[str, Callable[[Network], Network]] = {
@@ -67,9 +68,7 @@ def test_a_twin_has_the_weights_and_its_own_nodes(kind: str) -> None:
     # In one model, the twin's weights are all repeats.
     both = pxnn.shared_params([model, twin])
     assert {path for paths in both.values() for path in paths if path.startswith("[1]")} == {
-        f"[1]{jax.tree_util.keystr(path)}"
-        for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, px.Param))
-        if isinstance(node, pxnn.LayerParam)
+        f"[1]{path}" for path, param in occurrences(model) if isinstance(param, pxnn.LayerParam)
     }
 
 

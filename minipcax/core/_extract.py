@@ -1,0 +1,106 @@
+"""Reading and writing the parameters of a model, as a flat list in a fixed order."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, overload
+
+import jax
+
+from minipcax.core._filter import Predicate
+from minipcax.core._parameter import BaseParam, get, set
+from minipcax.core._tree import Branch, Node, ParamRef, is_dynamic, is_param, tree_ref
+
+Tree = TypeVar("Tree")
+Extracted = TypeVar("Extracted")
+
+
+def _itself(node: Node, *rest: Node) -> Node:
+    return node
+
+
+@overload
+def tree_extract(
+    tree: object, *rest: object, filter_fn: Predicate = ..., is_pytree: bool = ...
+) -> tuple[Any, ...]: ...  # parameters, of the class that filter_fn looks for
+@overload
+def tree_extract(
+    tree: object, *rest: object, extract_fn: Callable[..., Extracted], filter_fn: Predicate = ..., is_pytree: bool = ...
+) -> tuple[Extracted, ...]: ...  # extract_fn takes as many arguments as there are trees
+def tree_extract(
+    tree: object,
+    *rest: object,
+    extract_fn: Callable[..., Any] = _itself,
+    filter_fn: Predicate = is_dynamic,
+    is_pytree: bool = False,
+) -> tuple[Any, ...]:
+    """The parameters that `filter_fn` accepts, in traversal order, each once.
+
+    Args:
+        tree: where to look.
+        rest: trees of the same structure; `extract_fn` gets what they hold at each parameter's place as well.
+        extract_fn: what to return of each parameter; by default the parameter.
+        filter_fn: which parameters; by default the dynamic ones.
+        is_pytree: promises that there are no repeats, which saves looking for them.
+
+    Example:
+        >>> p = Param(1.0)
+        >>> tree_extract([p, static("x"), p], extract_fn=get)
+        (1.0,)
+    """
+    found: list[Any] = []
+
+    def visit(node: Node, *rest: Node) -> None:
+        if is_param(node) and not isinstance(node, ParamRef) and filter_fn(node):
+            found.append(extract_fn(node, *rest))
+
+    jax.tree.map(visit, tree if is_pytree else tree_ref(tree), *rest, is_leaf=is_param)
+    return tuple(found)
+
+
+def tree_inject(
+    tree: Tree,
+    *,
+    params: object = None,
+    values: Iterable[object] | None = None,
+    inject_fn: Callable[[Any, Any], object] = set,  # see tree_apply
+    filter_fn: Predicate = is_dynamic,
+    is_pytree: bool = False,
+    strict: bool = True,
+) -> Tree:
+    """Writes values, or those of other parameters, into the parameters of a tree, in place; returns the tree.
+
+    Args:
+        tree: where to write.
+        params: parameters whose values to write, in traversal order, one for each parameter of the tree: a sequence of
+            parameters, or any tree that holds them, of which `filter_fn` selects those to read.
+        values: the same as plain values; give one of the two.
+        inject_fn: how to write; called with the parameter and the value.
+        filter_fn: which parameters; by default the dynamic ones.
+        is_pytree: promises that there are no repeats, which saves looking for them.
+        strict: whether the number of values must be that of the parameters; else the shorter decides.
+
+    Raises:
+        ValueError: the counts differ. Nothing is written.
+
+    Example:
+        >>> tree_inject([p := Param(1.0)], values=[2.0])
+        [Param(2.0)]
+    """
+    if (params is None) == (values is None):
+        raise TypeError("tree_inject takes what to write either as params=... or as values=...: give one of the two")
+    targets = tree_extract(tree, filter_fn=filter_fn, is_pytree=is_pytree)
+    new = [get(x) for x in (_in_order(params, filter_fn) if values is None else values)]
+    if strict and len(new) != len(targets):
+        raise ValueError(
+            f"the number of values to write must be the number of parameters that are selected: expected "
+            f"{len(targets)}, found number of values {len(new)}; nothing was written"
+        )
+    for target, value in zip(targets, new, strict=False):
+        inject_fn(target, value)
+    return tree
+
+
+def _in_order(params: Any, filter_fn: Predicate) -> Iterable[BaseParam[Any]]:
+    given = params if isinstance(params, (BaseParam, Branch, dict)) else list(params)
+    if isinstance(given, list) and all(map(is_param, given)):
+        return given
+    return tree_extract(given, filter_fn=filter_fn)

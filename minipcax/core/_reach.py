@@ -1,0 +1,48 @@
+"""What an object holds, at any depth: for refusing parameters where transforms would not find them."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from enum import Enum
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+
+import jax
+import numpy as np
+
+_HOLD_NOTHING = (type, ModuleType, Enum, str, bytes, int, float, complex, BuiltinFunctionType, jax.Array, np.ndarray)
+
+
+def reach(value: object, wanted: Callable[[object], bool]) -> str | None:
+    """Where in or below an object there is one that is wanted, as people would write it; `None` if nowhere.
+
+    Example:
+        >>> reach({"block": [1, Param(2.0)]}, lambda node: isinstance(node, Param))
+        "['block'][1]"
+    """
+    below = [("", value)]
+    seen = {id(value): value}  # with the objects, for Python may use the id of one that is gone again
+    for path, node in below:  # which grows
+        if wanted(node):
+            return path
+        for key, child in _parts(node):
+            if id(child) not in seen and not isinstance(child, (*_HOLD_NOTHING, type(None))):
+                seen[id(child)] = child
+                below.append((path + key, child))
+    return None
+
+
+def _parts(node: object) -> Iterator[tuple[str, object]]:
+    if isinstance(node, dict):
+        yield from ((f"[{key!r}]", item) for key, item in node.items())
+    elif isinstance(node, (list, tuple, set, frozenset)):
+        yield from ((f"[{index}]", item) for index, item in enumerate(node))
+    elif isinstance(node, MethodType):
+        yield ".__self__", node.__self__
+    elif isinstance(node, functools.partial):
+        yield from ((".func", node.func), (".args", node.args), (".keywords", node.keywords))
+    elif isinstance(node, FunctionType):
+        yield from ((f" ({name})", item) for name, item in inspect.getclosurevars(node).nonlocals.items())
+        yield from ((".__defaults__", node.__defaults__), (".__kwdefaults__", node.__kwdefaults__))
+    slots = (name for cls in type(node).__mro__ for name in getattr(cls, "__slots__", ()))
+    yield from ((f".{name}", getattr(node, name, None)) for name in slots if not name.startswith("__"))
+    yield from ((f".{name}", item) for name, item in getattr(node, "__dict__", {}).items())

@@ -1,0 +1,184 @@
+"""Ties: how a model that plain JAX takes apart keeps its sharing.
+
+For `jax.tree.map`, `jax.grad` or `optax`, a model is a tree with a leaf for each path, so that one parameter would become
+several. Instead, the nearest module that holds all paths to a parameter gives it to JAX once, in the first place, and
+puts a `Tie`, which has no leaf, in the others. When JAX puts that module together again, around whatever leaves, the
+module follows its ties:
+
+      model                     what JAX is given               what JAX gives back
+       ├ layers[0].weight ─┐     ├ layers[0].weight: W           ├ layers[0].weight ─┐
+       ├ layers[1].weight ─┴ W   ├ layers[1].weight: Tie(2 keys  ├ layers[1].weight ─┴ f(W)
+       └ scale: s                │   up, then layers[0].weight)  └ scale: f(s)
+                                 └ scale: s
+
+A tie says how many keys up its module is, and which keys lead from there to the parameter. The modules on the way to a
+tie are given to JAX as *views*: other objects with the same attributes, whose children, for JAX only, hold the tie.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import is_
+from typing import Any
+
+from jax.tree_util import GetAttrKey
+
+from minipcax.core._parameter import BaseParam
+from minipcax.core._tree import Branch, Node, ParamRef, Path, children, parts, path_name
+
+
+class Tie(ParamRef):
+    """Stands where a parameter occurs again, for JAX. What is read from it or set in it is the parameter's."""
+
+    __slots__ = ("_target",)
+    _target: BaseParam[Any] | None  # not there any more in a tree that JAX has put together from something else
+
+    def __init__(self, levels: int, path: Path, target: BaseParam[Any] | None = None) -> None:
+        for name, value in (("_value", (levels, path)), ("_target", target)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def original(self) -> BaseParam[Any]:
+        """The parameter itself, where it is known."""
+        return self if self._target is None else self._target
+
+    @property
+    def value(self) -> Any:
+        """What the parameter holds."""
+        if self._target is None:
+            raise ValueError(
+                f"this place is tied to {path_name(self._value[1])} of a module around it, which JAX was not given: "
+                "give it the whole module, or a nn.shared copy of this part"
+            )
+        return self._target.value
+
+    def __getattr__(self, name: str) -> Any:  # whatever the parameter has
+        if name.startswith("__") or self._target is None:
+            raise AttributeError(f"{self!r} has no attribute {name!r}")
+        return getattr(self._target, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._target, name, value)
+
+    def __repr__(self) -> str:
+        return f"Tie({path_name(self._value[1])})"
+
+    def structure(self) -> tuple[Any, ...]:
+        return self._value
+
+    @classmethod
+    def from_structure(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> "Tie":
+        return cls(*structure)
+
+
+class HasTies:
+    """In the structure of a module: whether it has ties to follow. Any two are equal, for the ties, which are nodes of the
+    tree, are compared there: a tree with an axis or a label in the place of each parameter fits a model with ties too.
+    """
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: bool) -> None:
+        self._answer = answer
+
+    def __bool__(self) -> bool:
+        return self._answer
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HasTies)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+YES, NO = HasTies(True), HasTies(False)
+
+
+def tied(module: Branch) -> tuple[tuple[Node, ...], HasTies]:
+    """The children of a module as JAX is given them."""
+    in_view = hasattr(module, "_view")
+    given = tuple(_given(module, in_view))
+    if not _has_repeats(given, in_view):
+        return given, NO
+    first: dict[int, tuple[Path, Path]] = {}
+
+    def tie(path: Path, node: Node, inside: Path) -> Node:
+        """What JAX is given for a node; `inside` is the path of the outermost module that it is in, or ()."""
+        if isinstance(node, ParamRef):
+            return node
+        if isinstance(node, BaseParam):
+            start, around = first.setdefault(id(node), (path, inside))
+            # A module that holds both places ties them itself.
+            return node if start == path or (inside and inside == around) else Tie(len(path), start, node)
+        if isinstance(node, Branch):
+            node = node if in_view else _seen_through(node)
+            keys, old = node._names(), _given(node, in_view)
+            new = [tie((*path, GetAttrKey(key)), child, inside or path) for key, child in zip(keys, old, strict=True)]
+            return node if all(map(is_, old, new)) else _view_of(node, new)
+        below, build = parts(node) or ((), lambda _: node)
+        return build([tie(path + key, child, inside) for key, child in below])
+
+    names = module._names()
+    return tuple([tie((GetAttrKey(key),), child, ()) for key, child in zip(names, given, strict=True)]), YES
+
+
+def _given(node: Branch, in_view: bool) -> Sequence[Node]:
+    """The children of a module; of a view, those that are for JAX."""
+    if in_view and hasattr(node, "_view"):
+        return node._view[1]
+    attributes = vars(node)
+    return [attributes[name] for name in node._names()]
+
+
+def _view_of(node: Branch, given: Sequence[Node]) -> Branch:
+    view = object.__new__(type(node))
+    object.__setattr__(view, "__dict__", vars(node))
+    object.__setattr__(view, "_view", (_seen_through(node), given))
+    return view
+
+
+def _seen_through(node: Branch) -> Branch:
+    """The module that a view is of, where it is one: someone may put a view that JAX showed them into another module."""
+    return node._view[0] if hasattr(node, "_view") else node
+
+
+def _has_repeats(nodes: Iterable[Node], in_view: bool) -> bool:
+    """Whether a parameter occurs more than once in or below these nodes, or there are views where none should be."""
+    nodes, params = [*nodes], []
+    for node in nodes:  # which grows
+        if isinstance(node, BaseParam):
+            if not isinstance(node, ParamRef):
+                params.append(id(node))
+        elif isinstance(node, Branch):
+            if not in_view and hasattr(node, "_view"):
+                return True
+            nodes += _given(node, in_view)
+        elif isinstance(node, (list, tuple)):
+            nodes += node
+        elif isinstance(node, dict):
+            nodes += node.values()
+        elif node is not None and not hasattr(node, "dtype"):
+            nodes += [child for _, child in children(node)]
+    return len({*params}) < len(params)
+
+
+def followed(below: Sequence[tuple[Path, Node]]) -> list[Node]:
+    """The children of a module that JAX has put together, where the ties of this module are followed."""
+
+    def follow(path: Path, node: Node) -> Node:
+        if isinstance(node, Tie):
+            levels, target = node._value
+            return _at(target, below, node) if levels == len(path) else node
+        if isinstance(node, Branch):
+            keys, old = node._names(), _given(node, in_view=True)
+            new = [follow((*path, GetAttrKey(key)), child) for key, child in zip(keys, old, strict=True)]
+            return node if all(map(is_, old, new)) else node._with(new)
+        below_node, build = parts(node) or ((), lambda _: node)
+        return build([follow(path + key, child) for key, child in below_node])
+
+    return [follow(key, child) for key, child in below]
+
+
+def _at(path: Path, below: Sequence[tuple[Path, Node]], otherwise: Node) -> Node:
+    """What is at the end of a path; something else, where JAX was made to put something in its way."""
+    key, *rest = path
+    child = next((child for (its_key,), child in below if its_key == key), otherwise)
+    return _at(tuple(rest), children(child), otherwise) if rest and child is not otherwise else child
