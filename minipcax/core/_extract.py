@@ -7,7 +7,7 @@ import jax
 
 from minipcax.core._filter import Predicate
 from minipcax.core._parameter import BaseParam, get, set
-from minipcax.core._tree import Branch, Node, ParamRef, is_dynamic, is_param, tree_ref
+from minipcax.core._tree import Branch, Node, ParamRef, is_dynamic, is_param, leaves, tree_ref
 
 Tree = TypeVar("Tree")
 Extracted = TypeVar("Extracted")
@@ -46,11 +46,17 @@ def tree_extract(
         >>> tree_extract([p, static("x"), p], extract_fn=get)
         (1.0,)
     """
+    if not rest:
+        params = [node for node in leaves(tree) if is_param(node) and not isinstance(node, ParamRef)]
+        unique = params if is_pytree else {id(param): param for param in params}.values()
+        return tuple([extract_fn(param) for param in unique if filter_fn(param)])
     found: list[Any] = []
 
     def visit(node: Node, *rest: Node) -> None:
         if is_param(node) and not isinstance(node, ParamRef) and filter_fn(node):
-            found.append(extract_fn(node, *rest))
+            found.append(
+                extract_fn(node, *[other.original if isinstance(other, ParamRef) else other for other in rest])
+            )
 
     jax.tree.map(visit, tree if is_pytree else tree_ref(tree), *rest, is_leaf=is_param)
     return tuple(found)

@@ -21,8 +21,9 @@ import jax
 import numpy as np
 from jax.tree_util import GetAttrKey
 
-from minipcax.core._parameter import DynamicParam, Structure, last_change, refuse_params
-from minipcax.core._ties import NO, HasTies, followed, tied
+from minipcax.core._parameter import DynamicParam, Structure, last_change, refuse_params, snapshot
+from minipcax.core._ties import HasTies, followed, tied
+from minipcax.core._trace import refuse_escape
 from minipcax.core._tree import Branch, children, path_name, walk
 
 Child = Any  # a parameter, a module, a bare array, or a container of these
@@ -56,7 +57,6 @@ class BaseModule(Branch):
     """
 
     __slots__ = ()
-    _static_names: ClassVar[tuple[str, ...]] = ()
     # The names of all children ever assigned, in order. A dict serves as an ordered set.
     _order: ClassVar[dict[str, None]] = {}
 
@@ -80,6 +80,8 @@ class BaseModule(Branch):
                     f"{type(self).__name__}.{name} holds a {type(present).__name__}, found an array or number to put "
                     f"in its place: change the value with .{name}.set(...) or an augmented assignment"
                 )
+            if self._trace is not None:
+                refuse_escape(f"{type(self).__name__}.{name}", self._trace, value)
             if name in self._static_names:
                 refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,")
             type(self)._order.setdefault(name)
@@ -94,16 +96,19 @@ class BaseModule(Branch):
         return self._layout(tuple(vars(self)))[0]
 
     def _with(self, children: Iterable[Child]) -> Self:
-        return self._unflatten(self._definition(NO), children)
-
-    def _definition(self, has_ties: HasTies) -> Definition:
         attributes = vars(self)
         names, static_names = self._layout(tuple(attributes))
-        return names, tuple([(name, Structure(attributes[name])) for name in static_names]), has_ties
+        other = self._blank()
+        vars(other).update(zip(names, children, strict=True))
+        vars(other).update([(name, snapshot(attributes[name])) for name in static_names])
+        return other
 
     def _flatten(self) -> tuple[tuple[Child, ...], Definition]:
-        children, has_ties = tied(self)
-        return children, self._definition(has_ties)
+        attributes = vars(self)
+        names, static_names = self._layout(tuple(attributes))
+        static = tuple([(name, Structure(attributes[name])) for name in static_names])
+        children, has_ties = tied(self, names)
+        return tuple(children), (names, static, has_ties)
 
     @classmethod
     @cache
@@ -125,7 +130,7 @@ class BaseModule(Branch):
     @classmethod
     def _unflatten(cls, definition: Definition, values: Iterable[Child]) -> Self:
         names, static, has_ties = definition
-        module = object.__new__(cls)
+        module = cls._blank()
         if has_ties:
             values = followed([((GetAttrKey(name),), value) for name, value in zip(names, values, strict=True)])
         vars(module).update(zip(names, values, strict=True))

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from minipcax.core._reach import reach
-from minipcax.core._trace import current_trace, has_tracers
+from minipcax.core._trace import current_trace, refuse_escape
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -39,11 +39,11 @@ class Structure:
     __slots__ = ("_value",)
 
     def __init__(self, value: Any) -> None:  # anything at all
-        self._value = _snapshot(value)
+        self._value = snapshot(value)
 
     def get(self) -> Any:
         """The value, for someone who may change what it holds."""
-        return _snapshot(self._value)
+        return snapshot(self._value)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Structure) or type(self._value) is not type(other._value):
@@ -65,12 +65,12 @@ class Structure:
             return hash(type(self._value))
 
 
-def _snapshot(value: Any) -> Any:
+def snapshot(value: Any) -> Any:
     """The same value, which does not change when its container does: JAX keeps structure to compare with later ones."""
     if type(value) is dict:
-        return {key: _snapshot(item) for key, item in value.items()}
+        return {key: snapshot(item) for key, item in value.items()}
     if type(value) in (list, set):
-        return type(value)(map(_snapshot, value))
+        return type(value)(map(snapshot, value))
     return value
 
 
@@ -98,7 +98,7 @@ class BaseParam(Generic[T]):
     def __init__(self, value: T) -> None:
         if type(self) is BaseParam:
             raise TypeError("BaseParam is abstract: use Param for arrays, static(...) for anything else")
-        self.value = value
+        self._value = value
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -112,6 +112,8 @@ class BaseParam(Generic[T]):
     def structure(self) -> tuple[Structure, ...]:
         """What a pytree says of this parameter beside its value: the static attributes, by name."""
         attributes = vars(self)
+        if not attributes:  # as most
+            return ()
         return tuple(item for name in sorted(attributes) for item in (Structure(name), Structure(attributes[name])))
 
     @classmethod
@@ -119,6 +121,8 @@ class BaseParam(Generic[T]):
         """Puts a new parameter together from its structure and its value."""
         param = cls.__new__(cls)
         (param._value,) = children
+        if not structure:
+            return param
         for name, attribute in zip(structure[::2], structure[1::2], strict=True):
             vars(param)[name.get()] = attribute.get()
         return param
@@ -176,7 +180,7 @@ class DynamicParam(BaseParam[T]):
     is_carried: ClassVar[bool] = False  # whether every transform carries it, without being told
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        param = super().__new__(cls)
+        param = object.__new__(cls)
         param._trace = current_trace()
         return param
 
@@ -186,12 +190,7 @@ class DynamicParam(BaseParam[T]):
 
     def check(self, value: object) -> None:
         """Refuses a tracer that would be left here when the trace that it belongs to is over."""
-        if self._trace != current_trace() and has_tracers(value):
-            raise RuntimeError(
-                f"a transform of JAX would leave a tracer in this {type(self).__name__}, which was made outside of it: "
-                "plain JAX is not told what a function writes; use the transform of minipcax.functional, and pass what "
-                "holds the parameter as a keyword argument"
-            )
+        refuse_escape(f"this {type(self).__name__}", self._trace, value)
 
 
 class StaticParam(BaseParam[T]):
@@ -209,12 +208,16 @@ class StaticParam(BaseParam[T]):
     __slots__ = ()
     _has_leaves = False
 
-    def check(self, value: object) -> None:
-        """Refuses arrays, and what holds parameters, at any depth: they would be fixed for good, and never learn."""
+    def __init__(self, value: T) -> None:
         if isinstance(value, (jax.Array, np.ndarray)):
             raise TypeError(
                 f"static(...) is for what JAX must not trace, found a {type(value).__name__}; hold arrays in a Param"
             )
+        self.check(value)
+        super().__init__(value)
+
+    def check(self, value: object) -> None:
+        """Refuses what is a parameter, or holds one at any depth."""
         refuse_params(value, "static(...)")
 
     def structure(self) -> tuple[Structure, ...]:
@@ -272,10 +275,10 @@ def refuse_params(value: object, place: str) -> None:
     """Refuses parameters where transforms take what there is as structure."""
     where = path_to_param(value)
     if where is not None:
+        found = f"a {type(value).__name__}" + (f" that holds a parameter at {where}" if where else "")
         raise TypeError(
-            f"{place} is for what JAX must not trace, found a {type(value).__name__} that {'holds' if where else 'is'} a "
-            f"parameter{where and ' at '}{where}, which would be fixed for good and never learn: assign it to a module as "
-            "it is, and where its class is one of your own, make that a minipcax.Module"
+            f"{place} is for what JAX must not trace, found {found}, which would be fixed for good and never learn: "
+            "assign a Param or a Module as it is; if a class of your own holds it, make that class a Module"
         )
 
 

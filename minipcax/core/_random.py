@@ -65,8 +65,8 @@ class RKGState(Param):
             return
         if in_vmap() and self._trace != current_trace():
             raise RuntimeError(
-                "every lane of vmap would draw the same from this RandomKeyGenerator, which was made outside of it: pass "
-                "what holds it as an argument of the function that is mapped, or draw from RKG"
+                "every lane of vmap would draw the same from this RandomKeyGenerator, which was made outside of it: "
+                "pass what holds it as an argument of the function that is mapped, or draw from RKG"
             )
         super().check(value)
 
@@ -126,5 +126,5 @@ class RandomKeyGenerator(BaseModule):
 
 with jax.core.eval_context():  # see OUTSIDE
     global_key = RKGState(None)
-RKG = object.__new__(RandomKeyGenerator)  # not from a seed: see RKGState
-RKG.key = global_key
+RKG = RandomKeyGenerator.__new__(RandomKeyGenerator)  # not from a seed: see RKGState
+vars(RKG)["key"] = global_key  # for assigning it would look at its value

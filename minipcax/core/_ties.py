@@ -1,9 +1,9 @@
 """Ties: how a model that plain JAX takes apart keeps its sharing.
 
-For `jax.tree.map`, `jax.grad` or `optax`, a model is a tree with a leaf for each path, so that one parameter would become
-several. Instead, the nearest module that holds all paths to a parameter gives it to JAX once, in the first place, and
-puts a `Tie`, which has no leaf, in the others. When JAX puts that module together again, around whatever leaves, the
-module follows its ties:
+For `jax.tree.map`, `jax.grad` or `optax`, a model is a tree with a leaf for each path, so that one parameter would
+become several. Instead, the nearest module that holds all paths to a parameter gives it to JAX once, in the first
+place, and puts a `Tie`, which has no leaf, in the others. When JAX puts that module together again, around whatever
+leaves, it follows its ties:
 
       model                     what JAX is given               what JAX gives back
        ├ layers[0].weight ─┐     ├ layers[0].weight: W           ├ layers[0].weight ─┐
@@ -43,12 +43,19 @@ class Tie(ParamRef):
     @property
     def value(self) -> Any:
         """What the parameter holds."""
+        return self._known().value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._known().value = value
+
+    def _known(self) -> BaseParam[Any]:
         if self._target is None:
             raise ValueError(
                 f"this place is tied to {path_name(self._value[1])} of a module around it, which JAX was not given: "
                 "give it the whole module, or a nn.shared copy of this part"
             )
-        return self._target.value
+        return self._target
 
     def __getattr__(self, name: str) -> Any:  # whatever the parameter has
         if name.startswith("__") or self._target is None:
@@ -62,7 +69,8 @@ class Tie(ParamRef):
         return f"Tie({path_name(self._value[1])})"
 
     def structure(self) -> tuple[Any, ...]:
-        return self._value
+        levels, path = self._value
+        return levels, path
 
     @classmethod
     def from_structure(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> "Tie":
@@ -70,8 +78,10 @@ class Tie(ParamRef):
 
 
 class HasTies:
-    """In the structure of a module: whether it has ties to follow. Any two are equal, for the ties, which are nodes of the
-    tree, are compared there: a tree with an axis or a label in the place of each parameter fits a model with ties too.
+    """Part of the structure of a module: whether it has ties to follow.
+
+    Any two are equal, for the ties are themselves nodes of the tree, and compared there. So a tree with an axis or a
+    label in the place of each parameter fits a model with ties as well.
     """
 
     __slots__ = ("_answer",)
@@ -92,10 +102,11 @@ class HasTies:
 YES, NO = HasTies(True), HasTies(False)
 
 
-def tied(module: Branch) -> tuple[tuple[Node, ...], HasTies]:
+def tied(module: Branch, names: tuple[str, ...]) -> tuple[Sequence[Node], HasTies]:
     """The children of a module as JAX is given them."""
-    in_view = hasattr(module, "_view")
-    given = tuple(_given(module, in_view))
+    in_view = module._view is not None
+    attributes = vars(module)
+    given = module._view[1] if in_view else [attributes[name] for name in names]
     if not _has_repeats(given, in_view):
         return given, NO
     first: dict[int, tuple[Path, Path]] = {}
@@ -116,41 +127,47 @@ def tied(module: Branch) -> tuple[tuple[Node, ...], HasTies]:
         below, build = parts(node) or ((), lambda _: node)
         return build([tie(path + key, child, inside) for key, child in below])
 
-    names = module._names()
-    return tuple([tie((GetAttrKey(key),), child, ()) for key, child in zip(names, given, strict=True)]), YES
+    return [tie((GetAttrKey(key),), child, ()) for key, child in zip(names, given, strict=True)], YES
 
 
 def _given(node: Branch, in_view: bool) -> Sequence[Node]:
     """The children of a module; of a view, those that are for JAX."""
-    if in_view and hasattr(node, "_view"):
-        return node._view[1]
+    if in_view and node._view is not None:
+        children: Sequence[Node] = node._view[1]
+        return children
     attributes = vars(node)
     return [attributes[name] for name in node._names()]
 
 
 def _view_of(node: Branch, given: Sequence[Node]) -> Branch:
-    view = object.__new__(type(node))
-    object.__setattr__(view, "__dict__", vars(node))
-    object.__setattr__(view, "_view", (_seen_through(node), given))
+    view = type(node)._blank()
+    for name, value in (("__dict__", vars(node)), ("_view", (_seen_through(node), given))):
+        object.__setattr__(view, name, value)
     return view
 
 
 def _seen_through(node: Branch) -> Branch:
-    """The module that a view is of, where it is one: someone may put a view that JAX showed them into another module."""
-    return node._view[0] if hasattr(node, "_view") else node
+    """The module that a view is of, if it is one: someone may put what JAX showed them into another module."""
+    return node if node._view is None else node._view[0]
 
 
-def _has_repeats(nodes: Iterable[Node], in_view: bool) -> bool:
+def _has_repeats(given: Sequence[Node], in_view: bool) -> bool:
     """Whether a parameter occurs more than once in or below these nodes, or there are views where none should be."""
-    nodes, params = [*nodes], []
+    if len(given) == 1 and isinstance(given[0], Branch) and (in_view or given[0]._view is None):
+        return False  # it ties these itself
+    params, nodes = [], [*given]
     for node in nodes:  # which grows
         if isinstance(node, BaseParam):
             if not isinstance(node, ParamRef):
                 params.append(id(node))
         elif isinstance(node, Branch):
-            if not in_view and hasattr(node, "_view"):
+            if node._view is None:
+                static = node._static_names
+                nodes += [child for name, child in vars(node).items() if name not in static]
+            elif in_view:
+                nodes += node._view[1]
+            else:
                 return True
-            nodes += _given(node, in_view)
         elif isinstance(node, (list, tuple)):
             nodes += node
         elif isinstance(node, dict):

@@ -11,12 +11,13 @@ The functions here see a model as it is, with every occurrence of a parameter. W
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from jax import tree_util as jtu
 
 from minipcax.core._filter import Predicate
 from minipcax.core._parameter import BaseParam, DynamicParam
+from minipcax.core._trace import current_trace
 
 Tree = TypeVar("Tree")
 # Nodes of a tree may be of any type, and its leaves too.
@@ -126,8 +127,25 @@ def tree_unref(tree: Tree) -> Tree:
 class Branch:
     """A node that is taken apart by its own attributes: the base of modules, which are defined after these walks."""
 
-    # A view of another node, for JAX (see `_ties`), has the attributes of that one, and children of its own.
-    __slots__ = ("__dict__", "__weakref__", "_view")
+    __slots__ = ("__dict__", "__weakref__", "_trace", "_view")
+    _static_names: ClassVar[tuple[str, ...]] = ()  # of the attributes that are no children
+    _trace: object  # in which it was made, unless JAX, or a walk, has put it together
+    _view: Any  # None, or of a view, see `_ties`: the node that it is of, and its children for JAX
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        node = cls._blank()
+        _set_trace(node, current_trace())
+        return node
+
+    @classmethod
+    def _blank(cls) -> Self:
+        node = object.__new__(cls)
+        _set_view(node, None)
+        _set_trace(node, None)
+        return node
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy has its own
+        return vars(self)
 
     def _names(self) -> tuple[str, ...]:
         """Which attributes are children, in order."""
@@ -138,6 +156,11 @@ class Branch:
         raise NotImplementedError
 
 
+# Past the attributes that a module is made of.
+_set_view: Callable[[Branch, Any], None] = vars(Branch)["_view"].__set__
+_set_trace: Callable[[Branch, object], None] = vars(Branch)["_trace"].__set__
+
+
 def parts(node: Node) -> Parts | None:
     """A node taken apart by one level; `None` if it is a leaf. What a parameter holds is its own affair."""
     if isinstance(node, BaseParam):
@@ -145,7 +168,10 @@ def parts(node: Node) -> Parts | None:
     if isinstance(node, Branch):
         attributes = vars(node)
         return [((jtu.GetAttrKey(name),), attributes[name]) for name in node._names()], node._with
-    below, treedef = jtu.tree_flatten_with_path(node, is_leaf=lambda other: other is not node)
+    flat: tuple[list[tuple[Path, Node]], Any] = jtu.tree_flatten_with_path(
+        node, is_leaf=lambda other: other is not node
+    )
+    below, treedef = flat  # JAX does not name the type of the second
     return None if len(below) == 1 and below[0][1] is node else (below, treedef.unflatten)
 
 
@@ -163,10 +189,34 @@ def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
         yield from walk(child, path + key)
 
 
+def leaves(node: Node) -> list[Node]:
+    """The parameters, and what else is not taken apart, in order, once per occurrence."""
+    found: list[Node] = []
+
+    def look(node: Node) -> None:
+        if isinstance(node, BaseParam):
+            found.append(node.original if isinstance(node, ParamRef) else node)
+        elif isinstance(node, Branch):
+            attributes = vars(node)
+            for name in node._names():
+                look(attributes[name])
+        elif (taken_apart := parts(node)) is None:
+            found.append(node)
+        else:
+            for _, child in taken_apart[0]:
+                look(child)
+
+    look(node)
+    return found
+
+
 def map_params(fn: Callable[[Any], object], node: Node) -> Node:
     """A new tree of the same make, with `fn` of every parameter in its place, once per occurrence."""
     if isinstance(node, BaseParam):
         return fn(node.original if isinstance(node, ParamRef) else node)
+    if isinstance(node, Branch):  # without the keys, which take time to make
+        attributes = vars(node)
+        return node._with([map_params(fn, attributes[name]) for name in node._names()])
     taken_apart = parts(node)
     if taken_apart is None:
         return node

@@ -6,12 +6,14 @@ nothing costs no copies. Which ones change is known when the function is traced.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 import jax
 
-from minipcax.core import BaseModule, tree_extract, tree_unref
+from minipcax.core import tree_extract, tree_unref
 from minipcax.functional._base import P, R, Transform, named_after
+from minipcax.functional._closure import warn_of_models
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Tracked, Value, as_tree, collect, write_back
 
 
@@ -39,8 +41,10 @@ class Jit(Transform[P, R]):
         self._replaced: dict[tuple[Any, ...], list[int]] = {}  # what to donate, by skeleton and static arguments
         self._donated = (donate_argnames,) if isinstance(donate_argnames, str) else tuple(donate_argnames)
 
-        def pure(skeleton: Skeleton, values: list[Value], *args: Any) -> tuple[R, dict[int, Value]]:
+        def pure(skeleton: Skeleton, values: list[Value], *args: Any) -> tuple[Any, dict[int, Value]]:
+            warn_of_models(fn)
             output, after, changed = self._run(skeleton, values, args)
+            output = output if tree_unref(output) is output else _WithReferences(output)
             return output, {index: after[index] for index in changed}
 
         def donating(
@@ -83,7 +87,7 @@ class Jit(Transform[P, R]):
             raise
         if changes:
             write_back(tracked.leaves, changes)
-        return output if isinstance(output, ARRAY_TYPES) else tree_unref(output)
+        return tree_unref(output.tree) if isinstance(output, _WithReferences) else output
 
     def _as_tree(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if not self._static:
@@ -118,6 +122,14 @@ class Jit(Transform[P, R]):
         keywords = self._keywords(args, kwargs)
         tracked = collect(keywords)
         return self._compiled.lower(tracked.skeleton, tracked.values(keywords), *self._as_tree(args))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _WithReferences:
+    """An output in which something repeats. Others need not be looked through after every call."""
+
+    tree: Any
 
 
 def _refuse_unusable(inputs: list[tuple[str, Any]], error: Exception) -> None:

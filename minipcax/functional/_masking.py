@@ -42,7 +42,9 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
             for name in names if isinstance(names, tuple) else (names,):
                 if name not in keywords:
                     raise ValueError(f"the mask names the keyword {name!r}, expected one of {sorted(keywords)}")
-                answered[name] = _ask(submask, tree[name]) if callable(submask) else _everywhere(submask, tree[name])
+                # A tree of answers is of the keyword's own class, which may have a __call__.
+                is_function = callable(submask) and not isinstance(submask, type(tree[name]))
+                answered[name] = _ask(submask, tree[name]) if is_function else _everywhere(submask, tree[name])
     else:
         raise TypeError(f"expected a mask that is a callable or a dict by keyword, found {mask!r}")
 

@@ -35,7 +35,7 @@ from minipcax.core import RKG, BaseModule, BaseParam, DynamicParam, StaticParam,
 from minipcax.core._parameter import last_change, path_to_param
 from minipcax.core._random import global_key
 from minipcax.core._trace import OUTSIDE, current_trace, in_vmap
-from minipcax.core._tree import children, is_dynamic, path_name, walk
+from minipcax.core._tree import children, is_dynamic, leaves, path_name, walk
 
 # Values are arrays or pytrees of arrays; keyword arguments are trees of any make.
 Value = Any
@@ -275,10 +275,12 @@ def as_tree(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def write_back(leaves: Sequence[Leaf], changes: Mapping[int, Value]) -> None:
-    """Puts the changed values, by position, into the caller's parameters: all of them, or none if one may not take its."""
+    """Puts the changed values, by position, into the caller's parameters: all, or none if one must not be written."""
     if current_trace() != OUTSIDE:  # where there are no tracers
         for index, value in changes.items():
-            leaves[index].check(value)
+            leaf = leaves[index]
+            if isinstance(leaf, DynamicParam):
+                leaf.check(value)
     for index, value in changes.items():
         if index:
             leaves[index]._value = value
@@ -306,7 +308,7 @@ def _same(before: list[Any], after: list[Any]) -> bool:
 
 def _tracked_objects(keywords: Keywords) -> list[Any]:
     kinds = (DynamicParam, *ARRAY_TYPES)
-    return [node for _, node in walk(keywords) if isinstance(node, kinds)]
+    return [node for node in leaves(keywords) if isinstance(node, kinds)]
 
 
 def _refuse_new_structure(original: Keywords, present: Keywords) -> None:

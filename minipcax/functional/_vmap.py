@@ -130,8 +130,8 @@ def _axes_of_params(name: str, axis_tree: Axes, tree: Any) -> dict[int, Any]:
         for _, node in [] if isinstance(part, ARRAY_TYPES) else walk(part):
             if isinstance(node, BaseParam) and axes.setdefault(id(node), axis) != axis:
                 raise ValueError(
-                    f"{name} of vmap gives the axes {axes[id(node)]} and {axis} to one parameter, {node!r}, which is in "
-                    "several places: give all of them the same axis, or copy one of the models (copy.deepcopy)"
+                    f"{name} of vmap gives the axes {axes[id(node)]} and {axis} to one parameter, {node!r}, which is "
+                    "in several places: give all of them the same axis, or copy one of the models (copy.deepcopy)"
                 )
 
     jax.tree.map(note, axis_tree, tree, is_leaf=lambda axis: axis is None)

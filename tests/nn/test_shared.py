@@ -15,7 +15,7 @@ import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
-from tests.dags import random_dag
+from tests.dags import occurrences, random_dag
 from tests.nn.oracles import close, normal
 
 # A layer, and the shape of a sample.
