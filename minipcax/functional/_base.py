@@ -3,9 +3,9 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 
-from minipcax.core import RKG, BaseModule, BaseParam, tree_ref, tree_unref
+from minipcax.core import RKG, BaseModule, BaseParam
 from minipcax.core._tree import walk
 from minipcax.functional._tracking import Keywords, Skeleton, Value, run
 
@@ -25,10 +25,13 @@ class Transform(Generic[P, R]):
         TypeError: a positional argument that the function was bound to holds parameters.
     """
 
+    _more_positions: ClassVar[int] = 0  # how many positional arguments fn is given beyond those of the call
+
     def __init__(self, fn: Callable[..., Any]) -> None:  # what fn returns is not always what the transform returns
         self.fn = fn
         self._function, self._arguments, keywords = _taken_apart(fn)
         self._bound = {name: value for name, value in keywords.items() if _is_tracked(value)}
+        self._names: dict[str, str] = {}  # of what is bound, its name, where that is not its keyword
         self._options = {name: value for name, value in keywords.items() if name not in self._bound}
         if _is_tracked(self._arguments):
             raise TypeError(
@@ -45,8 +48,11 @@ class Transform(Generic[P, R]):
 
     def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
         """The keyword arguments of a call, with those that the function comes with."""
-        given = self._positions[: len(args)]
-        return {**{name: value for name, value in self._bound.items() if name not in given}, **kwargs}
+        given = {*self._positions[: len(args) + self._more_positions], *kwargs}
+        return {
+            **{key: value for key, value in self._bound.items() if self._names.get(key, key) not in given},
+            **kwargs,
+        }
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         raise NotImplementedError  # each transform has its own
@@ -61,9 +67,7 @@ class Transform(Generic[P, R]):
     def _run(
         self, skeleton: Skeleton, values: Sequence[Value], args: tuple[Any, ...]
     ) -> tuple[Any, list[Value], frozenset[int]]:
-        """`run` of the function; of what repeats in arguments and output, JAX sees references."""
-        output, after, changed = run(self._call, skeleton, values, tree_unref(args))
-        return tree_ref(output), after, changed
+        return run(self._call, skeleton, values, args)
 
     def __get__(
         self: "Transform[Concatenate[Instance, Q], R]", instance: Instance, owner: type[Instance] | None = None

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from minipcax.core import tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
-from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output
+from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output, types_of
 from minipcax.functional._tracking import Keywords, Value, as_tree, collect, write_back
 
 
@@ -24,13 +24,15 @@ class Switch(Transform[P, R]):
         Switch(fn=<lambda>, <lambda>, abs)
     """
 
+    _more_positions = -1  # what decides is not for the branches
+
     def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:  # see Transform
         self.branches = tuple(branches)
         if not self.branches:
             raise ValueError("switch expected at least one branch, found none")
         super().__init__(self.branches[0])
         self._bound = {}
-        self._parts = [Part(branch, self._bound) for branch in self.branches]
+        self._parts = [Part(branch, self) for branch in self.branches]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(fn={', '.join(map(describe, self.branches))})"
@@ -44,18 +46,18 @@ class Switch(Transform[P, R]):
         which, *rest = as_tree(args)
         tracked = collect(keywords)
         changed: set[int] = set()
-        forms: dict[int, Value] = {}  # what the first branch makes of each parameter
+        types: dict[int, Any] = {}  # of what the first branch makes of each parameter
         outputs: list[Any] = []
 
         def pure(part: Part) -> Callable[..., Any]:
             def branch(values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
                 output, after, changes = part._run(tracked.skeleton, values, args)
-                for index, value in enumerate(after):
-                    first = forms.setdefault(index, value)
+                for index, value in enumerate(map(types_of, after)):
+                    first = types.setdefault(index, value)
                     refuse_new_form(first, value, "in all branches", partial(tracked.path, index, keywords))
                 changed.update(changes)
-                outputs.append(output)
-                refuse_other_output(outputs[0], output, "the branches return different outputs")
+                outputs.append(types_of(output))
+                refuse_other_output(outputs[0], outputs[-1], "the branches return different outputs")
                 return output, [value if jax.tree.leaves(value) else None for value in after]
 
             return named_after(part.fn, branch)

@@ -63,7 +63,8 @@ class ValueAndGrad(Transform[P, R]):
         def pure(selected: dict[int, Value], *ordered: Any) -> tuple[Any, Any]:
             inputs = [selected.get(index, value) for index, value in enumerate(values)]
             by_number = dict(zip(order, tree_unref(ordered), strict=True))
-            output, after, changed = self._run(tracked.skeleton, inputs, tuple(by_number[n] for n in range(len(args))))
+            in_order = tree_ref(tuple(by_number[number] for number in range(len(args))))
+            output, after, changed = self._run(tracked.skeleton, inputs, in_order)
             if self.has_aux and not (isinstance(output, (tuple, list)) and output):
                 raise TypeError(f"with has_aux, grad expected the function to return value, *aux, found {output!r}")
             value, *aux = tree_unref(output) if self.has_aux else (output,)

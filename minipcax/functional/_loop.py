@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from minipcax.core import get, tree_ref, tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
-from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output
+from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output, types_of
 from minipcax.functional._tracking import Keywords, Tracked, Value, collect, write_back
 
 X = TypeVar("X")
@@ -34,6 +34,8 @@ class Scan(Transform[P, R]):
         Scan(fn=<lambda>)
     """
 
+    _more_positions = 1  # the x of a step
+
     def __init__(
         self,
         fn: Callable[..., Any],  # see Transform
@@ -51,13 +53,16 @@ class Scan(Transform[P, R]):
 
         def body(state: tuple[tuple[Any, ...], list[Value]], x: Any) -> tuple[Any, Any]:
             carry, values = state
-            output, after, changes = self._run(tracked.skeleton, values, (tree_unref(x), *tree_unref(carry)))
+            output, after, changes = self._run(tracked.skeleton, values, tree_ref((tree_unref(x), *tree_unref(carry))))
             output = tree_unref(output)
             if not (isinstance(output, (tuple, list)) and len(output) == 2):
                 raise TypeError(f"scan expected the function to return (carry, y), found {output!r}")
             new_carry, y = map(tree_ref, output)
-            refuse_other_output(carry, _tuple(new_carry), "the carry of scan changes its form from step to step")
-            return (_tuple(new_carry), _kept(tracked, keywords, values, after, changes, changed)), y
+            new_carry = _tuple(new_carry)
+            refuse_other_output(
+                types_of(carry), types_of(new_carry), "the carry of scan changes its form from step to step"
+            )
+            return (new_carry, _kept(tracked, keywords, values, after, changes, changed)), y
 
         (carry, after), ys = jax.lax.scan(
             named_after(self.fn, body),
@@ -82,7 +87,8 @@ def _kept(
     """The values to carry into the next step; notes in `changed` which ones this step changed."""
     carried = list(before)
     for index in changes:
-        refuse_new_form(before[index], after[index], "across a loop", partial(tracked.path, index, keywords))
+        types = types_of(before[index]), types_of(after[index])
+        refuse_new_form(*types, "across a loop", partial(tracked.path, index, keywords))
         if jax.tree.leaves(after[index]):
             carried[index] = after[index]
             changed.add(index)
@@ -152,7 +158,7 @@ class WhileLoop(Transform[P, R]):
         super().__init__(fn)
         self.cond_fun = cond_fun
         self._bound = {}
-        self._step, self._condition = Part(fn, self._bound), Part(cond_fun, self._bound)
+        self._step, self._condition = Part(fn, self), Part(cond_fun, self)
 
     def __repr__(self) -> str:
         return f"WhileLoop(fn={describe(self.fn)}, cond_fun={describe(self.cond_fun)})"
@@ -168,8 +174,11 @@ class WhileLoop(Transform[P, R]):
         def body(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state
             output, after, changes = self._step._run(tracked.skeleton, values, carry)
-            refuse_other_output(carry, _tuple(output), "the carry of while_loop changes its form from step to step")
-            return _tuple(output), _kept(tracked, keywords, values, after, changes, changed)
+            output = _tuple(output)
+            refuse_other_output(
+                types_of(carry), types_of(output), "the carry of while_loop changes its form from step to step"
+            )
+            return output, _kept(tracked, keywords, values, after, changes, changed)
 
         carry, after = jax.lax.while_loop(
             named_after(self.cond_fun, goes_on), named_after(self.fn, body), (tree_ref(args), tracked.values(keywords))

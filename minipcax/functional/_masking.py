@@ -12,7 +12,7 @@ import jax
 
 from minipcax.core import get, tree_ref
 from minipcax.core._random import global_key
-from minipcax.core._tree import is_dynamic, is_param
+from minipcax.core._tree import is_dynamic, is_param, parts
 from minipcax.functional._base import parameters_of
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords
 
@@ -42,9 +42,7 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
             for name in names if isinstance(names, tuple) else (names,):
                 if name not in keywords:
                     raise ValueError(f"the mask names the keyword {name!r}, expected one of {sorted(keywords)}")
-                # A tree of answers is of the keyword's own class, which may have a __call__.
-                is_function = callable(submask) and not isinstance(submask, type(tree[name]))
-                answered[name] = _ask(submask, tree[name]) if is_function else _everywhere(submask, tree[name])
+                answered[name] = _answer(submask, tree[name])
     else:
         raise TypeError(f"expected a mask that is a callable or a dict by keyword, found {mask!r}")
 
@@ -65,6 +63,15 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
                 f"answer in the place of each parameter, found {answer!r}"
             ) from error
     return [None, *found]
+
+
+def _answer(submask: Any, tree: Any) -> Any:
+    """What a mask says of one keyword, as a tree of answers."""
+    if isinstance(submask, type(tree)) and parts(submask) is not None:  # such a tree, whose class may have a __call__
+        return submask
+    if callable(submask):
+        return _ask(submask, tree)
+    return _everywhere(submask, tree) if parts(submask) is None else submask
 
 
 def _ask(mask: Callable[..., Any], tree: Any) -> Any:

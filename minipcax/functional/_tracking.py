@@ -233,6 +233,8 @@ def run(
 ) -> tuple[Any, list[Value], frozenset[int]]:
     """Calls a function on a copy of the keyword arguments that holds `values`.
 
+    In `args`, and in what the function returns, there are references in the places of what repeats (see `tree_ref`).
+
     Returns:
         What the function returns, the values of all leaves afterwards, and the positions of those that changed.
 
@@ -246,7 +248,8 @@ def run(
     objects = _tracked_objects(keywords)
     with global_key.lend(values[0]):
         try:
-            output = _copy(call(_copy(args), keywords))  # what is returned may hold the key, which is only lent
+            output = call(tree_unref(_copy(args)), keywords)
+            output = _copy(tree_ref(output))  # which may hold the key, which is only lent
         except TypeError as error:
             _note_numbers(error, keywords)
             raise

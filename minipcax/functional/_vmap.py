@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
-from minipcax.core import BaseParam, RKGState, tree_extract, tree_unref
+from minipcax.core import BaseParam, RKGState, tree_extract, tree_ref, tree_unref
 from minipcax.core._trace import inside_vmap
 from minipcax.core._tree import walk
 from minipcax.functional._base import P, R, Transform
@@ -21,8 +22,8 @@ from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Value, as_tree,
 # As in jax.vmap: an axis, or for each positional argument an axis or a tree of axes; for the output, such a tree.
 InAxes = int | Sequence[Any] | None
 Axes = Any
-# A mapped array: what to call it in messages, its shape, its axis.
-Mapped = tuple[Callable[[], str], tuple[int, ...], int]
+# A mapped array: what to call it in messages, the array, its axis.
+Mapped = tuple[Callable[[], str], Value, int]
 
 
 class Vmap(Transform[P, R]):
@@ -71,7 +72,7 @@ class Vmap(Transform[P, R]):
         own = [index for index, kind in enumerate(tracked.skeleton.kinds) if kind and issubclass(kind[0], RKGState)]
         own = [index for index in own if axes[index] is None and values[index] is not None]
         for index in own:
-            axes[index], values[index] = 0, _split(values[index], lanes)
+            axes[index], values[index] = 0, _spread(_split(values[index], lanes), mapped)
 
         changed: frozenset[int] = frozenset()
 
@@ -82,7 +83,7 @@ class Vmap(Transform[P, R]):
                 if is_of_all:
                     param.set(_split(param.get(), lanes)[lane])
             with inside_vmap():
-                output, after, changed = self._run(tracked.skeleton, values, args)
+                output, after, changed = self._run(tracked.skeleton, values, tree_ref(args))
             _axes_of_params("out_axes", self.out_axes, tree_unref(output))
             for index in changed:
                 for array in [] if axes[index] is None else jax.tree.leaves(after[index]):
@@ -96,7 +97,7 @@ class Vmap(Transform[P, R]):
         def mapped_over(fn: Callable[..., Any], out_axes: Axes) -> Any:
             return jax.vmap(fn, (0, axes, *in_axes), out_axes, axis_name=self.axis_name)
 
-        inputs = (jnp.arange(lanes), values, *as_tree(args))
+        inputs = (_spread(jnp.arange(lanes), mapped), values, *as_tree(args))
         try:
             output, after = mapped_over(pure, (self.out_axes, axes))(*inputs)
         except ValueError:
@@ -107,7 +108,8 @@ class Vmap(Transform[P, R]):
             raise
         changes = {index: after[index] for index in changed}
         for index in changes.keys() & own:
-            changes[index] = changes[index][0]  # the generator goes on from the first lane's key
+            # The generator goes on from the first lane's key.
+            changes[index] = _spread(changes[index], mapped, gather=True)[0]
         write_back(tracked.leaves, changes)
         return tree_unref(output)
 
@@ -120,6 +122,20 @@ def _generators(args: tuple[Any, ...]) -> tuple[RKGState, ...]:
 def _split(key: Value, lanes: int) -> Value:
     """A key for each lane."""
     return jax.random.split(key, lanes + 1)[1:]
+
+
+def _spread(per_lane: Value, mapped: Sequence[Mapped], gather: bool = False) -> Value:
+    """An array with an axis of lanes, which lie on the devices as those of what is mapped, or all on every one.
+
+    It matters on a mesh whose axes are `Explicit`, where JAX does not bring arrays together by itself.
+    """
+    for _, array, axis in mapped:
+        sharding = jax.typeof(array).sharding
+        names = sharding.spec[axis] if len(sharding.mesh.axis_names) else None
+        if names is not None:
+            spec = PartitionSpec() if gather else PartitionSpec(names)  # type: ignore[no-untyped-call]  # jax
+            return jax.sharding.reshard(per_lane, NamedSharding(sharding.mesh, spec))  # type: ignore[no-untyped-call]  # jax
+    return per_lane
 
 
 def _axes_of_params(name: str, axis_tree: Axes, tree: Any) -> dict[int, Any]:
@@ -160,7 +176,7 @@ def _mapped(name: Callable[[], str], axis_tree: Axes, value: Value) -> list[Mapp
             shape = np.shape(array)
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(f"vmap expected {name()} to have axis {axis}, but its shape is {shape}")
-            mapped.append((name, shape, axis))
+            mapped.append((name, array, axis))
     return mapped
 
 
@@ -170,14 +186,15 @@ def _lane_count(mapped: Sequence[Mapped]) -> int:
             "vmap has nothing to map over: every argument has axis None and no parameter has an axis; give in_axes, "
             "or a kwargs_mask"
         )
-    (first, shape, axis), *others = mapped
+    shapes = [(name, np.shape(array), axis) for name, array, axis in mapped]
+    (first, shape, axis), *others = shapes
     for other, other_shape, other_axis in others:
         if other_shape[other_axis] != shape[axis]:
             raise ValueError(
                 f"vmap's lane counts disagree: {shape[axis]} in {first()} (axis {axis} of {shape}), "
                 f"{other_shape[other_axis]} in {other()} (axis {other_axis} of {other_shape})"
             )
-    return shape[axis]
+    return int(shape[axis])
 
 
 def _refuse_per_lane(one: Callable[..., Any], inputs: tuple[Any, ...], path: str) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from minipcax.functional._tracking import _remembered, in_vmap
+from minipcax.core._trace import in_vmap
+from minipcax.functional._tracking import _remembered
 from tests.functional.support import Head, Holder, Net, State, Traces, Weight, arrays, check_no_tracer, close
 
 X = jnp.array([1.0, 2.0])

@@ -12,7 +12,8 @@ import numpy as np
 
 import minipcax as px
 import minipcax.functional as pxf
-from minipcax.functional._tracking import collect, in_vmap
+from minipcax.core._trace import in_vmap
+from minipcax.functional._tracking import collect
 from tests.functional.support import Holder, Net, arrays, check_no_tracer, close
 
 THREADS = 8
