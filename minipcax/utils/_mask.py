@@ -10,44 +10,65 @@ parameters' places. That is what optimisers and transforms take.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import jax
 
-from minipcax.core import BaseParam, tree_ref
-from minipcax.core._filter import Filter, Predicate, as_predicate
+from minipcax.core import BaseModule, BaseParam, tree_ref
+from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import ParamRef, is_param
 
 Tree = TypeVar("Tree")
 
 
+@dataclass(frozen=True, eq=False)
 class M:
     """Selects parameters by class, union of classes, predicate, or another mask; `None` selects all, statics too.
 
-    A shared parameter is selected once, at its first occurrence.
+    A mask is a value: it never changes. A shared parameter is selected once, at its first occurrence.
+
+    Args:
+        target: what to select.
+        values: see `to`.
+
+    Raises:
+        TypeError: the target is none of these, or a module.
 
     Example:
-        >>> layer = Linear(2, 3)
-        >>> M(LayerParam)(layer).nn.weight is layer.nn.weight
+        >>> M(LayerParam)(layer := Linear(2, 3)).nn.weight is layer.nn.weight
         True
         >>> M(LayerParam).has(ndim=1).to((False, True))(layer).nn.bias
         True
     """
 
-    def __init__(self, target: Filter | None = None) -> None:
-        self._predicate: Predicate = (lambda param: True) if target is None else as_predicate(target)
-        self._values: tuple[Any, Any] | None = None
+    target: Filter | None = None
+    values: tuple[Any, Any] | None = field(default=None, kw_only=True)  # of any kind: axes, bools, labels, ...
+
+    def __post_init__(self) -> None:
+        target, values = self.target, self.values
+        if isinstance(target, BaseModule) or (isinstance(target, type) and issubclass(target, BaseModule)):
+            found = target.__name__ if isinstance(target, type) else f"a {type(target).__name__}"
+            raise TypeError(
+                f"M selects parameters, found the module {found}: write the class of its parameters, such as "
+                "M(LayerParam), and apply the mask to the module that is meant, M(LayerParam)(model.layer)"
+            )
+        if target is not None:
+            as_predicate(target)
+        if values is not None and len(values) != 2:
+            raise ValueError(f"M.to expects two values, (unselected, selected), found {values!r}")
 
     def apply(self, leaf: object) -> bool:
         """Whether the mask selects a node: a parameter, and not a reference to one."""
-        return isinstance(leaf, BaseParam) and not isinstance(leaf, ParamRef) and bool(self._predicate(leaf))
+        if not isinstance(leaf, BaseParam) or isinstance(leaf, ParamRef):
+            return False
+        return self.target is None or bool(as_predicate(self.target)(leaf))
 
-    def to(self, values: Sequence[Any] | None) -> "M":  # values of any kind: axes, bools, labels, ...
-        """Sets what to put at every parameter's place, (unselected, selected); `None` undoes it. Returns the mask."""
-        if values is not None and len(values) != 2:
-            raise ValueError(f"M.to expects two values, (unselected, selected), found {values!r}")
-        self._values = None if values is None else (values[0], values[1])
-        return self
+    def to(self, values: Sequence[Any] | None) -> "M":  # of any kind, as above
+        """A new mask that puts these at every parameter's place, (unselected, selected); `None` gives one without."""
+        if not isinstance(values, Sequence | None) or isinstance(values, str):
+            raise TypeError(f"M.to expects two values, (unselected, selected), or None, found {values!r}")
+        return replace(self, values=None if values is None else tuple(values))
 
     def __call__(self, tree: Tree, *, is_pytree: bool = False) -> Tree:
         """The tree with what is selected, and `None` elsewhere, or with the values of `to`.
@@ -57,27 +78,27 @@ class M:
 
         def answer(node: Any) -> Any:
             selected = self.apply(node)
-            if self._values is None or not is_param(node):
+            if self.values is None or not is_param(node):
                 return node if selected else None
-            return self._values[selected]
+            return self.values[selected]
 
         masked: Tree = jax.tree.map(answer, tree if is_pytree else tree_ref(tree), is_leaf=is_param)
         return masked
 
     def has(self, **attributes: object) -> "M":
         """Selects of these the parameters that have all attributes with these values."""
-        return self & M(lambda param: all(_has(param, name, value) for name, value in attributes.items()))
+        return self & (lambda param: all(_has(param, name, value) for name, value in attributes.items()))
 
     def hasnot(self, **attributes: object) -> "M":
         """Selects of these the parameters that have none of the attributes with these values."""
-        return self & M(lambda param: not any(_has(param, name, value) for name, value in attributes.items()))
+        return self & (lambda param: not any(_has(param, name, value) for name, value in attributes.items()))
 
     def __and__(self, other: Filter | None) -> "M":
-        second = M(other)
-        return M(lambda param: self.apply(param) and second.apply(param))
+        return M_is(self, other)
 
     def __or__(self, other: Filter | None) -> "M":
-        return M_is(self, other)
+        second = M(other)
+        return M(lambda param: self.apply(param) or second.apply(param))
 
     def __invert__(self) -> "M":
         return M(lambda param: not self.apply(param))
@@ -90,15 +111,16 @@ def _has(param: BaseParam[Any], name: str, value: object) -> bool:
     return hasattr(param, name) and bool(getattr(param, name) == value)
 
 
-def M_is(*masks: Filter | None) -> M:
-    """Selects what any of the masks selects.
+def M_is(mask: Filter | None, *others: Filter | None) -> M:
+    """Selects what all of the masks select.
 
     Example:
-        >>> M_is(LayerParam, StateParam).apply(LayerParam(1.0))
-        True
+        >>> frozen = M_is(LayerParam, lambda param: param.frozen)
+        >>> frozen.apply(LayerParam(1.0)), M_is(LayerParam, StateParam).apply(LayerParam(1.0))
+        (False, False)
     """
-    alternatives = [M(mask) for mask in masks]
-    return M(lambda param: any(mask.apply(param) for mask in alternatives))
+    masks = [M(each) for each in (mask, *others)]
+    return M(lambda param: all(each.apply(param) for each in masks))
 
 
 def M_has(mask: Filter | None = None, **attributes: object) -> M:

@@ -9,6 +9,7 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
+import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
@@ -69,8 +70,11 @@ SELECTIONS: dict[str, tuple[Callable[[], M], str]] = {
     "its dtype": (lambda: M(px.Param).has(dtype="float32"), "matrix vector frozen"),
     "an attribute that is not there": (lambda: M(None).has(what=None), ""),
     "nor there": (lambda: M(Weight).hasnot(what=None), "matrix vector frozen"),
-    "M_is": (lambda: M_is(State, M(Cache), is_frozen), "frozen cleared cache"),
-    "M_is of nothing": (lambda: M_is(), ""),
+    "M_is": (lambda: M_is(Weight, is_frozen, M(px.Param)), "frozen"),
+    "M_is of two classes": (lambda: M_is(Weight, Cache), ""),
+    "M_is of a class and its base": (lambda: M_is(px.Param, State), "cleared"),
+    "M_is with None": (lambda: M_is(State | Cache, None), "cleared cache"),
+    "not M_is": (lambda: ~M_is(px.Param, M(None).hasnot(ndim=1)), "vector frozen cache name"),
     "M_is of one": (lambda: M_is(None), "matrix vector frozen cleared cache name"),
     "M_has": (lambda: M_has(Weight, frozen=True), "frozen"),
     "M_has of a union": (lambda: M_has(Weight | State, ndim=2), "matrix"),
@@ -95,30 +99,48 @@ def test_selection(build: Callable[[], M], selected: str) -> None:
     assert chosen.number is None
 
 
-def test_to_changes_the_mask_in_place_until_undone() -> None:
+def test_to_gives_a_new_mask() -> None:
     mask = M(Weight)
-    assert mask.to((None, 0)) is mask
+    axes = mask.to((None, 0))
+    answers = axes.to([False, True])
     model: Any = Model()
-    assert (mask(model).matrix, mask(model).cache) == (0, None)
-    assert mask.to([False, True]) is mask
-    assert (mask(model).matrix, mask(model).cache) == (True, False)
-    assert mask.to(None) is mask
-    assert mask(model).matrix is model.matrix
-    assert mask(model).cache is None
+    for _ in range(2):
+        assert (mask(model).matrix, mask(model).cache) == (model.matrix, None)
+        assert (axes(model).matrix, axes(model).cache) == (0, None)
+        assert (answers(model).matrix, answers(model).cache) == (True, False)
+        assert (answers.to(None)(model).matrix, answers.to(None)(model).cache) == (model.matrix, None)
+        axes.to((1, 2)), answers.to(None)  # what is not used changes nothing
+    assert (axes & M(is_frozen))(model).matrix is None
 
 
-def test_to_does_not_change_what_is_built_of_the_mask() -> None:
+def test_masks_can_not_be_changed() -> None:
     mask = M(Weight)
-    other = mask & M(is_frozen)
-    mask.to((0, 1))
-    assert other(Model()).matrix is None
-    assert (mask & M(is_frozen)).apply(Model().frozen)
+    for name, value in (("values", (None, 0)), ("target", State), ("other", 1)):
+        with pytest.raises(AttributeError, match=f"cannot assign to field '{name}'"):
+            setattr(mask, name, value)
+    with pytest.raises(AttributeError, match="cannot delete field 'target'"):
+        del mask.target
+    assert pxl.WEIGHTS.to((False, True)) is not pxl.WEIGHTS
+    assert pxl.WEIGHTS(pxnn.Linear(2, 2)).nn.weight.shape == (2, 2)
 
 
 @pytest.mark.parametrize("values", [(), (1,), (1, 2, 3)])
 def test_to_expects_two(values: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"M\.to expects two values, \(unselected, selected\), found \("):
         M(Weight).to(values)
+
+
+@pytest.mark.parametrize("values", [3, "ab", {0, 1}, iter((0, 1))])
+def test_to_expects_a_sequence(values: Any) -> None:
+    with pytest.raises(TypeError, match=r"M\.to expects two values, \(unselected, selected\), or None, found"):
+        M(Weight).to(values)
+
+
+@pytest.mark.parametrize("module", [Model, Model(), pxnn.Linear, pxc.Vode])
+def test_a_module_is_no_mask(module: Any) -> None:
+    for build in (M, M_is, M_has, M_hasnot, lambda module: M(Weight) & module, lambda module: M(Weight) | module):
+        with pytest.raises(TypeError, match=r"M selects parameters, found the module .* write the class of its param"):
+            build(module)
 
 
 def test_a_shared_parameter_is_selected_once_and_placeholders_never() -> None:
