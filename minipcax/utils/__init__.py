@@ -1,7 +1,8 @@
 """Masks, optimisers, and what else a training loop needs."""
 
 from minipcax.utils._mask import M, M_has, M_hasnot, M_is
-from minipcax.utils._optim import Optim, OptimTree
+from minipcax.utils._optim import Optim
+from minipcax.utils._optim_tree import OptimTree
 from minipcax.utils._serialisation import load_params, save_params, saved_params
 from minipcax.utils._step import step
 

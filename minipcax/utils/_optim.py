@@ -1,83 +1,46 @@
-"""Optimisers: optax, with its state in a parameter, so that transforms carry it along.
+"""Optimisers: optax, with its state in a parameter, so that transforms carry it along."""
 
-Optax sees the targets as a dict from path to array, `{".layers[0].nn.weight": ...}`: a shared parameter is in it once,
-and nothing of the model's own structure gets into the optimiser's state.
-"""
-
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.tree_util import register_dataclass, tree_leaves_with_path
 
-from minipcax.core import BaseModule, BaseParam, DynamicParam, Param, tree_ref
-from minipcax.core._filter import Predicate
-from minipcax.core._tree import children, is_param, path_name
-
-OptaxFn = optax.GradientTransformation | Callable[[], optax.GradientTransformation]
-Tree = object  # a model, or any pytree of models and parameters
-# The same tree with gradients, or None, in the places of its parameters.
-Gradients = BaseModule | BaseParam[Any] | dict[Any, Any] | list[Any] | tuple[Any, ...] | None
+import minipcax.utils._refusals as refusals
+from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
+from minipcax.core._tree import is_param, path_name
+from minipcax.utils._refusals import OptaxFn, Optimiser, is_optimiser
+from minipcax.utils._targets import Gradients, OptaxState, Origin, Targets, Tree, by_path, carried, shapes_of
 
 
-@register_dataclass
-@dataclass(frozen=True)
-class _State:
-    """Optax's state, which its attributes and items are; and, as structure, the parameters that it is for."""
-
-    optax: Any  # each optimiser has its own
-    targets: tuple[str, ...] = field(metadata={"static": True})  # their paths
-    shapes: tuple[str, ...] = field(metadata={"static": True})
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "optax" or name.startswith("__"):  # copying asks for these before there is a state
-            raise AttributeError(name)
-        return getattr(self.optax, name)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.optax[index]
-
-
-def _by_path(tree: Tree) -> dict[str, DynamicParam[Any]]:
-    """The dynamic parameters of a tree, each once, by path."""
-    nodes = tree_leaves_with_path(tree_ref(tree), is_leaf=is_param)
-    return {path_name(path): node for path, node in nodes if isinstance(node, DynamicParam)}
-
-
-def _shapes(values: Iterable[Any]) -> tuple[str, ...]:
-    """What the values look like, for comparing them and for messages."""
-    return tuple(str(jax.tree.map(jnp.shape, value)) for value in values)
-
-
-def _differences(targets: Iterable[str], first: str, one: Iterable[str], second: str, other: Iterable[str]) -> str:
-    """The targets whose shapes differ, with both shapes."""
-    pairs = zip(targets, one, other, strict=True)
-    return ", ".join(f"{path} ({first} {a}, {second} {b})" for path, a, b in pairs if a != b)
-
-
-class Optim(BaseModule, static=("optax_fn",)):
+class Optim(BaseModule, static=("optax_fn", "_origin")):
     """An optimiser of the parameters that `init` is given.
+
+    Optax sees them as a dict from path to array. So the labels of `optax.multi_transform`, and masks, are functions of
+    that dict: `lambda params: {path: "fast" if path.endswith("bias") else "slow" for path in params}`.
 
     Args:
         optax_fn: an optax optimiser, or a function that returns one.
         parameters: what to initialise it with.
 
+    Raises:
+        TypeError: `optax_fn` is no optimiser.
+
     Example:
         >>> w = Param(jnp.array(1.0))
-        >>> optim = Optim(optax.sgd(0.1), [w])
+        >>> optim = Optim(optax.sgd(0.1, momentum=0.9), [w])
         >>> _ = optim.step([w], [Param(jnp.array(2.0))])
-        >>> w.item()
-        0.800000011920929
+        >>> w.item(), optim
+        (0.800000011920929, Optim(TraceState for 1 parameter))
     """
 
     state: Param
 
     def __init__(self, optax_fn: OptaxFn, parameters: Tree | None = None) -> None:
+        refusals.check_optimiser(optax_fn, "Optim")
         self.optax_fn = optax_fn
+        self._origin = Origin()
         self.state = Param(None)
         if parameters is not None:
             self.init(parameters)
@@ -87,26 +50,62 @@ class Optim(BaseModule, static=("optax_fn",)):
 
         Raises:
             TypeError: it is not a tree of parameters, or `optax_fn` is no optimiser.
-            ValueError: a parameter is cleared.
+            ValueError: a parameter is cleared, or optax refuses them.
         """
-        leaves = jax.tree.leaves(parameters, is_leaf=is_param)
-        # A model may hold bare arrays beside its parameters.
-        fitting = (BaseParam, jax.Array, np.ndarray) if any(map(is_param, leaves)) else BaseParam
-        for leaf in leaves:
-            if not isinstance(leaf, fitting):
-                raise TypeError(
-                    "Optim.init expected a tree of parameters, such as M(LayerParam)(model), found a "
-                    f"{type(leaf).__name__} in it"
-                )
-        targets = _by_path(parameters)
-        for path, param in targets.items():
-            if param.get() is None:
-                raise ValueError(
-                    f"Optim.init expected {path} to have a value, but it is cleared: set it first (a node's state by "
-                    "initialising the nodes), or select other parameters with M"
-                )
-        values = {path: param.get() for path, param in targets.items()}
-        self.state.set(_State(self._optax().init(values), tuple(targets), _shapes(values.values())))
+        targets = by_path(parameters)
+        refusals.check_parameters(parameters, targets, "Optim.init")
+        self._start(targets, self._fresh(targets))
+
+    def retarget(self, parameters: Tree) -> None:
+        """Goes on with these parameters instead: what it holds for those that it knows stays, others start from zero.
+
+        For when a model changes in the middle of training: layers are frozen or unfrozen, added, inserted or untied, a
+        head is replaced. A parameter is known again wherever it is now; in a transform, and in an optimiser that is
+        itself a copy, by its path. What is held for those that left is dropped. Counts of steps, and so schedules and
+        Adam's correction of its bias, go on for all. One that is not initialised is.
+
+        Args:
+            parameters: as for `init`.
+
+        Raises:
+            TypeError: see `init`.
+            ValueError: see `init`; or none of the parameters is known, though paths are, as in a copy of the model; or
+                the optimiser's state can not be taken apart by parameter.
+
+        Example:
+            >>> old, new = Param(jnp.ones(1)), Param(jnp.ones(1))
+            >>> optim = Optim(optax.sgd(0.1, momentum=0.9), [old])
+            >>> _ = optim.step([old], [Param(jnp.ones(1))])
+            >>> optim.retarget([new, old])
+            >>> optim.state.get()[0].trace
+            {'[0]': Array([0.], dtype=float32), '[1]': Array([1.], dtype=float32)}
+        """
+        state, targets = self.state.get(), by_path(parameters)
+        if state is None:
+            self.init(parameters)
+            return
+        former = self._origin.former_paths(self, state.targets, targets)
+        refusals.check_known(former, state.targets, targets)
+        self._go_on(parameters, former)
+
+    def _go_on(self, parameters: Tree, former: Mapping[str, str]) -> None:
+        """As `retarget`, where it is known which paths the parameters had; the others are new."""
+        state, targets = self.state.get(), by_path(parameters)
+        refusals.check_parameters(parameters, targets, "Optim.retarget")
+        self._start(targets, carried(state.optax, self._fresh(targets), targets, former))
+
+    def _start(self, targets: Targets, optax_state: Any) -> None:  # each optimiser has its own
+        values = (param.get() for param in targets.values())
+        self.state.set(OptaxState(optax_state, tuple(targets), shapes_of(values)))
+        self._origin = Origin(self, targets)
+
+    def _fresh(self, targets: Targets) -> Any:
+        """Optax's state before the first step."""
+        optimiser = self._optax()
+        try:
+            return optimiser.init({path: param.get() for path, param in targets.items()})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise refusals.no_labels("Optim.init", targets, error) from error
 
     def step(
         self,
@@ -129,52 +128,35 @@ class Optim(BaseModule, static=("optax_fn",)):
             The updates, in the places of the gradients; `None` if nothing was done.
 
         Raises:
-            ValueError: `init` was not called, or for parameters of other paths or shapes, or a gradient is missing.
+            ValueError: `init` was not called, or for parameters of other paths or shapes; a gradient is missing, or a
+                shared parameter has two.
         """
-        state = self.state.get()
+        state, params, gradients = self.state.get(), by_path(module), by_path(grads)
         if state is None:
-            raise ValueError(
-                "Optim.step expected an initialised optimiser: call init with the parameters to optimise first"
-            )
-        params, gradients = _by_path(module), _by_path(grads)
-        lacking = [path for path in state.targets if path not in params]
-        if lacking:
-            others = [path for path in params if path not in state.targets]
-            raise ValueError(
-                f"Optim.step expected the model that init was given, but it has no parameter {', '.join(lacking)}; "
-                f"found instead {', '.join(others) or 'none'}"
-            )
-        if isinstance(grads, dict) and not gradients.keys() & {*state.targets}:
-            for keyword, of_keyword in grads.items():
-                if state.targets and _by_path(of_keyword).keys() >= {*state.targets}:
-                    raise ValueError(
-                        "Optim.step expected the gradients of one model, found those of all keywords: give it "
-                        f"grads[{keyword!r}]"
-                    )
+            raise refusals.not_initialised("Optim.step", gradients)
+        refusals.check_model(module, params, state)
+        refusals.check_once("Optim.step", module, gradients, state.targets)
+        refusals.check_gradients("Optim.step", grads, gradients, state.targets)
         missing = [path for path in state.targets if path not in gradients or gradients[path].get() is None]
         if missing and allow_none:
             return None
         if missing:
-            raise ValueError(
-                f"Optim.step found no gradient for {', '.join(missing)}: expected one for every parameter that init "
-                "was given; differentiate it, leave it out of init, or pass allow_none=True to skip the step"
-            )
+            raise refusals.missing_gradients(missing, gradients, state.targets)
+
         grad_values = {path: gradients[path].get() for path in state.targets}
         values = {path: params[path].get() for path in state.targets}
-        shapes = _shapes(values.values())
-        differ = _differences(state.targets, "parameter", shapes, "gradient", _shapes(grad_values.values()))
-        if differ:
-            raise ValueError(f"Optim.step expected gradients of the parameters' shapes, found {differ}")
+        refusals.check_shapes(state.targets, values.values(), grad_values.values())
         if scale_by is not None:
+            refusals.check_scale(scale_by)
             grad_values = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), grad_values)
         try:
             updates, optax_state = self._optax().update(grad_values, state.optax, values)
         except (TypeError, ValueError) as error:
-            differ = _differences(state.targets, "then", state.shapes, "now", shapes)
+            differ = refusals.differences(state.targets, "then", state.shapes, "now", shapes_of(values.values()))
             if differ:
                 raise ValueError(f"Optim.step found other shapes than init was given: {differ}; call init") from error
             raise
-        self.state.set(_State(optax_state, state.targets, state.shapes))
+        self.state.set(OptaxState(optax_state, state.targets, state.shapes))
         if apply_updates:
             for path, value in optax.apply_updates(values, updates).items():
                 params[path].set(value)
@@ -184,11 +166,15 @@ class Optim(BaseModule, static=("optax_fn",)):
         """Forgets the state, and what the optimiser is for."""
         self.state.set(None)
 
-    def _optax(self) -> optax.GradientTransformation:
-        optimiser = self.optax_fn() if callable(self.optax_fn) else self.optax_fn
-        if not isinstance(optimiser, optax.GradientTransformation):
-            raise TypeError(f"Optim expected an optax optimiser, or a function that returns one, found {optimiser!r}")
+    def _optax(self) -> Optimiser:
+        given: Any = self.optax_fn
+        optimiser: Optimiser = given if is_optimiser(given) else given()
+        refusals.check_optimiser(optimiser, "Optim", made=True)
         return optimiser
+
+    def __repr__(self) -> str:
+        state = self.state.get()
+        return f"Optim({'not initialised' if state is None else repr(state)})"
 
 
 def _put(updates: dict[str, Any], grads: Gradients) -> Any:
@@ -199,74 +185,3 @@ def _put(updates: dict[str, Any], grads: Gradients) -> Any:
         return None if value is None else type(node).from_structure(node.structure(), (value,))
 
     return jax.tree_util.tree_map_with_path(update, tree_ref(grads), is_leaf=is_param)
-
-
-class OptimTree(BaseModule, static=("optax_fn", "leaf_fn")):
-    """An independent optimiser for each node that `leaf_fn` selects, such as each layer.
-
-    Args:
-        optax_fn: an optax optimiser, or a function that returns one.
-        leaf_fn: whether a node of the model gets an optimiser of its own.
-        parameters: what to initialise it with.
-
-    Example:
-        >>> a, b = Param(jnp.array(1.0)), Param(jnp.array(1.0))
-        >>> optim = OptimTree(optax.sgd(0.5), lambda node: isinstance(node, Param), [a, b])
-        >>> optim.step([a, b], [Param(jnp.array(1.0)), None])
-        >>> a.item(), b.item()
-        (0.5, 1.0)
-    """
-
-    state: Param  # an Optim for each node, by path
-
-    def __init__(self, optax_fn: OptaxFn, leaf_fn: Predicate, parameters: Tree | None = None) -> None:
-        self.optax_fn, self.leaf_fn = optax_fn, leaf_fn
-        self.state = Param(None)
-        if parameters is not None:
-            self.init(parameters)
-
-    def init(self, parameters: Tree) -> None:
-        """Starts anew, with an optimiser for each selected node of this tree that has parameters."""
-        nodes = self._nodes(tree_ref(parameters), self.leaf_fn)
-        self.state.set({path: Optim(self.optax_fn, node) for path, node in nodes.items() if _by_path(node)})
-
-    def step(
-        self, module: Tree, grads: Gradients, scale_by: float | jax.Array | None = None, apply_updates: bool = True
-    ) -> None:
-        """Steps the optimiser of every node that has gradients.
-
-        Raises:
-            ValueError: `init` was not called, or for other nodes, or a node has gradients of some targets only.
-        """
-        if self.state.get() is None:
-            raise ValueError("OptimTree.step expected an initialised optimiser: call init with the parameters first")
-        optims = jax.tree.map(lambda leaf: leaf, self.state.get())  # a parameter's value is never changed in place
-        nodes, gradients = (self._nodes(tree, optims.__contains__, by_path=True) for tree in (module, grads))
-        lacking = [path for path in optims if path not in nodes]
-        if lacking:
-            raise ValueError(
-                f"OptimTree.step expected the model that init was given, but it has no node {', '.join(lacking)}"
-            )
-        for path, optim in optims.items():
-            node_grads = gradients.get(path)
-            if any(grad.get() is not None for grad in _by_path(node_grads).values()):
-                optim.step(nodes[path], node_grads, scale_by, apply_updates)
-        self.state.set(optims)
-
-    def clear(self) -> None:
-        """Forgets the state of all optimisers."""
-        self.state.set(None)
-
-    @staticmethod
-    def _nodes(tree: Tree, select: Predicate, by_path: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-
-        def visit(node: Any, path: tuple[Any, ...]) -> None:
-            if select(path_name(path) if by_path else node):
-                found[path_name(path)] = node
-            else:
-                for key, child in children(node):
-                    visit(child, path + key)
-
-        visit(tree, ())
-        return found

@@ -61,13 +61,15 @@ def check(tree: Any, expected: dict[str, Array], atol: float = 1e-6) -> None:
         np.testing.assert_allclose(found[name], value, atol=atol, rtol=atol, err_msg=name)
 
 
-OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+Build = Callable[[], Any]  # of an optimiser, or an optax.MultiSteps
+OPTIMISERS: dict[str, Build] = {
     "sgd": lambda: optax.sgd(0.1),
     "momentum": lambda: optax.sgd(0.1, momentum=0.9),
     "adamw": lambda: optax.adamw(0.05, weight_decay=0.3),
     "a schedule": lambda: optax.sgd(optax.linear_schedule(0.1, 0.0, 3)),
     "a chain": lambda: optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1)),
     "injected hyperparameters": lambda: optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
+    "several steps": lambda: optax.MultiSteps(optax.adam(0.1), 2),
     "one for each": lambda: optax.multi_transform(
         {"fast": optax.sgd(0.5), "slow": optax.adam(1e-3)},
         lambda params: {path: "fast" if path.endswith("b") else "slow" for path in params},
@@ -78,7 +80,7 @@ XS = [jnp.array([1.0, -1.0, 0.5]), jnp.array([0.0, 2.0, 0.1]), jnp.array([3.0, 0
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("build", OPTIMISERS.values(), ids=OPTIMISERS)
-def test_steps_are_optax_steps(build: Callable[[], optax.GradientTransformation], compiled: bool) -> None:
+def test_steps_are_optax_steps(build: Build, compiled: bool) -> None:
     model, direct = Model(), build()
     optim = pxu.Optim(direct, WEIGHTS(model))
     values = arrays(model)
@@ -134,7 +136,7 @@ def test_the_state_never_holds_the_models_parameters() -> None:
     assert px.tree_extract(optim) == (optim.state,)
 
 
-@pytest.mark.parametrize("scale_by", [0.5, jnp.array(0.5)])
+@pytest.mark.parametrize("scale_by", [0.5, jnp.array(0.5), np.float32(0.5), np.float64(0.5), np.array(0.5)])
 def test_scale_by_scales_the_gradients_and_not_the_callers(scale_by: Any) -> None:
     model = Model()
     values = arrays(model)
@@ -194,6 +196,49 @@ def test_a_shared_parameter_is_stepped_once_with_the_sum_of_its_gradients() -> N
         assert len(jax.tree.leaves(optim.state)) == 1
 
 
+def tied() -> tuple[list[Any], Any]:
+    """Two layers with one weight, and their gradients with an entry for each use of it."""
+    first = pxnn.Linear(2, 2)
+    model = [first, pxnn.shared(first)]
+    return model, [copy.deepcopy(layer) for layer in model]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_two_gradients_of_one_parameter_are_refused(compiled: bool) -> None:
+    """Each would be half of it, or less: here those of a list of layers, as plain JAX makes them."""
+    model, grads = tied()
+    before = model[0].nn.weight.get()
+    optim, each = pxu.Optim(optax.adam(1.0), WEIGHTS(model)), pxu.OptimTree(optax.adam(1.0), pxnn.Linear, model)
+    words = (
+        r"expected one gradient for the parameter \[0\]\.nn\.weight, which is also \[1\]\.nn\.weight: .* found one at "
+    )
+
+    def step(grads: Any, *, optim: Any, model: Any) -> None:
+        optim.step(model, grads)
+
+    for optimiser in (optim, each):
+        run = pxf.jit(step) if compiled else step
+        with pytest.raises(ValueError, match=words + r"\[0\]\.nn\.weight and one at \[1\]\.nn\.weight"):
+            run(grads, optim=optimiser, model=model)
+        with pytest.raises(ValueError, match=words + r"\[1\]\.nn\.weight;"):
+            run([None, grads[1]], optim=optimiser, model=model)
+        assert model[0].nn.weight.get() is before
+        run([grads[0], None], optim=optimiser, model=model)
+        model[0].nn.weight.set(before)
+    bias = pxu.Optim(optax.sgd(1.0), [model[0].nn.bias])  # of which there are two as well, but init was given another
+    with pytest.raises(ValueError, match=r"has no parameter \[0\]"):
+        bias.step(model, grads)
+
+
+def test_two_gradients_of_what_is_not_a_target_are_ignored() -> None:
+    model, grads = tied()
+    optim = pxu.Optim(optax.sgd(1.0), pxu.M(lambda param: param is model[0].nn.bias)(model))
+    model[1].nn.bias = Weight(jnp.ones(2))
+    before = model[0].nn.bias.get()
+    optim.step(model, grads)
+    np.testing.assert_allclose(model[0].nn.bias.get(), before - grads[0].nn.bias.get(), atol=1e-6)
+
+
 def missing_gradients() -> dict[str, Callable[[Any], None]]:
     def removed(grads: Any) -> None:
         grads.b = None
@@ -235,13 +280,16 @@ NO_PARAMETERS: dict[str, Any] = {
     "a mask": pxu.M(Weight),
     "axes": pxu.M(Weight).to((None, 0))(Model()),
     "an optimiser": optax.sgd(0.1),
+    "the class Model": Model,
 }
 
 
 @pytest.mark.parametrize("parameters", NO_PARAMETERS.values(), ids=NO_PARAMETERS)
 def test_what_is_no_tree_of_parameters_is_refused(parameters: Any) -> None:
     optim = pxu.Optim(optax.sgd(0.1))
-    with pytest.raises(TypeError, match=r"expected a tree of parameters, such as M\(LayerParam\)\(model\), found a"):
+    with pytest.raises(
+        TypeError, match=r"expected a tree of parameters, such as M\(LayerParam\)\(model\), found (a |th)"
+    ):
         optim.init(parameters)
     assert optim.state.get() is None
 
@@ -253,6 +301,93 @@ def test_bare_arrays_of_a_model_are_left_alone() -> None:
             self.scale = jnp.array(2.0)
 
     assert pxu.Optim(optax.sgd(0.1), Scaled()).state.get().targets == (".b", ".a", ".frozen", ".count")
+
+
+@pytest.mark.parametrize("build", [pxu.Optim, lambda fn: pxu.OptimTree(fn, pxnn.Linear)], ids=["Optim", "OptimTree"])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (0.1, r"found 0\.1: write optax\.sgd\(0\.1\), for example"),
+        ("adam", r"found 'adam': write"),
+        (optax.sgd, r"found sgd, which needs learning_rate: call it, as in optax\.sgd\(0\.1\)"),
+        (optax.MultiSteps, r"found MultiSteps, which needs opt, every_k_schedule: call it"),
+        (lambda rate: optax.sgd(rate), r"found <lambda>, which needs rate"),
+    ],
+)
+def test_what_is_no_optimiser_is_refused_at_once(build: Any, wrong: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=f"expected an optax optimiser, or a function that returns one, {words}"):
+        build(wrong)
+
+
+MASKED_MODEL = WEIGHTS.to(("slow", "fast"))(Model())
+BY_MODEL: dict[str, Any] = {
+    "labels": lambda: optax.multi_transform({"fast": optax.sgd(0.5), "slow": optax.adam(0.1)}, MASKED_MODEL),
+    "a mask for labels": lambda: optax.multi_transform({"fast": optax.sgd(0.5)}, WEIGHTS.to(("slow", "fast"))),
+    "a masked model": lambda: optax.masked(optax.sgd(0.5), WEIGHTS.to((False, True))(Model())),
+    "a mask": lambda: optax.masked(optax.sgd(0.5), WEIGHTS),
+    "a label that is not there": lambda: optax.multi_transform(
+        {"fast": optax.sgd(0.5)}, lambda p: dict.fromkeys(p, "")
+    ),
+}
+
+
+@pytest.mark.parametrize("build", BY_MODEL.values(), ids=BY_MODEL)
+def test_labels_and_masks_are_by_path(build: Any) -> None:
+    optim = pxu.Optim(build)
+    words = (
+        r"a dict from path to array, \{'\.b': .*labels and masks are by path.*write a function, such as lambda params:"
+    )
+    with pytest.raises(ValueError, match=words):
+        optim.init(WEIGHTS(Model()))
+    assert optim.state.get() is None
+
+
+def test_repr() -> None:
+    model = Model()
+    optims: dict[str, Any] = {
+        "Optim(ScaleByAdamState for 2 parameters)": pxu.Optim(optax.adam(0.1), WEIGHTS(model)),
+        "Optim(no moments for 1 parameter)": pxu.Optim(optax.sgd(0.1), [model.a]),
+        "Optim(MultiStepsState, TraceState for 1 parameter)": pxu.Optim(
+            optax.MultiSteps(optax.sgd(0.1, momentum=0.9), 2), [model.a]
+        ),
+        "Optim(not initialised)": pxu.Optim(optax.sgd(0.1)),
+        "OptimTree({'[0]': Optim(no moments for 1 parameter)})": pxu.OptimTree(optax.sgd(0.1), Weight, [model.a]),
+        "OptimTree(not initialised)": pxu.OptimTree(optax.sgd(0.1), Weight),
+    }
+    assert [repr(optim) for optim in optims.values()] == list(optims)
+    assert repr(optims["Optim(not initialised)"].state) == "Param(None)"
+
+
+def test_the_right_optimiser() -> None:
+    model = Model()
+    grads = loss(XS[0], model=model)[1]
+    with pytest.raises(ValueError, match=r"expected an initialised optimiser.*found gradients for \.b, \.a, \.frozen"):
+        pxu.Optim(optax.sgd(0.1)).step(model, grads["model"])
+    other = pxu.Optim(optax.sgd(0.1), pxu.M(lambda param: param is model.count)(model))
+    with pytest.raises(ValueError, match=r"is for \.count, and was given the gradients of \.b, \.a.*is it the right"):
+        other.step(model, grads["model"])
+    nothing = pxu.Optim(optax.sgd(0.1), pxu.M(pxnn.StateParam)(model))
+    with pytest.raises(ValueError, match=r"init was given, which had no parameters; found those of \.b, \.a.*retarget"):
+        nothing.step(model, grads["model"])
+    nothing.step(model, None)
+    a, b = Weight(jnp.ones(1)), Weight(jnp.ones(1))
+    with pytest.raises(ValueError, match=r"no parameter \[1\]; found instead \[1\] is now \[0\]; .* call retarget"):
+        pxu.Optim(optax.sgd(0.1), [None, b]).step([a, a], None)
+    for optimiser in (pxu.Optim(optax.sgd(0.1), WEIGHTS(model)), pxu.OptimTree(optax.sgd(0.1), Weight, WEIGHTS(model))):
+        with pytest.raises(ValueError, match=r"found those of all keywords: give it grads\['model'\]"):
+            optimiser.step(model, grads)
+        with pytest.raises(ValueError, match=r"found those of all keywords: give it grads\[1\]"):
+            optimiser.step(model, (None, grads["model"]))
+
+
+@pytest.mark.parametrize(
+    ("scale_by", "found"), [(jnp.ones(2), r"shape \(2,\)"), ("0.5", "'0.5'"), (np.ones((1, 1)), r"shape \(1, 1\)")]
+)
+def test_a_scale_is_one_number(scale_by: Any, found: str) -> None:
+    model = Model()
+    optim = pxu.Optim(optax.sgd(0.1), WEIGHTS(model))
+    with pytest.raises(ValueError, match=f"expected scale_by to be one number, found .*{found}"):
+        optim.step(model, loss(XS[0], model=model)[1]["model"], scale_by)
 
 
 @pytest.mark.parametrize("wrong", [3, None, lambda: 3])
@@ -534,6 +669,21 @@ def test_of_a_tree_another_structure_is_refused() -> None:
         optim.step(Model(), Model())
 
 
+@pytest.mark.parametrize("leaf_fn", [pxnn.Conv, lambda node: False, pxu.M(pxnn.StateParam)])
+def test_of_a_tree_no_node_is_refused(leaf_fn: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected leaf_fn to select nodes of the model, but .* selects none: give"):
+        pxu.OptimTree(optax.sgd(0.1), leaf_fn, Layers())
+
+
+def test_of_a_tree_gradients_of_no_node_are_refused() -> None:
+    model = Layers()
+    optim = pxu.OptimTree(optax.sgd(0.1), is_linear, WEIGHTS(model))
+    grads = layers_loss(XS[0][:2], model=model)["model"]
+    grads.layers = None
+    with pytest.raises(ValueError, match=r"gradients of what init was given, \.layers\[0\].*found those of \.scale"):
+        optim.step(model, grads)
+
+
 def test_a_failing_step_leaves_the_state_of_a_tree() -> None:
     p, q = Weight(jnp.array(1.0)), Weight(jnp.ones(2))
     optim = pxu.OptimTree(optax.adam(0.5), lambda node: isinstance(node, Weight), [p, q])
@@ -542,4 +692,5 @@ def test_a_failing_step_leaves_the_state_of_a_tree() -> None:
     with pytest.raises(ValueError, match=r"gradient \(3,\)"):
         optim.step([p, q], [Weight(jnp.array(1.0)), Weight(jnp.ones(3))])
     assert optim.state.get() is state
+    assert float(p) == 1.0
     assert all(one is other for one, other in zip(jax.tree.leaves(state), leaves, strict=True))

@@ -1,0 +1,145 @@
+"""Many optimisers for one model, each independent of the others."""
+
+from typing import Any, TypeVar
+
+import jax
+import optax
+
+import minipcax.utils._refusals as refusals
+from minipcax.core import BaseModule, Param, tree_ref
+from minipcax.core._filter import Filter, Predicate, as_predicate
+from minipcax.core._tree import children, path_name
+from minipcax.utils._optim import Optim
+from minipcax.utils._refusals import OptaxFn
+from minipcax.utils._targets import Gradients, Origin, Tree, by_path
+
+Optims = TypeVar("Optims")
+
+
+class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
+    """An independent optimiser for each node that `leaf_fn` selects, such as each layer.
+
+    Args:
+        optax_fn: an optax optimiser, or a function that returns one.
+        leaf_fn: which nodes of the model get an optimiser of their own: a class, such as `Linear`, or a predicate.
+        parameters: what to initialise it with.
+
+    Raises:
+        TypeError: `optax_fn` is no optimiser.
+
+    Example:
+        >>> a, b = Param(jnp.array(1.0)), Param(jnp.array(1.0))
+        >>> optim = OptimTree(optax.sgd(0.5), Param, [a, b])
+        >>> optim.step([a, b], [Param(jnp.array(1.0)), None])
+        >>> a.item(), b.item()
+        (0.5, 1.0)
+    """
+
+    state: Param  # an Optim for each node, by path
+
+    def __init__(self, optax_fn: OptaxFn, leaf_fn: Filter, parameters: Tree | None = None) -> None:
+        refusals.check_optimiser(optax_fn, "OptimTree")
+        self.optax_fn, self.leaf_fn = optax_fn, leaf_fn
+        self._origin = Origin()
+        self.state = Param(None)
+        if parameters is not None:
+            self.init(parameters)
+
+    def init(self, parameters: Tree) -> None:
+        """Starts anew, with an optimiser for each selected node of this tree that has parameters.
+
+        Raises:
+            TypeError: see `Optim.init`.
+            ValueError: see `Optim.init`; or no node is selected.
+        """
+        self._start(parameters, {path: Optim(self.optax_fn, node) for path, node in self._select(parameters).items()})
+
+    def retarget(self, parameters: Tree) -> None:
+        """Goes on with the selected nodes of this tree instead, each as in `Optim.retarget`; one that is new starts."""
+        if self.state.get() is None:
+            self.init(parameters)
+            return
+        before: dict[str, Optim] = self.state.get()
+        places = {node + path: (node, path) for node, optim in before.items() for path in optim.state.get().targets}
+        former = self._origin.former_paths(self, (*places,), by_path(parameters))
+        refusals.check_known(former, places, by_path(parameters))
+        optims = {}
+        for node, tree in self._select(parameters).items():
+            known = {path: places[former[node + path]] for path in by_path(tree) if node + path in former}
+            if known:
+                (owner, _), *_ = known.values()
+                optims[node] = _copy(before[owner])
+                optims[node]._go_on(tree, {path: old for path, (old_node, old) in known.items() if old_node == owner})
+            else:
+                optims[node] = Optim(self.optax_fn, tree)
+        self._start(parameters, optims)
+
+    def step(
+        self, module: Tree, grads: Gradients, scale_by: float | jax.Array | None = None, apply_updates: bool = True
+    ) -> None:
+        """Steps the optimiser of every node that has gradients.
+
+        Raises:
+            ValueError: `init` was not called, or for other nodes; a node has gradients of some targets only, or a
+                shared parameter has two.
+        """
+        gradients = by_path(grads)
+        if self.state.get() is None:
+            raise refusals.not_initialised("OptimTree.step", gradients)
+        optims = _copy(self.state.get())
+        nodes, node_grads = (_nodes(tree, optims.__contains__, by_path=True) for tree in (module, grads))
+        targets = [node + path for node, optim in optims.items() for path in optim.state.get().targets]
+        refusals.check_nodes(optims, nodes)
+        refusals.check_once("OptimTree.step", module, gradients, targets)
+        refusals.check_gradients("OptimTree.step", grads, gradients, targets, needed=True)
+        updates = {
+            path: optim.step(nodes[path], node_grads[path], scale_by, apply_updates=False)
+            for path, optim in optims.items()
+            if any(grad.get() is not None for grad in by_path(node_grads.get(path)).values())
+        }
+        self.state.set(optims)
+        if apply_updates:
+            for node, of_node in updates.items():
+                params = by_path(nodes[node])
+                for path, update in by_path(of_node).items():
+                    params[path].set(optax.apply_updates(params[path].get(), update.get()))
+
+    def clear(self) -> None:
+        """Forgets the state of all optimisers."""
+        self.state.set(None)
+
+    def _start(self, parameters: Tree, optims: dict[str, Optim]) -> None:
+        targets = by_path(parameters)
+        self.state.set(optims)
+        own = [node + path for node, optim in optims.items() for path in optim.state.get().targets]
+        self._origin = Origin(self, {path: targets[path] for path in own})
+
+    def _select(self, parameters: Tree) -> dict[str, Any]:
+        nodes = _nodes(tree_ref(parameters), as_predicate(self.leaf_fn))
+        refusals.check_selection(nodes, self.leaf_fn)
+        return {path: node for path, node in nodes.items() if by_path(node)}
+
+    def __repr__(self) -> str:
+        optims = self.state.get()
+        return f"OptimTree({'not initialised' if optims is None else repr(optims)})"
+
+
+def _copy(optims: Optims) -> Optims:
+    """Optimisers that may be changed: what a parameter holds never is."""
+    copies: Optims = jax.tree.map(lambda leaf: leaf, optims)
+    return copies
+
+
+def _nodes(tree: Tree, select: Predicate, by_path: bool = False) -> dict[str, Any]:
+    """The nodes that are selected, themselves or by their paths, and not below another such, by path."""
+    found: dict[str, Any] = {}
+
+    def visit(node: Any, path: tuple[Any, ...]) -> None:
+        if select(path_name(path) if by_path else node):
+            found[path_name(path)] = node
+        else:
+            for key, child in children(node):
+                visit(child, path + key)
+
+    visit(tree, ())
+    return found
