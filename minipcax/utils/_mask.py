@@ -48,9 +48,9 @@ class M:
     def __post_init__(self) -> None:
         target, values = self.target, self.values
         if isinstance(target, BaseModule) or (isinstance(target, type) and issubclass(target, BaseModule)):
-            found = target.__name__ if isinstance(target, type) else f"a {type(target).__name__}"
+            found = f"the class {target.__name__}" if isinstance(target, type) else f"a {type(target).__name__}"
             raise TypeError(
-                f"M selects parameters, found the module {found}: write the class of its parameters, such as "
+                f"M selects parameters, found {found}, which is a module: write the class of its parameters, such as "
                 "M(LayerParam), and apply the mask to the module that is meant, M(LayerParam)(model.layer)"
             )
         if target is not None:

@@ -125,20 +125,20 @@ def check_model(module: Tree, params: Targets, state: OptaxState) -> None:
 def check_gradients(
     name: str, grads: Gradients, gradients: Targets, targets: Iterable[str], needed: bool = False
 ) -> None:
-    """Refuses gradients of all keywords; and those of others alone, where some are needed or init was given nothing."""
+    """Refuses gradients of all keywords and, where some are `needed`, those of other parameters alone."""
     given, targets = _given(gradients), [*targets]
-    if not given or {*given} & {*targets}:
+    if not given or not targets or {*given} & {*targets}:
         return
     keywords = grads.items() if isinstance(grads, dict) else enumerate(grads) if isinstance(grads, tuple) else ()
     for key, of_keyword in keywords:
-        if targets and by_path(of_keyword).keys() >= {*targets}:
+        if by_path(of_keyword).keys() >= {*targets}:
             raise ValueError(
                 f"{name} expected the gradients of one model, found those of all keywords: give it grads[{key!r}]"
             )
-    if needed or not targets:
+    if needed:
         raise ValueError(
-            f"{name} expected gradients of what init was given, {names(targets) or 'which had no parameters'}; found "
-            f"those of {names(given)}: is it the right optimiser? To change what it is for, call retarget"
+            f"{name} expected gradients of what init was given, {names(targets)}; found those of {names(given)}: is it "
+            "the right optimiser? To change what it is for, call retarget"
         )
 
 

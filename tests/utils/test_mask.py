@@ -139,7 +139,7 @@ def test_to_expects_a_sequence(values: Any) -> None:
 @pytest.mark.parametrize("module", [Model, Model(), pxnn.Linear, pxc.Vode])
 def test_a_module_is_no_mask(module: Any) -> None:
     for build in (M, M_is, M_has, M_hasnot, lambda module: M(Weight) & module, lambda module: M(Weight) | module):
-        with pytest.raises(TypeError, match=r"M selects parameters, found the module .* write the class of its param"):
+        with pytest.raises(TypeError, match=r"M selects parameters, found .*, which is a module: write the class of"):
             build(module)
 
 

@@ -366,10 +366,6 @@ def test_the_right_optimiser() -> None:
     other = pxu.Optim(optax.sgd(0.1), pxu.M(lambda param: param is model.count)(model))
     with pytest.raises(ValueError, match=r"is for \.count, and was given the gradients of \.b, \.a.*is it the right"):
         other.step(model, grads["model"])
-    nothing = pxu.Optim(optax.sgd(0.1), pxu.M(pxnn.StateParam)(model))
-    with pytest.raises(ValueError, match=r"init was given, which had no parameters; found those of \.b, \.a.*retarget"):
-        nothing.step(model, grads["model"])
-    nothing.step(model, None)
     a, b = Weight(jnp.ones(1)), Weight(jnp.ones(1))
     with pytest.raises(ValueError, match=r"no parameter \[1\]; found instead \[1\] is now \[0\]; .* call retarget"):
         pxu.Optim(optax.sgd(0.1), [None, b]).step([a, a], None)

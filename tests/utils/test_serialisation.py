@@ -19,6 +19,7 @@ import optax
 import pytest
 
 import minipcax as px
+import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
@@ -238,6 +239,91 @@ def test_an_optimiser_goes_on_where_it_was(tmp_path: Path) -> None:
         ):
             pxu.load_params(there, tmp_path / "all", px.Param)
         assert all(one is other for one, other in zip(leaves(there), before, strict=True))
+
+
+class Network(pxc.EnergyModule):
+    """Everything that goes on from step to step: tied weights, running statistics, keys drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first = pxnn.Linear(2, 2)
+        self.layers = [first, pxnn.shared(first)]
+        self.norm = pxnn.BatchNorm(2, "batch")
+        self.dropout = pxnn.Dropout(0.5)
+        self.vodes = [pxc.Vode(), pxc.Vode()]
+        self.vodes[1].h.frozen = True
+
+    def __call__(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
+        x = self.vodes[0](self.norm(self.layers[0](x)))
+        u: jax.Array = self.vodes[1](self.layers[1](self.dropout(x, key=px.RKG())), output="u")
+        if y is not None:
+            self.vodes[1].set("h", y)
+        return u
+
+
+def test_a_run_is_resumed_bit_by_bit(tmp_path: Path) -> None:
+    x, y = jnp.arange(8.0).reshape(4, 2), jnp.ones((4, 2))
+
+    def build() -> tuple[Network, pxu.Optim]:
+        model = Network()
+        return model, pxu.Optim(optax.sgd(0.1, momentum=0.9), pxl.WEIGHTS(model))
+
+    def train(model: Network, weights: pxu.Optim) -> None:
+        pxl.PC(2)(x, y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
+
+    model, weights = build()
+    train(model, weights)
+    pxu.save_params({"model": model, "weights": weights, "rkg": px.RKG}, tmp_path / "run", px.Param)
+    train(model, weights)
+    there, its_weights = build()
+    pxu.load_params({"model": there, "weights": its_weights, "rkg": px.RKG}, tmp_path / "run", px.Param)
+    train(there, its_weights)
+    for one, other in zip(leaves([model, weights]), leaves([there, its_weights]), strict=True):
+        assert bits(one) == bits(other)
+
+
+# Running statistics
+
+
+def normalised(seed: float = 0.0) -> list[Any]:
+    norm = pxnn.BatchNorm(2, "batch")
+    norm.state.set(pxnn.BatchNorm(2, "batch").state.get()._replace(mean=jnp.full(2, seed), empty=jnp.array(False)))
+    return [pxnn.Linear(2, 2), norm, {"again": pxnn.shared(norm)}]
+
+
+def test_running_statistics_are_saved_and_loaded(tmp_path: Path) -> None:
+    model, other = normalised(3.0), normalised()
+    pxu.save_params(model, tmp_path / "f")
+    assert pxu.saved_params(tmp_path / "f")["[1].state.mean"] == ((2,), "float32")
+    assert not any("again" in key for key in pxu.saved_params(tmp_path / "f"))
+    pxu.load_params(other, tmp_path / "f")
+    assert other[2]["again"].state.get().mean.tolist() == [3, 3]
+    assert not other[1].state.get().empty
+
+
+def test_a_file_without_them_leaves_those_of_the_model(tmp_path: Path) -> None:
+    model, other = normalised(3.0), normalised(5.0)
+    weights = {f"[0].nn.{name}": getattr(model[0].nn, name).get() for name in ("weight", "bias")}
+    weights |= {f"[1].nn.{name}": getattr(model[1].nn, name).get() for name in ("weight", "bias")}
+    written(tmp_path / "f.npz", weights)
+    pxu.load_params(other, tmp_path / "f")
+    assert bits(other[0].nn.weight.get()) == bits(model[0].nn.weight.get())
+    assert other[1].state.get().mean.tolist() == [5, 5]
+    with pytest.raises(KeyError, match=r"expected \[1\]\.state\.empty bool\[\] in .*f\.npz, found \[0\]\.nn\.weight"):
+        pxu.load_params(other, tmp_path / "f", pxnn.StateParam)
+
+
+def test_a_file_with_some_of_them_only_is_refused(tmp_path: Path) -> None:
+    pxu.save_params(normalised(), tmp_path / "f")
+    more = [*normalised(), pxnn.BatchNorm(2, "batch")]
+    held = by_numpy(tmp_path / "f.npz")
+    written(tmp_path / "f.npz", held | {f"[3].nn.{name}": np.ones(2, np.float32) for name in ("weight", "bias")})
+    with pytest.raises(KeyError, match=r"expected \[3\]\.state\.empty"):
+        pxu.load_params(more, tmp_path / "f")
+    del held["[1].state.mean"]
+    written(tmp_path / "f.npz", held)
+    with pytest.raises(KeyError, match=r"expected \[1\]\.state\.mean"):
+        pxu.load_params(normalised(), tmp_path / "f")
 
 
 # Refusals
@@ -605,6 +691,18 @@ def test_copies_of_a_model_load_the_same(tmp_path: Path) -> None:
 
 def test_a_filter_that_selects_nothing(tmp_path: Path) -> None:
     optim = pxu.Optim(optax.adam(0.1), [px.Param(jnp.ones(2))])
-    with pytest.raises(ValueError, match=r"found nothing to save: .*LayerParam.* such as Param for an optimiser"):
+    words = r"found nothing to {}: expected parameters that .*LayerParam.* selects; .* such as Param for an optimiser"
+    with pytest.raises(ValueError, match="save_params " + words.format("save")):
         pxu.save_params(optim, tmp_path / "optim")
     assert list(tmp_path.iterdir()) == []
+    pxu.save_params(optim, tmp_path / "optim", px.Param)
+    with pytest.raises(ValueError, match="load_params " + words.format("load")):
+        pxu.load_params(optim, tmp_path / "optim")
+    with pytest.raises(TypeError, match="M selects parameters, found the class Linear, which is a module"):
+        pxu.save_params(pxnn.Linear(1, 1), tmp_path / "f", pxnn.Linear)
+
+
+def test_a_file_that_has_nothing_for_cleared_parameters(tmp_path: Path) -> None:
+    pxu.save_params([Weight(jnp.ones(1))], tmp_path / "f")
+    with pytest.raises(KeyError, match=r"expected \['a'\], \['b'\] in .*f\.npz, found \[0\]"):
+        pxu.load_params({"a": Weight(None), "b": Weight(None)}, tmp_path / "f")
