@@ -35,18 +35,19 @@ class PoolDefinition(
         pads = []
         axes = zip(x.shape[1:], self.kernel_size, self.stride, self.padding, strict=True)
         for n, kernel, stride, (before, after) in axes:
-            rest = before + n + after - kernel
+            rest = before + n + after - kernel  # the last place where a window fits
             if rest < 0:
                 raise ValueError(
                     f"Pool expected x, padded, to be at least as large as kernel_size {self.kernel_size}, found "
                     f"{x.shape[1:]} with padding {self.padding}"
                 )
-            pads.append((before, after + (-rest % stride if self.use_ceil else 0)))
-        if any(side > kernel for pair, kernel in zip(pads, self.kernel_size, strict=True) for side in pair):
-            raise ValueError(
-                f"Pool expected padding, with what use_ceil adds, to be no larger than kernel_size {self.kernel_size}, "
-                f"found {tuple(pads)}: a window would see nothing but padding"
-            )
+            if before >= kernel or rest - rest % stride >= before + n:
+                raise ValueError(
+                    f"Pool expected padding to be less than kernel_size {self.kernel_size}, found {self.padding}: a "
+                    "window would see nothing but padding"
+                )
+            more = -rest % stride if self.use_ceil else 0
+            pads.append((before, after + more if rest + more < before + n else after))
         window, steps = (1, *self.kernel_size), (1, *self.stride)
         y: Array = lax.reduce_window(x, self.init, self.operation, window, steps, ((0, 0), *pads))
         return y
@@ -73,7 +74,8 @@ class Pool(ArrayLayer):
         kernel_size: the extent of a window in each spatial axis.
         stride: the step from one window to the next.
         padding: how much is added to x: an int, one per axis, or a pair (before, after) per axis.
-        use_ceil: whether to add as much after x as a last window needs; else the remainder is dropped.
+        use_ceil: whether to add as much after x as a last window needs, if it sees some of x (as in PyTorch, one that
+            would begin in the padding after x is left out); else the remainder is dropped.
 
     Raises:
         ValueError: an argument is not understood, or x has other axes, or a window does not fit.

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import jax
 
-from minipcax.core import BaseModule, BaseParam, tree_ref, tree_unref
+from minipcax.core import BaseModule, BaseParam, ParamCache, tree_ref, tree_unref
 from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import ParamRef, is_param, paths_of_params
 
@@ -12,12 +12,18 @@ AnyModule = TypeVar("AnyModule", bound=BaseModule)
 
 
 def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
-    """A new module of the same structure that holds the same parameters.
+    """A new module of the same structure that holds the same parameters, but caches of its own.
+
+    What a `ParamCache` holds was computed at one place of a model, and would be wrong at another: two nodes with one
+    state have each their own prediction and energy.
 
     Args:
         module: what to share.
         filter: which parameters are shared, a class, a union of classes, a predicate or an `M`; the others are copied.
             With `DynamicParam`, the second module has statics of its own.
+
+    Raises:
+        TypeError: it is not a module, or not a filter.
 
     Example:
         >>> a = Linear(2, 2)
@@ -25,12 +31,17 @@ def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
         >>> b is a, b.nn.weight is a.nn.weight
         (False, True)
     """
+    if not isinstance(module, BaseModule):
+        found = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+        raise TypeError(f"shared expected a module, found {found}; to share one parameter, assign it to both modules")
     selects = as_predicate(filter)
 
     def share(node: object) -> object:
-        if not isinstance(node, BaseParam) or isinstance(node, ParamRef) or selects(node):
+        if not isinstance(node, BaseParam) or isinstance(node, ParamRef):
             return node
-        return jax.tree.map(lambda leaf: leaf, node)  # where the value is a dict, this copies it too
+        if isinstance(node, ParamCache):
+            return type(node).from_structure(node.structure(), (None,))
+        return node if selects(node) else jax.tree.map(lambda leaf: leaf, node)  # a dict that it holds is copied too
 
     # References within the module stay references in the copy.
     twin: AnyModule = tree_unref(jax.tree.map(share, tree_ref(module), is_leaf=is_param))

@@ -19,6 +19,11 @@ POOLS: list[Case] = [
     (pxnn.MaxPool2d((3, 2), (2, 3), ((1, 0), (0, 1))), "max", (3, 2), (2, 3), [(1, 0), (0, 1)], False, (2, 5, 6)),
     (pxnn.MaxPool2d(3, 2, 1, use_ceil=True), "max", (3, 3), (2, 2), [(1, 1)] * 2, True, (2, 6, 5)),
     (pxnn.AvgPool2d(2, 2), "mean", (2, 2), (2, 2), [(0, 0)] * 2, False, (2, 5, 4)),
+    (pxnn.MaxPool2d(2, 3, use_ceil=True), "max", (2, 2), (3, 3), [(0, 0)] * 2, True, (1, 3, 6)),
+    (pxnn.MaxPool2d(2, (3, 2), 1, use_ceil=True), "max", (2, 2), (3, 2), [(1, 1)] * 2, True, (1, 5, 7)),
+    (pxnn.Pool(jnp.inf, jax.lax.min, 1, 1, 4, 0, True), "min", (1,), (4,), [(0, 0)], True, (2, 7)),
+    (pxnn.AvgPool2d(2, 3, use_ceil=True), "mean", (2, 2), (3, 3), [(0, 0)] * 2, True, (1, 4, 3)),
+    (pxnn.MaxPool2d(2, 9, ((0, 3), (1, 0))), "max", (2, 2), (9, 9), [(0, 3), (1, 0)], False, (1, 4, 4)),
     (pxnn.AvgPool2d((2, 3), 2, (1, 0), True), "mean", (2, 3), (2, 2), [(1, 1), (0, 0)], True, (1, 5, 6)),
 ]
 OPERATIONS: dict[str, tuple[float, Callable[[Numbers], Any]]] = {
@@ -43,7 +48,11 @@ def test_pool_reduces_every_window(
     x = normal(0, shape)
     rounded = np.ceil if ceil else np.floor
     sizes = zip(shape[1:], kernel, stride, pads, strict=True)
-    output = [int(rounded((n + sum(pad) - k) / s)) + 1 for n, k, s, pad in sizes]
+    output = []
+    for n, k, s, (before, after) in sizes:
+        output.append(int(rounded((n + before + after - k) / s)) + 1)
+        if (output[-1] - 1) * s >= n + before:  # as PyTorch has it: windows begin in x or in what is before it
+            output[-1] -= 1
     room = [(before, after + s) for (before, after), s in zip(pads, stride, strict=True)]
     padded = np.pad(np.asarray(x), [(0, 0), *room], constant_values=fill)
     places = np.pad(np.arange(x.size).reshape(shape), [(0, 0), *room], constant_values=-1)
@@ -141,7 +150,9 @@ def test_errors_at_construction(make: Callable[[], pxnn.Layer], words: str) -> N
         (pxnn.MaxPool2d(2), (3, 4), "x of shape (channels, axis1, axis2), one sample, found (3, 4)"),
         (pxnn.MaxPool2d(2), (8, 3, 4, 4), "map a batch with vmap"),
         (pxnn.MaxPool2d(5, padding=1), (1, 2, 8), "at least as large as kernel_size (5, 5), found (2, 8)"),
-        (pxnn.MaxPool2d(2, padding=3), (1, 4, 4), "no larger than kernel_size (2, 2), found ((3, 3), (3, 3))"),
+        (pxnn.MaxPool2d(2, padding=3), (1, 4, 4), "to be less than kernel_size (2, 2), found ((3, 3), (3, 3))"),
+        (pxnn.AvgPool2d(2, padding=((2, 0), (0, 0))), (1, 4, 4), "a window would see nothing but padding"),
+        (pxnn.MaxPool2d(2, 2, ((0, 2), (0, 0)), True), (1, 4, 4), "found ((0, 2), (0, 0)): a window would see"),
         (pxnn.AdaptiveAvgPool2d(3), (1, 4, 2), "at least as large as target_shape (3, 3), found (4, 2)"),
         (pxnn.AdaptiveAvgPool2d(3), (4, 2), "AdaptivePool expected x of shape (channels, axis1, axis2)"),
     ],

@@ -120,7 +120,8 @@ class Block(px.Module):
 def test_a_nested_module() -> None:
     a = Block()
     b = pxnn.shared(a)
-    assert all(one is two for one, two in zip(params_of(a), params_of(b), strict=True))
+    differ = [one for one, two in zip(params_of(a), params_of(b), strict=True) if one is not two]
+    assert [type(param) for param in differ] == [pxc.VodeParam.Cache]
     assert b.layers is not a.layers
     assert b.parts["norm"] is not a.parts["norm"]
     b.eval()
@@ -154,7 +155,7 @@ def test_with_dynamic_params_statics_are_copied() -> None:
         pxnn.LayerParam,
         lambda param: isinstance(param, pxnn.LayerParam),
         pxu.M(pxnn.LayerParam),
-        pxnn.LayerParam | pxc.VodeParam.Cache,
+        pxnn.LayerParam | px.StaticParam,
     ],
 )
 def test_filters_of_all_kinds(filter: Any) -> None:
@@ -165,7 +166,7 @@ def test_filters_of_all_kinds(filter: Any) -> None:
     assert b.bn.state is not a.bn.state
     assert b.vode.h is not a.vode.h
     union = isinstance(filter, type(int | str))
-    assert (b.vode.cache is a.vode.cache) is union
+    assert (b.act_fn is a.act_fn) is union
 
 
 def test_copies_are_independent() -> None:
@@ -177,6 +178,64 @@ def test_copies_are_independent() -> None:
     b.vode.h.set(None)
     close(a.vode.cache["u"], jnp.zeros(2))
     close(a.vode.h.get(), jnp.ones(2))
+
+
+class Scratch(px.Param, px.ParamCache):
+    """Somebody's own cache."""
+
+
+class WithCaches(px.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.vode = pxc.Vode()
+        self.scratch = Scratch(jnp.ones(2))
+        self.scratch.note = "kept"  # type: ignore[attr-defined]  # any attribute may be set
+        self.same = self.scratch
+        self.deep = {"list": [self.vode.cache]}
+        self.vode.cache["u"] = jnp.ones(2)
+
+
+@pytest.mark.parametrize(
+    "filter", [px.BaseParam, px.DynamicParam, px.ParamCache, lambda param: True, pxu.M(None), pxnn.LayerParam]
+)
+def test_caches_are_never_shared(filter: Any) -> None:
+    a = WithCaches()
+    b = pxnn.shared(a, filter)
+    assert b.vode.cache is not a.vode.cache
+    assert type(b.vode.cache) is pxc.VodeParam.Cache
+    assert b.vode.cache.get() is None
+    assert b.deep["list"][0] is b.vode.cache, "a reference inside stays one"
+    assert b.same is b.scratch is not a.scratch
+    assert type(b.scratch) is Scratch
+    assert (b.scratch.get(), b.scratch.note) == (None, "kept")  # type: ignore[attr-defined]  # the same
+    close(a.vode.cache["u"], jnp.ones(2))
+    close(a.scratch.get(), jnp.ones(2))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_two_nodes_with_one_state_have_each_their_own_energy(compiled: bool) -> None:
+    a = pxc.Vode()
+    nodes = [a, pxnn.shared(a), pxnn.shared(a)]
+
+    def energies(*, nodes: list[pxc.Vode[Any]]) -> list[jax.Array]:
+        nodes[0].h.set(jnp.array([1.0]))
+        for u, node in enumerate(nodes):
+            node(jnp.array([float(u)]))
+        return [node.energy().sum() for node in nodes]
+
+    found = (pxf.jit(energies) if compiled else energies)(nodes=nodes)
+    assert [float(energy) for energy in found] == [0.5, 0.0, 0.5]
+    assert nodes[0].h is nodes[1].h is nodes[2].h
+    assert [node.cache["u"].tolist() for node in nodes] == [[0.0], [1.0], [2.0]]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [(pxnn.Linear, "the class Linear"), ([pxnn.Linear(1, 1)], "a list"), (pxnn.LayerParam(1.0), "a LayerParam")],
+)
+def test_only_modules_are_shared(wrong: Any, found: str) -> None:
+    with pytest.raises(TypeError, match=f"shared expected a module, found {found}; to share one parameter, assign it"):
+        pxnn.shared(wrong)
 
 
 def test_one_parameter_is_shared_by_assignment() -> None:
