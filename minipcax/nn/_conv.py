@@ -8,9 +8,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator
+from minipcax.core._operators import array_of
 from minipcax.nn._init import WeightedDefinition
 from minipcax.nn._layer import ArrayLayer
-from minipcax.nn._sizes import Padding, Pads, Size, Sizes, check_sample, per_axis, per_side, size
+from minipcax.nn._sizes import Padding, Pads, Size, Sizes, check_sample, flag, floating, per_axis, per_side, size
 
 STRING_PADDINGS = ("SAME", "SAME_LOWER", "VALID")
 # What jnp.pad calls the padding modes.
@@ -35,7 +36,7 @@ class ConvDefinition(WeightedDefinition, static=(*SIZES, "padding_mode")):
         self.stride = per_axis(name, "stride", stride, axes)
         self.dilation = per_axis(name, "dilation", dilation, axes)
         self.groups = size(name, "groups", groups)
-        self.use_bias = use_bias
+        self.use_bias = flag(name, "use_bias", use_bias)
         for argument, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels % self.groups:
                 raise ValueError(f"{name} expected groups to divide {argument}, found {groups} groups of {channels}")
@@ -51,7 +52,7 @@ class ConvDefinition(WeightedDefinition, static=(*SIZES, "padding_mode")):
             raise ValueError(f"{name} expected padding_mode to be one of {(*PADDING_MODES,)}, found {padding_mode!r}")
 
         weight_shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        self.draw(rkg, weight_shape, (self.out_channels, *(1,) * axes), dtype)
+        self.draw(rkg, weight_shape, (self.out_channels, *(1,) * axes), floating(name, dtype))
 
     @property
     def span(self) -> tuple[int, ...]:
@@ -81,8 +82,9 @@ class ConvDefinition(WeightedDefinition, static=(*SIZES, "padding_mode")):
 
     def __call__(self, x: Float[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
         check_sample(self.name, x.shape, self.in_channels, self.num_spatial_dims)
-        y = self.convolve(x, self.weight.get())
-        return y if self.bias is None else y + self.bias
+        weight = array_of(self.weight)
+        dtype = jnp.result_type(x, weight)
+        return self.plus_bias(self.convolve(x.astype(dtype), weight.astype(dtype)), self.out_channels)
 
 
 class Conv(ArrayLayer):

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator
+from minipcax.core._operators import array_of
 from minipcax.nn._conv import ConvDefinition
 from minipcax.nn._layer import ArrayLayer
 from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis
@@ -37,7 +38,7 @@ class ConvTransposeDefinition(ConvDefinition, static=("output_padding",)):
 
     def kernel(self) -> Float[Array, "..."]:
         """W as the kernel of C, which leads from y's channels to those of x, group by group, and is not flipped."""
-        weight, groups = self.weight.get(), self.groups
+        weight, groups = array_of(self.weight), self.groups
         by_group = weight.reshape(groups, self.out_channels // groups, *weight.shape[1:]).swapaxes(1, 2)
         return jnp.flip(by_group.reshape(self.in_channels, -1, *self.kernel_size), range(2, weight.ndim))
 
@@ -50,9 +51,10 @@ class ConvTransposeDefinition(ConvDefinition, static=("output_padding",)):
                 f"which gives spatial sizes {shape}"
             )
         kernel = self.kernel()
-        template = jax.eval_shape(lambda: jnp.zeros((self.out_channels, *shape), x.dtype))
-        y: Array = jax.linear_transpose(lambda y: self.convolve(y, kernel), template)(x)[0]
-        return y if self.bias is None else y + self.bias
+        dtype = jnp.result_type(x, kernel)
+        template = jax.eval_shape(lambda: jnp.zeros((self.out_channels, *shape), dtype))
+        transpose = jax.linear_transpose(lambda y: self.convolve(y, kernel.astype(dtype)), template)
+        return self.plus_bias(transpose(x.astype(dtype))[0], self.out_channels)
 
 
 class ConvTranspose(ArrayLayer):

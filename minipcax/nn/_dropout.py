@@ -5,23 +5,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Num
 
 from minipcax.core import Param, get
-from minipcax.nn._layer import ArrayLayer, Definition
+from minipcax.nn._layer import ArrayLayer, Definition, is_array
+from minipcax.nn._sizes import flag, number
 
 
 class DropoutDefinition(Definition, static=("p", "inference")):
     """y = x ∘ m / (1 − p): see `Dropout`."""
 
     def __init__(self, p: float, inference: bool) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout expected p to be a probability, from 0 to 1, found {p!r}")
-        self.p, self.inference = p, inference
+        self.p, self.inference = (
+            number("Dropout", "p", p, "a probability", most=1),
+            flag("Dropout", "inference", inference),
+        )
 
     def __call__(self, x: Num[Array, "*shape"], *, key: Array | None = None) -> Num[Array, "*shape"]:
-        if self.inference or self.p == 0:
+        keep = 1 - number("Dropout", "p", self.p, "a probability", most=1)  # it may have been changed
+        if self.inference or keep == 1:
             return x
         if key is None:
             raise RuntimeError("Dropout needs a key while training: call it with key=RKG(), or call .eval() first")
-        keep = 1 - self.p
+        if not is_array(key):
+            raise TypeError(f"Dropout expected a random key, as key=RKG() gives, found a {type(key).__name__}")
         mask = jax.random.bernoulli(key, keep, x.shape)
         return jnp.where(mask, x, 0) / (keep or 1)
 
@@ -37,6 +41,7 @@ class Dropout(ArrayLayer):
 
     Raises:
         ValueError: p is not a probability.
+        TypeError: the key is none.
         RuntimeError: it is called without a key while it is on.
 
     Example:
@@ -53,4 +58,4 @@ class Dropout(ArrayLayer):
         super().__init__(DropoutDefinition, p, inference)
 
     def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
-        return self.nn(get(x), key=key)
+        return self.nn(self.sample(x), key=get(key))

@@ -5,15 +5,17 @@ The shell, a `Module`, gives it the train/eval mode and a uniform call. `Layer` 
 into the same shell, its arrays as `LayerParam`s.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.tree_util import all_leaves
 from jaxtyping import Array, Num
 
-from minipcax.core import BaseModule, BaseParam, Module, Param, StaticParam, get, static
-from minipcax.core._filter import Predicate
+from minipcax.core import BaseModule, BaseParam, DynamicParam, Module, Param, StaticParam, get, static
+from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import is_param, walk
 from minipcax.nn._parameter import LayerParam, LayerState
 
@@ -35,7 +37,8 @@ class Definition(BaseModule):
 
         def __setattr__(self, name, value):
             present = vars(self).get(name)
-            if is_array(value) or (isinstance(present, BaseParam) and not isinstance(value, BaseParam)):
+            kind = DynamicParam if isinstance(present, DynamicParam) else BaseParam
+            if is_array(value) or (isinstance(present, BaseParam) and not isinstance(value, kind)):
                 raise TypeError(
                     f"{type(self).__name__}.{name} takes a parameter, found a {type(value).__name__}: "
                     f"change the value with .{name}.set(...), or assign another parameter to share it"
@@ -62,11 +65,12 @@ class Layer(Module, Generic[D]):
     Args:
         cls: makes the definition, any callable pytree.
         args: what to call `cls` with.
-        filter: which leaves become `LayerParam`s; the others become static, arrays among them a `LayerState`.
+        filter: which leaves become `LayerParam`s, a class or a predicate; the others become static, arrays among them a
+            `LayerState`.
         kwargs: what to call `cls` with.
 
     Raises:
-        TypeError: what `cls` makes can not be called.
+        TypeError: what `cls` makes can not be called, or is no pytree.
 
     Example:
         >>> layer = Layer(jax.tree_util.Partial, jnp.multiply, jnp.array(2.0))
@@ -79,18 +83,37 @@ class Layer(Module, Generic[D]):
     nn: Any  # a D, but with parameters in the places of arrays, which no type can say; subclasses say more
 
     # The arguments are those of cls, but parameters may take the place of arrays.
-    def __init__(self, cls: Callable[..., D], *args: Any, filter: Predicate = is_array, **kwargs: Any) -> None:
+    def __init__(self, cls: Callable[..., D], *args: Any, filter: Filter = is_array, **kwargs: Any) -> None:
         super().__init__()
-        definition = cls(*args, **kwargs)
-        if not callable(definition):
-            raise TypeError(f"Layer expects a class of callable pytrees, found {cls!r}, which makes {definition!r}")
+        if not all_leaves([cls]):
+            raise TypeError(
+                f"Layer expects the class of a callable pytree, and its arguments, found the object {cls!r}"
+            )
+        definition, is_weight = cls(*args, **kwargs), as_predicate(filter)
+        _check_definition(cls, definition)
 
         def wrap(leaf: Any) -> BaseParam[Any]:
             if isinstance(leaf, BaseParam):
                 return leaf
-            return LayerParam(leaf) if filter(leaf) else LayerState(leaf) if is_array(leaf) else static(leaf)
+            return LayerParam(leaf) if is_weight(leaf) else LayerState(leaf) if is_array(leaf) else static(leaf)
 
         self.nn = jax.tree.map(wrap, definition, is_leaf=is_param)
+
+    if not TYPE_CHECKING:  # a type checker should refuse what is not declared
+
+        def __setattr__(self, name, value):
+            if name == "nn" and not callable(value):
+                raise TypeError(f"{type(self).__name__}.nn takes a callable pytree, found a {type(value).__name__}")
+            if name not in vars(self) and not hasattr(type(self), name) and "nn" in vars(self):
+                held = getattr(self.nn, name, value)
+                if held is not value and (is_array(value) or isinstance(held, BaseParam) or held != value):
+                    raise AttributeError(f"{type(self).__name__} has no {name} of its own to set: change .nn.{name}")
+            super().__setattr__(name, value)
+
+        def __getattr__(self, name):
+            if name != "nn" and hasattr(vars(self).get("nn"), name):
+                raise AttributeError(f"{type(self).__name__} has no {name} of its own: read .nn.{name}")
+            return super().__getattribute__(name)  # which says what is missing
 
     def mode(self, value: Module.MODE | None = None) -> Module.MODE | None:
         """As `Module.mode`; sets every `inference` flag of the definition as well."""
@@ -112,16 +135,38 @@ class Layer(Module, Generic[D]):
         return definition(*args, **kwargs)
 
 
+def _check_definition(cls: object, definition: object) -> None:
+    """Refuses what can not be called, and objects in which JAX, and so learning, does not see the weights."""
+    expected = f"Layer expects a class of callable pytrees, found {cls!r}, which makes"
+    if not callable(definition):
+        raise TypeError(f"{expected} {definition!r}")
+    if isinstance(definition, Layer):
+        raise TypeError(f"{expected} a {type(definition).__name__}: that is a layer already, use it as it is")
+    is_function = inspect.isroutine(definition) or hasattr(definition, "__wrapped__")
+    if all_leaves([definition]) and not is_function:
+        raise TypeError(
+            f"{expected} a {type(definition).__name__}, whose arrays JAX does not see: make it a minipcax.Module with "
+            "LayerParams, or a pytree"
+        )
+
+
 class ArrayLayer(Layer):
     """A layer of this library: from one array to another, by a definition that takes parameters as they are."""
 
     def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
         """The layer's equation, for one sample; only `Dropout` draws from the key."""
+        y: Array = self.nn(self.sample(x))
+        return y
+
+    def sample(self, x: object) -> Num[Array, "..."]:
+        """The array that is given, or that is held by the parameter which is given."""
         value = get(x)
         if value is None:
             raise TypeError(
                 f"{type(self).__name__} expected an array, found None: if a value node before it has no state yet, "
                 "initialise the nodes first"
             )
-        y: Array = self.nn(value)
-        return y
+        if not is_array(value):
+            raise TypeError(f"{type(self).__name__} expected an array, found a {type(value).__name__}: {value!r:.80}")
+        array: Array = value
+        return array

@@ -4,19 +4,25 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
-from minipcax.core import Param, get
+from minipcax.core import Param
 from minipcax.nn._layer import ArrayLayer, Definition
 from minipcax.nn._parameter import LayerParam, StateParam
-from minipcax.nn._sizes import Size, Sizes, check_sample, per_axis, size
+from minipcax.nn._sizes import Size, Sizes, check_sample, flag, floating, number, per_axis, size
 
 
-def _at_least_single(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Half precision is not enough for a variance."""
-    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+def _at_least_single(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Half precision is not enough for a variance; nor are integers."""
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) and x.dtype.itemsize >= 4 else x.astype(jnp.float32)
+
+
+def _as_given(y: Float[Array, "*shape"], x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """In the precision of x, if that is one of floats."""
+    return y.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else y
 
 
 class LayerNormDefinition(Definition, static=("shape", "eps", "use_weight", "use_bias")):
@@ -33,12 +39,15 @@ class LayerNormDefinition(Definition, static=("shape", "eps", "use_weight", "use
                 "LayerNorm expected shape, that of one sample, found None: it has a weight and bias for each element; "
                 "without a shape, give use_weight=False and use_bias=False"
             )
-        sizes = shape if isinstance(shape, Sequence) else (shape,)
+        sizes = shape if isinstance(shape, Sequence | np.ndarray) else (shape,)
         self.shape = None if shape is None else per_axis("LayerNorm", "shape", sizes, len(sizes))
-        self.eps, self.use_weight, self.use_bias = eps, use_weight, use_bias
-        if self.shape is not None and use_weight:
+        self.eps = number("LayerNorm", "eps", eps)
+        self.use_weight = flag("LayerNorm", "use_weight", use_weight)
+        self.use_bias = flag("LayerNorm", "use_bias", use_bias)
+        dtype = floating("LayerNorm", dtype)
+        if self.shape is not None and self.use_weight:
             self.weight = LayerParam(jnp.ones(self.shape, dtype))
-        if self.shape is not None and use_bias:
+        if self.shape is not None and self.use_bias:
             self.bias = LayerParam(jnp.zeros(self.shape, dtype))
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -49,7 +58,7 @@ class LayerNormDefinition(Definition, static=("shape", "eps", "use_weight", "use
         y = centred * lax.rsqrt(jnp.square(centred).mean() + self.eps)
         y = y if self.weight is None else self.weight.astype(y.dtype) * y
         y = y if self.bias is None else y + self.bias.astype(y.dtype)
-        return y.astype(x.dtype)
+        return _as_given(y, x)
 
 
 class LayerNorm(ArrayLayer):
@@ -108,11 +117,15 @@ class BatchNormDefinition(
     bias: LayerParam | None = None
 
     def __init__(self, input_size: Size, axis_name: AxisName, eps: float, momentum: float, *options: Any) -> None:
-        self.channelwise_affine, self.inference, dtype = options  # as BatchNorm has them
+        affine, inference, dtype = options  # as BatchNorm has them
+        self.channelwise_affine = flag("BatchNorm", "channelwise_affine", affine)
+        self.inference = flag("BatchNorm", "inference", inference)
         self.input_size = size("BatchNorm", "input_size", input_size)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm expected momentum to be a weight, from 0 to 1, found {momentum!r}")
-        self.axis_name, self.eps, self.momentum = axis_name, eps, momentum
+        self.eps = number("BatchNorm", "eps", eps)
+        self.momentum = number("BatchNorm", "momentum", momentum, "a weight", most=1)
+        self.axis_name, dtype = axis_name, floating("BatchNorm", dtype)
+        if axis_name is None:
+            raise ValueError('BatchNorm expected axis_name to be that of the vmap over the batch, "batch", found None')
         if self.channelwise_affine:
             self.weight = LayerParam(jnp.ones(self.input_size, dtype))
             self.bias = LayerParam(jnp.zeros(self.input_size, dtype))
@@ -149,7 +162,7 @@ class BatchNormDefinition(
         y = (exact - per_channel(statistics.mean)) * lax.rsqrt(per_channel(statistics.var) + self.eps)
         y = y if self.weight is None else per_channel(self.weight.get()) * y
         y = y if self.bias is None else y + per_channel(self.bias.get())
-        return y.astype(x.dtype), statistics
+        return _as_given(y, x), statistics
 
 
 class BatchNorm(ArrayLayer):
@@ -203,6 +216,8 @@ class BatchNorm(ArrayLayer):
         self.state = StateParam(Statistics(jnp.array(True), jnp.zeros(input_size, dtype), jnp.ones(input_size, dtype)))
 
     def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Float[Array, "..."]:
-        y, statistics = self.nn(get(x), self.state.get())
+        if self.state.get() is None:
+            raise ValueError("BatchNorm expected running statistics, but its state is cleared: clear others only")
+        y, statistics = self.nn(self.sample(x), self.state.get())
         self.state.set(statistics)
         return y

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Num
 
 from minipcax.nn._layer import ArrayLayer, Definition
-from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis, per_side, size
+from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, flag, per_axis, per_side, size
 
 Reduction = Callable[[Array, Array], Array]
 
@@ -22,9 +22,15 @@ class PoolDefinition(
     """Reduces windows: see `Pool`."""
 
     def __init__(self, init: ArrayLike, operation: Reduction, num_spatial_dims: Size, *window: Any) -> None:
-        kernel_size, stride, padding, self.use_ceil = window  # as Pool has them
+        kernel_size, stride, padding, use_ceil = window  # as Pool has them
+        if not isinstance(init, SupportsFloat) or np.size(init) != 1 or not callable(operation):
+            raise ValueError(
+                "Pool expected init to be a number and operation a function of two arrays, such as 0.0 and "
+                f"jax.lax.add, found {init!r} and {operation!r}"
+            )
         # A plain number, by which JAX recognises sums and maxima, which alone have gradients.
         self.init, self.operation = np.asarray(init).item(), operation
+        self.use_ceil = flag("Pool", "use_ceil", use_ceil)
         self.num_spatial_dims = axes = size("Pool", "num_spatial_dims", num_spatial_dims)
         self.kernel_size = per_axis("Pool", "kernel_size", kernel_size, axes)
         self.stride = per_axis("Pool", "stride", stride, axes)
@@ -57,7 +63,8 @@ class AvgPoolDefinition(PoolDefinition):
     """Sums of windows, over their size."""
 
     def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *output"]:
-        return super().__call__(x) / math.prod(self.kernel_size)
+        exact = x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(float)  # sums of small ints would overflow
+        return super().__call__(exact) / math.prod(self.kernel_size)
 
 
 class Pool(ArrayLayer):
@@ -130,6 +137,8 @@ class AdaptivePoolDefinition(Definition, static=("target_shape", "num_spatial_di
     def __init__(self, target_shape: Sizes, num_spatial_dims: Size, operation: Callable[[Array], Array]) -> None:
         self.num_spatial_dims = size("AdaptivePool", "num_spatial_dims", num_spatial_dims)
         self.target_shape = per_axis("AdaptivePool", "target_shape", target_shape, self.num_spatial_dims)
+        if not callable(operation):
+            raise ValueError(f"AdaptivePool expected operation to be a function, such as jnp.mean, found {operation!r}")
         self.operation = operation
 
     def __call__(self, x: Num[Array, "channels *spatial"]) -> Num[Array, "channels *target"]:

@@ -14,6 +14,7 @@ from typing import ClassVar
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator
+from minipcax.core._operators import array_of
 from minipcax.nn._conv import Conv, ConvDefinition
 from minipcax.nn._conv_transpose import ConvTransposeDefinition
 from minipcax.nn._layer import ArrayLayer
@@ -46,7 +47,7 @@ class TransposedConvDefinition(ConvTransposeDefinition):
         super().__init__(output_padding, conv.num_spatial_dims, conv.out_channels, conv.in_channels, *sizes, *options)
 
     def kernel(self) -> Float[Array, "..."]:
-        kernel: Array = self.weight.get()
+        kernel: Array = array_of(self.weight)
         return kernel
 
 
@@ -87,4 +88,5 @@ class Transposed(ArrayLayer):
         elif isinstance(layer, Conv):
             super().__init__(TransposedConvDefinition, layer.nn, output_padding, use_bias, rkg)
         else:
-            raise TypeError(f"Transposed expected a Linear or a Conv, found a {type(layer).__name__}")
+            found = f"the class {layer.__name__}" if isinstance(layer, type) else f"a {type(layer).__name__}"
+            raise TypeError(f"Transposed expected a Linear or a Conv, found {found}")

@@ -45,7 +45,8 @@ def test_the_global_generator_is_the_default() -> None:
 def test_bias_has_two_names() -> None:
     assert pxnn.Linear(2, 2, use_bias=False).nn.bias is None
     assert pxnn.Linear(2, 2, bias=False).nn.bias is None
-    assert pxnn.Linear(2, 2, False, use_bias=True).nn.bias is not None
+    with pytest.raises(ValueError, match="bias and use_bias, which are the same, to agree, found False and True"):
+        pxnn.Linear(2, 2, False, use_bias=True)
 
 
 def test_without_bias_nothing_is_drawn_or_carried_for_it() -> None:

@@ -215,7 +215,7 @@ def test_half_precision() -> None:
         (lambda: pxnn.BatchNorm(2, "batch")(jnp.ones(2)), "called inside vmap(..., axis_name='batch')"),
         (lambda: forward("lanes")(jnp.ones((4, 2)), layer=pxnn.BatchNorm(2, "batch")), "found no such axis"),
         (lambda: pxnn.BatchNorm(2, "batch")(jnp.ones((3, 2))), "BatchNorm expected x of shape (2, axis1)"),
-        (lambda: pxnn.BatchNorm(2, "batch")(jnp.ones(())), "BatchNorm expected x of shape (2), one sample, found ()"),
+        (lambda: pxnn.BatchNorm(2, "batch")(jnp.ones(())), "BatchNorm expected x of shape (2,), one sample, found ()"),
         (lambda: pxnn.LayerNorm((2, 3))(jnp.ones((4, 2, 3))), "LayerNorm expected x of shape (2, 3), found (4, 2, 3)"),
         (lambda: pxnn.LayerNorm((2, 0)), "shape to be a positive int, found 0"),
     ],
