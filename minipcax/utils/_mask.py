@@ -11,15 +11,17 @@ parameters' places. That is what optimisers and transforms take.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import jax
+import numpy as np
 
 from minipcax.core import BaseModule, BaseParam, tree_ref
 from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import ParamRef, is_param
 
 Tree = TypeVar("Tree")
+ARRAYS, NUMBERS = (jax.Array, np.ndarray, np.generic), (bool, int, float, complex)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +48,9 @@ class M:
     values: tuple[Any, Any] | None = field(default=None, kw_only=True)  # of any kind: axes, bools, labels, ...
 
     def __post_init__(self) -> None:
-        target, values = self.target, self.values
-        if isinstance(target, BaseModule) or (isinstance(target, type) and issubclass(target, BaseModule)):
-            found = f"the class {target.__name__}" if isinstance(target, type) else f"a {type(target).__name__}"
-            raise TypeError(
-                f"M selects parameters, found {found}, which is a module: write the class of its parameters, such as "
-                "M(LayerParam), and apply the mask to the module that is meant, M(LayerParam)(model.layer)"
-            )
-        if target is not None:
-            as_predicate(target)
-        if values is not None and len(values) != 2:
-            raise ValueError(f"M.to expects two values, (unselected, selected), found {values!r}")
+        _check_target(self.target)
+        if self.values is not None and len(self.values) != 2:
+            raise ValueError(f"M.to expects two values, (unselected, selected), found {self.values!r}")
 
     def apply(self, leaf: object) -> bool:
         """Whether the mask selects a node: a parameter, and not a reference to one."""
@@ -105,6 +99,26 @@ class M:
 
     __rand__ = __and__
     __ror__ = __or__
+
+    def __bool__(self) -> bool:
+        raise TypeError("masks can not be used as Python bool: combine them with &, | and ~, not with and, or and not")
+
+
+def _check_target(target: object) -> None:
+    """Refuses what is no filter, and classes of which no parameter is."""
+    if target is None:
+        return
+    for each in get_args(target) or (target,):
+        kind = each if isinstance(each, type) else type(each)
+        is_module = issubclass(kind, BaseModule)
+        is_value = kind is each and (kind in NUMBERS or issubclass(kind, ARRAYS))
+        if is_module or is_value:
+            found = f"the class {kind.__name__}" if kind is each else f"a {kind.__name__}"
+            raise TypeError(
+                f"M selects parameters, found {found}, which is {'a module' if is_module else 'none'}: write the class "
+                "of parameters, such as M(LayerParam), and apply the mask to what is meant, M(LayerParam)(model.layer)"
+            )
+    as_predicate(target)  # type: ignore[arg-type]  # which it refuses if it is none
 
 
 def _has(param: BaseParam[Any], name: str, value: object) -> bool:

@@ -39,6 +39,8 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
 
     def __init__(self, optax_fn: OptaxFn, leaf_fn: Filter, parameters: Tree | None = None) -> None:
         refusals.check_optimiser(optax_fn, "OptimTree")
+        refusals.check_leaf_fn(leaf_fn)
+        as_predicate(leaf_fn)
         self.optax_fn, self.leaf_fn = optax_fn, leaf_fn
         self._origin = Origin()
         self.state = Param(None)
@@ -115,6 +117,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         self._origin = Origin(self, {path: targets[path] for path in own})
 
     def _select(self, parameters: Tree) -> dict[str, Any]:
+        refusals.check_parameters(parameters, {}, "OptimTree")  # what is cleared, each optimiser says of its own
         nodes = _nodes(tree_ref(parameters), as_predicate(self.leaf_fn))
         refusals.check_selection(nodes, self.leaf_fn)
         return {path: node for path, node in nodes.items() if by_path(node)}

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minipcax.core import BaseParam
+from minipcax.core import BaseModule, BaseParam, get
 from minipcax.core._tree import is_param, paths_of_params
-from minipcax.utils._targets import Gradients, OptaxState, Targets, Tree, by_path, shapes_of
+from minipcax.utils._targets import Gradients, OptaxState, Targets, Tree, shapes_of
 
 
 class Optimiser(Protocol):
@@ -65,6 +65,8 @@ def names(paths: Iterable[str]) -> str:
 
 def check_parameters(parameters: Tree, targets: Targets, name: str) -> None:
     """Refuses to start with what is no tree of parameters, or with cleared ones."""
+    if parameters is None:
+        raise TypeError(f"{name} expected a tree of parameters, such as M(LayerParam)(model), found None")
     leaves = jax.tree.leaves(parameters, is_leaf=is_param)
     # A model may hold bare arrays beside its parameters.
     fitting = (BaseParam, jax.Array, np.ndarray) if any(map(is_param, leaves)) else BaseParam
@@ -126,14 +128,19 @@ def check_gradients(
     name: str, grads: Gradients, gradients: Targets, targets: Iterable[str], needed: bool = False
 ) -> None:
     """Refuses gradients of all keywords and, where some are `needed`, those of other parameters alone."""
-    given, targets = _given(gradients), [*targets]
-    if not given or not targets or {*given} & {*targets}:
+    given, targets = {*_given(gradients)}, [*targets]
+    leaves = jax.tree.leaves(grads, is_leaf=is_param)
+    if leaves and not any(map(is_param, leaves)):
+        raise TypeError(
+            f"{name} expected gradients in parameters, in the places of the model's, as functional.grad gives them, "
+            f"found a {type(leaves[0]).__name__} in their place"
+        )
+    if not given or not targets or not given.isdisjoint(targets):
         return
-    keywords = grads.items() if isinstance(grads, dict) else enumerate(grads) if isinstance(grads, tuple) else ()
-    for key, of_keyword in keywords:
-        if by_path(of_keyword).keys() >= {*targets}:
+    for above in [path.removesuffix(targets[0]) for path in given if path.endswith(targets[0])]:
+        if given >= {above + path for path in targets}:
             raise ValueError(
-                f"{name} expected the gradients of one model, found those of all keywords: give it grads[{key!r}]"
+                f"{name} expected the gradients of one model, found those of all keywords: give it grads{above}"
             )
     if needed:
         raise ValueError(
@@ -168,8 +175,10 @@ def check_once(name: str, module: Tree, gradients: Targets, targets: Iterable[st
 
 def check_scale(scale_by: Any) -> None:  # a number of any library
     """Refuses a scale that is not one number, and would be broadcast to the gradients."""
-    if isinstance(scale_by, str) or jnp.shape(scale_by) != ():
-        found = repr(scale_by) if isinstance(scale_by, str) else f"an array of shape {jnp.shape(scale_by)}"
+    value, numbers = get(scale_by), (int, float, np.generic, np.ndarray, jax.Array)
+    if isinstance(value, bool) or not isinstance(value, numbers) or jnp.shape(value) != ():
+        is_array = isinstance(value, np.ndarray | jax.Array)
+        found = f"an array of shape {value.shape}" if is_array else f"a {type(value).__name__}"
         raise ValueError(f"Optim.step expected scale_by to be one number, found {found}")
 
 
@@ -193,6 +202,15 @@ def check_nodes(optims: Iterable[str], nodes: Iterable[str]) -> None:
         raise ValueError(
             f"OptimTree.step expected the model that init was given, but it has no node {names(lacking)}; after a "
             "change of the model, call retarget"
+        )
+
+
+def check_leaf_fn(leaf_fn: object) -> None:
+    """Refuses parameters in the place of the filter of nodes."""
+    if isinstance(leaf_fn, BaseModule):
+        raise TypeError(
+            f"OptimTree expected leaf_fn to be a class of modules or a predicate, found a {type(leaf_fn).__name__}: "
+            "write OptimTree(optax_fn, Linear, parameters)"
         )
 
 

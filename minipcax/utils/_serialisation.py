@@ -114,7 +114,7 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
 
             is_cleared = param.get() is None  # inside a tree, None is no leaf
             values.append((param, read((), None) if is_cleared else jax.tree.map_with_path(read, param.get())))
-    if not jax.tree.leaves([value for _, value in values]):  # all are cleared, and take what there is
+    if all(param.get() is None and value is None for param, value in values):  # these take whatever there is
         held = names_of(archive.entries) or "nothing"
         raise KeyError(f"expected {names_of(paths[0] for _, paths in selected)} in {archive.path}, found {held}")
     for param, value in values:
@@ -142,6 +142,8 @@ def saved_params(path: str | os.PathLike[str]) -> dict[str, Form]:
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path)
+    if not os.path.basename(name):
+        raise ValueError(f"expected the path of a file, found {name!r}")
     return Path(name if name.endswith(".npz") else f"{name}.npz")
 
 
@@ -153,10 +155,14 @@ def _selected(model: Tree, filter: Filter, otherwise: str) -> Selected:
     select = M(filter).apply
     selected = [(param, paths) for param, paths in paths_of_params(model) if select(param)]
     if not selected:
+        found = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
         raise ValueError(
-            f"{otherwise}: expected parameters that {filter!r} selects; give another filter, such as Param for an "
-            "optimiser"
+            f"{otherwise} in {found}: expected parameters that {filter!r} selects; give another filter, such as Param "
+            "for an optimiser"
         )
+    for param, (path, *_) in selected:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(param.get())):
+            raise ValueError(f"parameters are saved and loaded outside of transforms, but {path} is traced")
     return selected
 
 

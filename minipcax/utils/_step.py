@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from minipcax.core._filter import Filter, as_predicate
+from minipcax.core._filter import Filter
 from minipcax.core._tree import walk
 from minipcax.predictive_coding import EnergyModule
 from minipcax.predictive_coding._energy_module import clear_params as clear_params_of
+from minipcax.utils._mask import M
 
 Status = str | None
 
@@ -27,7 +28,7 @@ def step(
 
     Raises:
         TypeError: what is given is no status or no filter.
-        ValueError: there are more or less than two in a pair.
+        ValueError: there are more or less than two in a pair, or the model has no energy module.
 
     Example:
         >>> model = Vode()
@@ -44,7 +45,10 @@ def step(
     if not all(isinstance(each, str | None) for each in (during, then)):
         raise TypeError(f"step expected a status, a string or None, or a pair of them, found {status!r}")
     modules = [(node, node.status) for _, node in walk(model) if isinstance(node, EnergyModule)]
-    clear_before, clear_after = (as_predicate(filter or (lambda param: False)) for filter in (before, after))
+    if not modules:
+        found = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise ValueError(f"step expected a model, or a tree of models, with energy modules, found none in {found}")
+    clear_before, clear_after = (M((lambda param: False) if filter is None else filter) for filter in (before, after))
     clear_params_of(model, clear_before)
     try:
         for module, _ in modules:

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import minipcax as px
@@ -141,6 +142,19 @@ def test_a_module_is_no_mask(module: Any) -> None:
     for build in (M, M_is, M_has, M_hasnot, lambda module: M(Weight) & module, lambda module: M(Weight) | module):
         with pytest.raises(TypeError, match=r"M selects parameters, found .*, which is a module: write the class of"):
             build(module)
+
+
+@pytest.mark.parametrize("target", [int, bool, jax.Array, np.ndarray, Weight | float])
+def test_a_class_of_no_parameters_is_no_mask(target: Any) -> None:
+    with pytest.raises(TypeError, match=r"M selects parameters, found the class .*, which is none: write the class"):
+        M(target)
+    assert M(object).apply(Weight(1.0))
+
+
+def test_masks_are_combined_by_operators() -> None:
+    for combine in (lambda a, b: a and b, lambda a, b: a or b, lambda a, b: not a):
+        with pytest.raises(TypeError, match=r"can not be used as Python bool: combine them with &, \| and ~"):
+            combine(M(Weight), M(State))
 
 
 def test_a_shared_parameter_is_selected_once_and_placeholders_never() -> None:

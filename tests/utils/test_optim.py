@@ -46,6 +46,10 @@ def arrays(tree: Any) -> dict[str, Array]:
 WEIGHTS = pxu.M(Weight).hasnot(frozen=True)
 
 
+def is_param(node: object) -> bool:
+    return isinstance(node, px.BaseParam)
+
+
 @pxf.value_and_grad({"model": pxu.M(Weight)})
 def loss(x: Array, *, model: Model) -> Array:
     return ((model.a @ x - model.b) ** 2).sum() + model.frozen.sum()
@@ -281,6 +285,7 @@ NO_PARAMETERS: dict[str, Any] = {
     "axes": pxu.M(Weight).to((None, 0))(Model()),
     "an optimiser": optax.sgd(0.1),
     "the class Model": Model,
+    "nothing": None,
 }
 
 
@@ -288,9 +293,11 @@ NO_PARAMETERS: dict[str, Any] = {
 def test_what_is_no_tree_of_parameters_is_refused(parameters: Any) -> None:
     optim = pxu.Optim(optax.sgd(0.1))
     with pytest.raises(
-        TypeError, match=r"expected a tree of parameters, such as M\(LayerParam\)\(model\), found (a |th)"
+        TypeError, match=r"expected a tree of parameters, such as M\(LayerParam\)\(model\), found (a |th|N)"
     ):
         optim.init(parameters)
+    with pytest.raises(TypeError, match="OptimTree expected a tree of parameters"):
+        pxu.OptimTree(optax.sgd(0.1), pxnn.Linear).init(parameters)
     assert optim.state.get() is None
 
 
@@ -372,12 +379,23 @@ def test_the_right_optimiser() -> None:
     for optimiser in (pxu.Optim(optax.sgd(0.1), WEIGHTS(model)), pxu.OptimTree(optax.sgd(0.1), Weight, WEIGHTS(model))):
         with pytest.raises(ValueError, match=r"found those of all keywords: give it grads\['model'\]"):
             optimiser.step(model, grads)
-        with pytest.raises(ValueError, match=r"found those of all keywords: give it grads\[1\]"):
-            optimiser.step(model, (None, grads["model"]))
+        with pytest.raises(ValueError, match=r"found those of all keywords: give it grads\[1\]\['model'\]"):
+            optimiser.step(model, (jnp.ones(()), grads))
+        for bare in (jax.tree.map(px.get, grads["model"], is_leaf=is_param), [jnp.ones(2)], {"model": 0.5}):
+            with pytest.raises(TypeError, match=r"expected gradients in parameters, .* as functional\.grad gives them"):
+                optimiser.step(model, bare)
 
 
 @pytest.mark.parametrize(
-    ("scale_by", "found"), [(jnp.ones(2), r"shape \(2,\)"), ("0.5", "'0.5'"), (np.ones((1, 1)), r"shape \(1, 1\)")]
+    ("scale_by", "found"),
+    [
+        (jnp.ones(2), r"shape \(2,\)"),
+        (np.ones((1, 1)), r"shape \(1, 1\)"),
+        ("0.5", "str"),
+        ([0.5], "list"),
+        (Model(), "Model"),
+        (False, "bool"),  # in the place of apply_updates
+    ],
 )
 def test_a_scale_is_one_number(scale_by: Any, found: str) -> None:
     model = Model()
@@ -669,6 +687,18 @@ def test_of_a_tree_another_structure_is_refused() -> None:
 def test_of_a_tree_no_node_is_refused(leaf_fn: Any) -> None:
     with pytest.raises(ValueError, match=r"expected leaf_fn to select nodes of the model, but .* selects none: give"):
         pxu.OptimTree(optax.sgd(0.1), leaf_fn, Layers())
+
+
+@pytest.mark.parametrize(
+    ("leaf_fn", "words"),
+    [
+        ("Linear", "expected a class, a union of classes, a predicate or an M"),
+        (Layers(), "leaf_fn to be a class of modules or a predicate, found a Layers: write OptimTree"),
+    ],
+)
+def test_of_a_tree_what_is_no_filter_of_nodes(leaf_fn: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        pxu.OptimTree(optax.sgd(0.1), leaf_fn)
 
 
 def test_of_a_tree_gradients_of_no_node_are_refused() -> None:

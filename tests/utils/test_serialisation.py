@@ -19,6 +19,7 @@ import optax
 import pytest
 
 import minipcax as px
+import minipcax.functional as pxf
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
@@ -691,7 +692,7 @@ def test_copies_of_a_model_load_the_same(tmp_path: Path) -> None:
 
 def test_a_filter_that_selects_nothing(tmp_path: Path) -> None:
     optim = pxu.Optim(optax.adam(0.1), [px.Param(jnp.ones(2))])
-    words = r"found nothing to {}: expected parameters that .*LayerParam.* selects; .* such as Param for an optimiser"
+    words = r"found nothing to {} in a Optim: expected parameters that .*LayerParam.* selects; .* Param for an opt"
     with pytest.raises(ValueError, match="save_params " + words.format("save")):
         pxu.save_params(optim, tmp_path / "optim")
     assert list(tmp_path.iterdir()) == []
@@ -700,6 +701,35 @@ def test_a_filter_that_selects_nothing(tmp_path: Path) -> None:
         pxu.load_params(optim, tmp_path / "optim")
     with pytest.raises(TypeError, match="M selects parameters, found the class Linear, which is a module"):
         pxu.save_params(pxnn.Linear(1, 1), tmp_path / "f", pxnn.Linear)
+
+
+@pytest.mark.parametrize("path", ["", "folder/"])
+def test_a_path_that_is_no_file(path: str) -> None:
+    for use in (pxu.save_params, pxu.load_params):
+        with pytest.raises(ValueError, match=f"expected the path of a file, found '{path}'"):
+            use(Model(), path)
+
+
+def test_model_and_path_in_the_wrong_order(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found nothing to save in a str"):
+        pxu.save_params(str(tmp_path / "f"), pxnn.Linear(1, 1))  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(ValueError, match="found nothing to save in the class Model"):
+        pxu.save_params(Model, tmp_path / "f")
+
+
+def test_inside_a_transform(tmp_path: Path) -> None:
+    pxu.save_params([Weight(jnp.ones(1))], tmp_path / "f")
+    before = (tmp_path / "f.npz").read_bytes()
+    for use in (pxu.save_params, pxu.load_params):
+        with pytest.raises(ValueError, match=r"saved and loaded outside of transforms, but \[0\] is traced"):
+            pxf.jit(lambda *, model, use=use: use(model, tmp_path / "f"))(model=[Weight(jnp.zeros(1))])
+    assert (tmp_path / "f.npz").read_bytes() == before
+
+
+def test_an_optimiser_without_state(tmp_path: Path) -> None:
+    optim = pxu.Optim(optax.sgd(0.1), [Weight(jnp.ones(1))])
+    pxu.save_params(optim, tmp_path / "f", px.Param)
+    pxu.load_params(optim, tmp_path / "f", px.Param)
 
 
 def test_a_file_that_has_nothing_for_cleared_parameters(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
+import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 from minipcax.predictive_coding import STATUS
@@ -125,6 +126,10 @@ def test_clear_params(clear_params: Any, within: set[str], after: set[str]) -> N
         ({"status": ("a",)}, ValueError, "step expected a pair, found ('a',)"),
         ({"status": ["a", "b"]}, TypeError, "step expected a status, a string or None, or a pair of them, found ['a',"),
         ({"status": ("a", 3)}, TypeError, "found ('a', 3)"),
+        ({"clear_params": pxc.Vode}, TypeError, "M selects parameters, found the class Vode, which is a module"),
+        ({"clear_params": [pxc.VodeParam]}, TypeError, "expected a class, a union of classes, a predicate or an M"),
+        ({"clear_params": (None, int)}, TypeError, "M selects parameters, found the class int, which is none"),
+        ({"status": STATUS}, TypeError, "step expected a status, a string or None, or a pair of them, found <class"),
         ({"clear_params": (None, None, pxc.VodeParam)}, ValueError, "step expected a pair, found (None, None, "),
     ],
 )
@@ -147,6 +152,21 @@ def test_what_is_no_filter_is_refused_before_the_block(clear_params: Any) -> Non
         entered = True
     assert not entered
     assert model.statuses() == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (pxnn.Linear(1, 1), "a Linear"),
+        (Model, "the class Model"),
+        (None, "a NoneType"),
+        ([px.Module()], "a list"),
+        (jnp.ones(1), "a ArrayImpl"),
+    ],
+)
+def test_what_has_no_energy_modules_is_refused(model: Any, found: str) -> None:
+    with pytest.raises(ValueError, match=f"with energy modules, found none in {found}"), pxu.step(model, "a"):
+        pass
 
 
 def test_a_status_set_inside_a_transform_does_not_escape() -> None:
