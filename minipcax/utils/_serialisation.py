@@ -114,8 +114,8 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
 
             is_cleared = param.get() is None  # inside a tree, None is no leaf
             values.append((param, read((), None) if is_cleared else jax.tree.map_with_path(read, param.get())))
-    if all(param.get() is None and value is None for param, value in values):  # these take whatever there is
-        held = names_of(archive.entries) or "nothing"
+    if archive.entries and all(param.get() is None and value is None for param, value in values):
+        held = names_of(archive.entries)
         raise KeyError(f"expected {names_of(paths[0] for _, paths in selected)} in {archive.path}, found {held}")
     for param, value in values:
         param.set(value)

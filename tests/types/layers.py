@@ -149,3 +149,9 @@ class Narrow(pxnn.Linear):
 class Needy(pxnn.Dropout):
     def __call__(self, x: Array | px.Param, *, key: Array) -> Array:  # E: incompatible [override]
         return key
+
+
+def a_layer_holds_its_parameters_in_its_definition() -> None:
+    linear.weight  # E: "Linear" has no attribute "weight" [attr-defined]
+    linear.bias = x  # E: "Linear" has no attribute "bias" [attr-defined]
+    assert_type(pxnn.Layer(make, 3, filter=jax.Array), pxnn.Layer[Cell])

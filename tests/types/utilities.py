@@ -44,12 +44,15 @@ def optimisers() -> None:
     assert_type(optim.step(model, gradients["model"], scale_by=0.5, apply_updates=False), Any)
     assert_type(optim.step([model.layer], [None], allow_none=True), Any)
     assert_type(optim.state, px.Param)
+    assert_type(optim.retarget(WEIGHTS([model])), None)
     assert_type(optim.clear(), None)
+    assert_type(pxu.Optim(optax.MultiSteps(optax.sgd(0.1), 2)), pxu.Optim)
 
 
 def optimisers_of_nodes() -> None:
     each = pxu.OptimTree(optax.adam(1e-3), lambda node: isinstance(node, pxnn.Layer), model)
     assert_type(each.step(model, gradients["model"], scale_by=x), None)
+    assert_type(pxu.OptimTree(optax.adam(1e-3), pxnn.Linear).retarget(model), None)
     assert_type(each.state, px.Param)
 
 
@@ -71,6 +74,8 @@ def what_is_no_filter_is_refused() -> None:
     pxu.M("LayerParam")  # E: incompatible type "str" [arg-type]
     WEIGHTS & 3  # E: Unsupported operand types for & ("M" and "int") [operator]
     pxu.M_is(3)  # E: incompatible type "int" [arg-type]
+    pxu.M_is()  # E: Missing positional argument "mask" [call-arg]
+    WEIGHTS.values = (None, 0)  # E: Property "values" defined in "M" is read-only [misc]
     WEIGHTS.to(3)  # E: incompatible type "int" [arg-type]
     WEIGHTS.apply()  # E: Missing positional argument "leaf" [call-arg]
 
@@ -78,6 +83,7 @@ def what_is_no_filter_is_refused() -> None:
 def what_is_no_optimiser_is_refused() -> None:
     pxu.Optim(0.1)  # E: incompatible type "float" [arg-type]
     pxu.Optim(optax.sgd)  # E: Argument 1 to "Optim" has incompatible type [arg-type]
+    pxu.Optim(optax.MultiSteps)  # E: Argument 1 to "Optim" has incompatible type [arg-type]
     optax.sgd("fast")  # E: incompatible type "str" [arg-type]
 
 
