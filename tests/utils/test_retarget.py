@@ -121,6 +121,16 @@ def test_inside_a_transform_paths_tell_them_apart() -> None:
     run.train("_bc")
 
 
+def test_an_optimiser_that_was_initialised_again_inside_a_transform() -> None:
+    """What it was initialised with outside before that is no more what it is for."""
+    run = Run(OPTIMISERS["adam"])
+    run.optim.init(run.model("ab"))
+    pxf.jit(lambda *, optim, model: optim.init(model))(optim=run.optim, model=run.model("abc"))
+    run.train("abc")
+    run.optim.retarget(run.model("_bc"))
+    run.train("_bc")
+
+
 def test_a_copy_of_the_optimiser_with_a_copy_of_the_model() -> None:
     run = Run(OPTIMISERS["adam"])
     run.optim.init(run.model("abc"))
