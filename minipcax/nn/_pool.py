@@ -1,7 +1,8 @@
 """Pooling: every channel on its own, one number for each window."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, SupportsFloat
 
 import jax.numpy as jnp
@@ -55,8 +56,20 @@ class PoolDefinition(
             more = -rest % stride if self.use_ceil else 0
             pads.append((before, after + more if rest + more < before + n else after))
         window, steps = (1, *self.kernel_size), (1, *self.stride)
-        y: Array = lax.reduce_window(x, self.init, self.operation, window, steps, ((0, 0), *pads))
+        with _applying("Pool", self.operation, "two arrays, such as jax.lax.max"):
+            y: Array = lax.reduce_window(x, self.init, self.operation, window, steps, ((0, 0), *pads))
         return y
+
+
+@contextmanager
+def _applying(layer: str, operation: object, arguments: str) -> Iterator[None]:
+    """Says what an operation should have been, where it fails."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(
+            f"{layer} expected operation to be a function of {arguments}, found {operation!r}, which fails: {error}"
+        ) from error
 
 
 class AvgPoolDefinition(PoolDefinition):
@@ -149,6 +162,11 @@ class AdaptivePoolDefinition(Definition, static=("target_shape", "num_spatial_di
                 f"{x.shape[1:]}"
             )
         reduce = jnp.vectorize(self.operation, signature="(n)->()")
+        with _applying("AdaptivePool", self.operation, "one vector, such as jnp.mean"):
+            return self.cut(x, reduce)
+
+    def cut(self, x: Num[Array, "channels *spatial"], reduce: Callable[[Array], Array]) -> Num[Array, "channels *y"]:
+        """Cuts each axis in turn into blocks, and reduces these."""
         for axis, target in enumerate(self.target_shape, start=1):
             rows = jnp.moveaxis(x, axis, -1)
             short, longer = divmod(rows.shape[-1], target)

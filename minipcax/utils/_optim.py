@@ -11,7 +11,7 @@ import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
 from minipcax.core._tree import is_param, path_name
 from minipcax.utils._refusals import OptaxFn, Optimiser, is_optimiser
-from minipcax.utils._targets import Gradients, OptaxState, Origin, Targets, Tree, by_path, carried, shapes_of
+from minipcax.utils._targets import Gradients, OptaxState, Origin, Scale, Targets, Tree, by_path, carried, shapes_of
 
 
 class Optim(BaseModule, static=("optax_fn", "_origin")):
@@ -111,7 +111,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         self,
         module: Tree,
         grads: Gradients,
-        scale_by: float | jax.Array | None = None,
+        scale_by: Scale | None = None,
         apply_updates: bool = True,
         allow_none: bool = False,
     ) -> Any:  # the tree of gradients, with updates in their places

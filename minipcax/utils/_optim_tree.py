@@ -11,7 +11,7 @@ from minipcax.core._filter import Filter, Predicate, as_predicate
 from minipcax.core._tree import children, path_name
 from minipcax.utils._optim import Optim
 from minipcax.utils._refusals import OptaxFn
-from minipcax.utils._targets import Gradients, Origin, Tree, by_path
+from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path
 
 Optims = TypeVar("Optims")
 
@@ -76,9 +76,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
                 optims[node] = Optim(self.optax_fn, tree)
         self._start(parameters, optims)
 
-    def step(
-        self, module: Tree, grads: Gradients, scale_by: float | jax.Array | None = None, apply_updates: bool = True
-    ) -> None:
+    def step(self, module: Tree, grads: Gradients, scale_by: Scale | None = None, apply_updates: bool = True) -> None:
         """Steps the optimiser of every node that has gradients.
 
         Raises:

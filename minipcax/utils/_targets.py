@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import DictKey, register_dataclass, tree_leaves_with_path, tree_map_with_path
 
 from minipcax.core import BaseModule, BaseParam, DynamicParam, tree_ref
@@ -20,6 +21,7 @@ Tree = object  # a model, or any pytree of models and parameters
 # The same tree with gradients, or None, in the places of its parameters.
 Gradients = BaseModule | BaseParam[Any] | dict[Any, Any] | list[Any] | tuple[Any, ...] | None
 Targets = dict[str, DynamicParam[Any]]
+Scale = float | np.number[Any] | jax.Array
 
 
 def by_path(tree: Tree) -> Targets:

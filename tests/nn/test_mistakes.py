@@ -94,6 +94,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "init to be a number and operation",
     ),
     "no init": (lambda: pxnn.Pool(None, jax.lax.max, 1, 2), ValueError, "found None and"),  # type: ignore[arg-type]
+    "a whole array's": (
+        lambda: pxnn.Pool(-jnp.inf, jnp.max, 2, 2)(IMAGE),  # type: ignore[arg-type]
+        TypeError,
+        "Pool expected operation to be a function of two arrays, such as jax.lax.max, found <",
+    ),
+    "of two": (
+        lambda: pxnn.AdaptivePool(2, 2, jnp.add)(IMAGE),  # type: ignore[arg-type]
+        TypeError,
+        "a function of one vector, such as jnp.mean",
+    ),
     "text": (lambda: pxnn.AdaptivePool(2, 1, "mean"), ValueError, "operation to be a function, such as jnp.mean"),  # type: ignore[arg-type]
     # keys
     "a key for a generator": (

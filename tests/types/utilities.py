@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, assert_type
 
+import numpy as np
 import optax
 from jax import Array
 
@@ -44,6 +45,7 @@ def optimisers() -> None:
     assert_type(optim.step(model, gradients["model"], scale_by=0.5, apply_updates=False), Any)
     assert_type(optim.step([model.layer], [None], allow_none=True), Any)
     assert_type(optim.state, px.Param)
+    assert_type(optim.step(model, gradients["model"], np.float32(0.5)), Any)
     assert_type(optim.retarget(WEIGHTS([model])), None)
     assert_type(optim.clear(), None)
     assert_type(pxu.Optim(optax.MultiSteps(optax.sgd(0.1), 2)), pxu.Optim)
