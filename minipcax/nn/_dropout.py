@@ -6,7 +6,7 @@ from jaxtyping import Array, Num
 
 from minipcax.core import Param, get
 from minipcax.nn._layer import ArrayLayer, Definition, is_array
-from minipcax.nn._sizes import flag, number
+from minipcax.nn._sizes import flag, kind_of, number
 
 
 class DropoutDefinition(Definition, static=("p", "inference")):
@@ -25,7 +25,7 @@ class DropoutDefinition(Definition, static=("p", "inference")):
         if key is None:
             raise RuntimeError("Dropout needs a key while training: call it with key=RKG(), or call .eval() first")
         if not is_array(key):
-            raise TypeError(f"Dropout expected a random key, as key=RKG() gives, found a {type(key).__name__}")
+            raise TypeError(f"Dropout expected a random key, as key=RKG() gives, found {kind_of(key)}")
         mask = jax.random.bernoulli(key, keep, x.shape)
         return jnp.where(mask, x, 0) / (keep or 1)
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from minipcax.core import RandomKeyGenerator
 from minipcax.nn._layer import Definition
 from minipcax.nn._parameter import LayerParam
+from minipcax.nn._sizes import kind_of
 
 
 class WeightedDefinition(Definition, static=("use_bias",)):
@@ -37,8 +38,8 @@ class WeightedDefinition(Definition, static=("use_bias",)):
         """
         if not callable(rkg):
             raise TypeError(
-                f"{self.name} expected rkg to be a RandomKeyGenerator, such as RandomKeyGenerator(0), found a "
-                f"{type(rkg).__name__}"
+                f"{self.name} expected rkg to be a RandomKeyGenerator, such as RandomKeyGenerator(0), found "
+                f"{kind_of(rkg)}"
             )
         weight_key, bias_key = jax.random.split(rkg(), 2)
         limit = 1 / math.sqrt(math.prod(weight_shape[1:]))

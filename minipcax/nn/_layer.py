@@ -18,6 +18,7 @@ from minipcax.core import BaseModule, BaseParam, DynamicParam, Module, Param, St
 from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import is_param, walk
 from minipcax.nn._parameter import LayerParam, LayerState
+from minipcax.nn._sizes import kind_of
 
 P = ParamSpec("P")
 Y = TypeVar("Y")
@@ -40,7 +41,7 @@ class Definition(BaseModule):
             kind = DynamicParam if isinstance(present, DynamicParam) else BaseParam
             if is_array(value) or (isinstance(present, BaseParam) and not isinstance(value, kind)):
                 raise TypeError(
-                    f"{type(self).__name__}.{name} takes a parameter, found a {type(value).__name__}: "
+                    f"{type(self).__name__}.{name} takes a parameter, found {kind_of(value)}: "
                     f"change the value with .{name}.set(...), or assign another parameter to share it"
                 )
             if isinstance(present, Param) and isinstance(value, Param):
@@ -103,7 +104,7 @@ class Layer(Module, Generic[D]):
 
         def __setattr__(self, name, value):
             if name == "nn" and not callable(value):
-                raise TypeError(f"{type(self).__name__}.nn takes a callable pytree, found a {type(value).__name__}")
+                raise TypeError(f"{type(self).__name__}.nn takes a callable pytree, found {kind_of(value)}")
             if name not in vars(self) and not hasattr(type(self), name) and "nn" in vars(self):
                 held = getattr(self.nn, name, value)
                 if held is not value and (is_array(value) or isinstance(held, BaseParam) or held != value):
@@ -141,11 +142,11 @@ def _check_definition(cls: object, definition: object) -> None:
     if not callable(definition):
         raise TypeError(f"{expected} {definition!r}")
     if isinstance(definition, Layer):
-        raise TypeError(f"{expected} a {type(definition).__name__}: that is a layer already, use it as it is")
+        raise TypeError(f"{expected} {kind_of(definition)}: that is a layer already, use it as it is")
     is_function = inspect.isroutine(definition) or hasattr(definition, "__wrapped__")
     if all_leaves([definition]) and not is_function:
         raise TypeError(
-            f"{expected} a {type(definition).__name__}, whose arrays JAX does not see: make it a minipcax.Module with "
+            f"{expected} {kind_of(definition)}, whose arrays JAX does not see: make it a minipcax.Module with "
             "LayerParams, or a pytree"
         )
 
@@ -167,6 +168,6 @@ class ArrayLayer(Layer):
                 "initialise the nodes first"
             )
         if not is_array(value):
-            raise TypeError(f"{type(self).__name__} expected an array, found a {type(value).__name__}: {value!r:.80}")
+            raise TypeError(f"{type(self).__name__} expected an array, found {kind_of(value)}: {value!r:.80}")
         array: Array = value
         return array

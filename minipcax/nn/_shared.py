@@ -7,6 +7,7 @@ import jax
 from minipcax.core import BaseModule, BaseParam, ParamCache, tree_ref, tree_unref
 from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import ParamRef, is_param, paths_of_params
+from minipcax.nn._sizes import kind_of
 
 AnyModule = TypeVar("AnyModule", bound=BaseModule)
 
@@ -32,8 +33,7 @@ def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
         (False, True)
     """
     if not isinstance(module, BaseModule):
-        found = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
-        raise TypeError(f"shared expected a module, found {found}; to share one parameter, assign it to both modules")
+        raise TypeError(f"shared expected a module, found {kind_of(module)}; to share one parameter, assign it to both")
     selects = as_predicate(filter)
 
     def share(node: object) -> object:

@@ -19,7 +19,7 @@ from minipcax.nn._conv import Conv, ConvDefinition
 from minipcax.nn._conv_transpose import ConvTransposeDefinition
 from minipcax.nn._layer import ArrayLayer
 from minipcax.nn._linear import Linear, LinearDefinition
-from minipcax.nn._sizes import Sizes
+from minipcax.nn._sizes import Sizes, kind_of
 
 
 class TransposedLinearDefinition(LinearDefinition):
@@ -88,5 +88,4 @@ class Transposed(ArrayLayer):
         elif isinstance(layer, Conv):
             super().__init__(TransposedConvDefinition, layer.nn, output_padding, use_bias, rkg)
         else:
-            found = f"the class {layer.__name__}" if isinstance(layer, type) else f"a {type(layer).__name__}"
-            raise TypeError(f"Transposed expected a Linear or a Conv, found {found}")
+            raise TypeError(f"Transposed expected a Linear or a Conv, found {kind_of(layer)}")

@@ -19,6 +19,7 @@ import numpy as np
 from minipcax.core import BaseModule, BaseParam, tree_ref
 from minipcax.core._filter import Filter, as_predicate
 from minipcax.core._tree import ParamRef, is_param
+from minipcax.nn._sizes import kind_of
 
 Tree = TypeVar("Tree")
 ARRAYS, NUMBERS = (jax.Array, np.ndarray, np.generic), (bool, int, float, complex)
@@ -113,10 +114,9 @@ def _check_target(target: object) -> None:
         is_module = issubclass(kind, BaseModule)
         is_value = kind is each and (kind in NUMBERS or issubclass(kind, ARRAYS))
         if is_module or is_value:
-            found = f"the class {kind.__name__}" if kind is each else f"a {kind.__name__}"
             raise TypeError(
-                f"M selects parameters, found {found}, which is {'a module' if is_module else 'none'}: write the class "
-                "of parameters, such as M(LayerParam), and apply the mask to what is meant, M(LayerParam)(model.layer)"
+                f"M selects parameters, found {kind_of(each)}, which is {'a module' if is_module else 'none'}: write "
+                "the class of parameters, as in M(LayerParam), and apply the mask to what is meant, such as model.layer"
             )
     as_predicate(target)  # type: ignore[arg-type]  # which it refuses if it is none
 

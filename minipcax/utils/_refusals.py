@@ -10,6 +10,7 @@ import numpy as np
 
 from minipcax.core import BaseModule, BaseParam, get
 from minipcax.core._tree import is_param, paths_of_params
+from minipcax.nn._sizes import kind_of
 from minipcax.utils._targets import Gradients, OptaxState, Targets, Tree, shapes_of
 
 
@@ -42,19 +43,12 @@ def check_optimiser(candidate: object, name: str, made: bool = False) -> None:
     if made or not callable(candidate):
         raise TypeError(f"{expected} {candidate!r}: write optax.sgd(0.1), for example")
     try:
-        needed = [p.name for p in inspect.signature(candidate).parameters.values() if _is_needed(p)]
+        inspect.signature(candidate).bind()
+    except TypeError as error:
+        function = getattr(candidate, "__name__", repr(candidate))
+        raise TypeError(f"{expected} {function}, {error}: call it, as in optax.sgd(0.1)") from error
     except ValueError:  # it has no signature
         return
-    if needed:
-        function = getattr(candidate, "__name__", repr(candidate))
-        raise TypeError(f"{expected} {function}, which needs {', '.join(needed)}: call it, as in optax.sgd(0.1)")
-
-
-def _is_needed(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind not in (
-        parameter.VAR_POSITIONAL,
-        parameter.VAR_KEYWORD,
-    )
 
 
 def names(paths: Iterable[str]) -> str:
@@ -72,7 +66,7 @@ def check_parameters(parameters: Tree, targets: Targets, name: str) -> None:
     fitting = (BaseParam, jax.Array, np.ndarray) if any(map(is_param, leaves)) else BaseParam
     for leaf in leaves:
         if not isinstance(leaf, fitting):
-            found = f"the class {leaf.__name__}" if isinstance(leaf, type) else f"a {type(leaf).__name__} in it"
+            found = f"{kind_of(leaf)} in it"
             raise TypeError(f"{name} expected a tree of parameters, such as M(LayerParam)(model), found {found}")
     for path, param in targets.items():
         if param.get() is None:
@@ -133,7 +127,7 @@ def check_gradients(
     if leaves and not any(map(is_param, leaves)):
         raise TypeError(
             f"{name} expected gradients in parameters, in the places of the model's, as functional.grad gives them, "
-            f"found a {type(leaves[0]).__name__} in their place"
+            f"found {kind_of(leaves[0])} in their place"
         )
     if not given or not targets or not given.isdisjoint(targets):
         return
@@ -178,7 +172,7 @@ def check_scale(scale_by: Any) -> None:  # a number of any library
     value, numbers = get(scale_by), (int, float, np.generic, np.ndarray, jax.Array)
     if isinstance(value, bool) or not isinstance(value, numbers) or jnp.shape(value) != ():
         is_array = isinstance(value, np.ndarray | jax.Array)
-        found = f"an array of shape {value.shape}" if is_array else f"a {type(value).__name__}"
+        found = f"an array of shape {value.shape}" if is_array else kind_of(value)
         raise ValueError(f"Optim.step expected scale_by to be one number, found {found}")
 
 
@@ -209,7 +203,7 @@ def check_leaf_fn(leaf_fn: object) -> None:
     """Refuses parameters in the place of the filter of nodes."""
     if isinstance(leaf_fn, BaseModule):
         raise TypeError(
-            f"OptimTree expected leaf_fn to be a class of modules or a predicate, found a {type(leaf_fn).__name__}: "
+            f"OptimTree expected leaf_fn to be a class of modules or a predicate, found {kind_of(leaf_fn)}: "
             "write OptimTree(optax_fn, Linear, parameters)"
         )
 

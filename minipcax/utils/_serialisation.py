@@ -18,6 +18,7 @@ from minipcax.core import DynamicParam
 from minipcax.core._filter import Filter
 from minipcax.core._tree import paths_of_params
 from minipcax.nn import LayerParam, StateParam
+from minipcax.nn._sizes import kind_of
 from minipcax.utils._archive import Archive, Form, Leaf, describe, dtype_of, form_of, is_extension, is_key
 from minipcax.utils._mask import M
 from minipcax.utils._refusals import names as names_of
@@ -155,10 +156,9 @@ def _selected(model: Tree, filter: Filter, otherwise: str) -> Selected:
     select = M(filter).apply
     selected = [(param, paths) for param, paths in paths_of_params(model) if select(param)]
     if not selected:
-        found = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
         raise ValueError(
-            f"{otherwise} in {found}: expected parameters that {filter!r} selects; give another filter, such as Param "
-            "for an optimiser"
+            f"{otherwise} in {kind_of(model)}: expected parameters that {filter!r} selects; give another filter, such "
+            "as Param for an optimiser"
         )
     for param, (path, *_) in selected:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(param.get())):

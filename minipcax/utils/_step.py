@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from minipcax.core._filter import Filter
 from minipcax.core._tree import walk
+from minipcax.nn._sizes import kind_of
 from minipcax.predictive_coding import EnergyModule
 from minipcax.predictive_coding._energy_module import clear_params as clear_params_of
 from minipcax.utils._mask import M
@@ -46,8 +47,7 @@ def step(
         raise TypeError(f"step expected a status, a string or None, or a pair of them, found {status!r}")
     modules = [(node, node.status) for _, node in walk(model) if isinstance(node, EnergyModule)]
     if not modules:
-        found = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-        raise ValueError(f"step expected a model, or a tree of models, with energy modules, found none in {found}")
+        raise ValueError(f"step expected a model, or models, with energy modules, found none in {kind_of(model)}")
     clear_before, clear_after = (M((lambda param: False) if filter is None else filter) for filter in (before, after))
     clear_params_of(model, clear_before)
     try:

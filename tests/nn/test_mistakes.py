@@ -109,16 +109,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a key for a generator": (
         lambda: pxnn.Linear(3, 2, rkg=key()),  # type: ignore[arg-type]
         TypeError,
-        "expected rkg to be a RandomKeyGenerator, such as RandomKeyGenerator(0), found a",
+        "expected rkg to be a RandomKeyGenerator, such as RandomKeyGenerator(0), found an ArrayImpl",
     ),
-    "a seed": (lambda: pxnn.ConvTranspose(1, 1, 1, 3, rkg=0), TypeError, "RandomKeyGenerator(0), found a int"),  # type: ignore[arg-type]
+    "a seed": (lambda: pxnn.ConvTranspose(1, 1, 1, 3, rkg=0), TypeError, "RandomKeyGenerator(0), found an int"),  # type: ignore[arg-type]
     "no generator": (lambda: pxnn.Transposed(pxnn.Linear(2, 2), rkg=None), TypeError, "found a NoneType"),  # type: ignore[arg-type]
     "a generator for a key": (
         lambda: pxnn.Dropout()(X, key=px.RKG),  # type: ignore[arg-type]
         TypeError,
         "expected a random key, as key=RKG() gives, found a RandomKeyGenerator",
     ),
-    "a seed for a key": (lambda: pxnn.Dropout()(X, key=3), TypeError, "as key=RKG() gives, found a int"),  # type: ignore[arg-type]
+    "a seed for a key": (lambda: pxnn.Dropout()(X, key=3), TypeError, "as key=RKG() gives, found an int"),  # type: ignore[arg-type]
     # parameters
     "reading": (lambda: pxnn.Linear(3, 2).weight, AttributeError, "Linear has no weight of its own: read .nn.weight"),  # type: ignore[attr-defined]
     "writing": (
@@ -128,7 +128,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "writing another": (lambda: changed(pxnn.Conv1d(1, 1, 3), "bias", pxnn.LayerParam(X)), AttributeError, ".nn.bias"),
     "writing p": (lambda: changed(pxnn.Dropout(0.5), "p", 0.1), AttributeError, "no p of its own to set: change .nn.p"),
-    "nn": (lambda: changed(pxnn.Linear(3, 2), "nn", X), TypeError, "Linear.nn takes a callable pytree, found a"),
+    "nn": (
+        lambda: changed(pxnn.Linear(3, 2), "nn", X),
+        TypeError,
+        "nn takes a callable pytree, found an Arr",
+    ),
     "a static for a weight": (
         lambda: changed(pxnn.Linear(3, 2), "nn.weight", px.static(3)),
         TypeError,

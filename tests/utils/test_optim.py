@@ -293,7 +293,7 @@ NO_PARAMETERS: dict[str, Any] = {
 def test_what_is_no_tree_of_parameters_is_refused(parameters: Any) -> None:
     optim = pxu.Optim(optax.sgd(0.1))
     with pytest.raises(
-        TypeError, match=r"expected a tree of parameters, such as M\(LayerParam\)\(model\), found (a |th|N)"
+        TypeError, match=r"expected a tree of parameters, such as M\(LayerParam\)\(model\), found (an?|the|N)"
     ):
         optim.init(parameters)
     with pytest.raises(TypeError, match="OptimTree expected a tree of parameters"):
@@ -316,9 +316,9 @@ def test_bare_arrays_of_a_model_are_left_alone() -> None:
     [
         (0.1, r"found 0\.1: write optax\.sgd\(0\.1\), for example"),
         ("adam", r"found 'adam': write"),
-        (optax.sgd, r"found sgd, which needs learning_rate: call it, as in optax\.sgd\(0\.1\)"),
-        (optax.MultiSteps, r"found MultiSteps, which needs opt, every_k_schedule: call it"),
-        (lambda rate: optax.sgd(rate), r"found <lambda>, which needs rate"),
+        (optax.sgd, r"found sgd, missing a required argument: 'learning_rate': call it, as in optax\.sgd\(0\.1\)"),
+        (optax.MultiSteps, r"found MultiSteps, missing a required argument: 'opt': call it"),
+        (lambda rate: optax.sgd(rate), r"found <lambda>, missing a required argument: 'rate'"),
     ],
 )
 def test_what_is_no_optimiser_is_refused_at_once(build: Any, wrong: Any, words: str) -> None:

@@ -692,7 +692,7 @@ def test_copies_of_a_model_load_the_same(tmp_path: Path) -> None:
 
 def test_a_filter_that_selects_nothing(tmp_path: Path) -> None:
     optim = pxu.Optim(optax.adam(0.1), [px.Param(jnp.ones(2))])
-    words = r"found nothing to {} in a Optim: expected parameters that .*LayerParam.* selects; .* Param for an opt"
+    words = r"found nothing to {} in an Optim: expected parameters that .*LayerParam.* selects; .* Param for an opt"
     with pytest.raises(ValueError, match="save_params " + words.format("save")):
         pxu.save_params(optim, tmp_path / "optim")
     assert list(tmp_path.iterdir()) == []

@@ -161,7 +161,7 @@ def test_what_is_no_filter_is_refused_before_the_block(clear_params: Any) -> Non
         (Model, "the class Model"),
         (None, "a NoneType"),
         ([px.Module()], "a list"),
-        (jnp.ones(1), "a ArrayImpl"),
+        (jnp.ones(1), "an ArrayImpl"),
     ],
 )
 def test_what_has_no_energy_modules_is_refused(model: Any, found: str) -> None:
