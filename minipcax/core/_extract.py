@@ -1,6 +1,6 @@
 """Reading and writing the parameters of a model, as a flat list in a fixed order."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 import jax
@@ -11,6 +11,7 @@ from minipcax.core._tree import Branch, Node, ParamRef, is_dynamic, is_param, le
 
 Tree = TypeVar("Tree")
 Extracted = TypeVar("Extracted")
+Params = Branch | BaseParam[Any] | Iterable[Branch | BaseParam[Any]] | Mapping[Any, Any]  # trees that hold parameters
 
 
 def _itself(node: Node, *rest: Node) -> Node:
@@ -65,7 +66,7 @@ def tree_extract(
 def tree_inject(
     tree: Tree,
     *,
-    params: object = None,
+    params: Params | None = None,
     values: Iterable[object] | None = None,
     inject_fn: Callable[[Any, Any], object] = set,  # see tree_apply
     filter_fn: Predicate = is_dynamic,
@@ -98,15 +99,16 @@ def tree_inject(
     if strict and len(new) != len(targets):
         raise ValueError(
             f"the number of values to write must be the number of parameters that are selected: expected "
-            f"{len(targets)}, found number of values {len(new)}; nothing was written"
+            f"{len(targets)}, found number of values {len(new)}; nothing was written (params= takes parameters, values="
+            " what they hold)"
         )
     for target, value in zip(targets, new, strict=False):
         inject_fn(target, value)
     return tree
 
 
-def _in_order(params: Any, filter_fn: Predicate) -> Iterable[BaseParam[Any]]:
-    given = params if isinstance(params, (BaseParam, Branch, dict)) else list(params)
+def _in_order(params: Params | None, filter_fn: Predicate) -> Iterable[BaseParam[Any]]:
+    given = params if params is None or isinstance(params, (BaseParam, Branch, Mapping)) else list(params)
     if isinstance(given, list) and all(map(is_param, given)):
         return given
     return tree_extract(given, filter_fn=filter_fn)

@@ -21,7 +21,8 @@ import jax
 import numpy as np
 from jax.tree_util import GetAttrKey
 
-from minipcax.core._parameter import DynamicParam, Structure, last_change, refuse_params, snapshot
+from minipcax.core._parameter import DynamicParam, refuse_params
+from minipcax.core._structure import Structure, last_change, snapshot
 from minipcax.core._ties import HasTies, followed, tied
 from minipcax.core._trace import refuse_escape
 from minipcax.core._tree import Branch, children, path_name, walk
@@ -83,7 +84,8 @@ class BaseModule(Branch):
             if self._trace is not None:
                 refuse_escape(f"{type(self).__name__}.{name}", self._trace, value)
             if name in self._static_names:
-                refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,")
+                # A function of the class's own may close over what it only reads, such as a model that it is for.
+                refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,", closures=False)
             type(self)._order.setdefault(name)
             super().__setattr__(name, value)
             last_change.token = object()

@@ -12,66 +12,17 @@ attribute (`p.frozen = True`) is part of the tree's *structure*: JAX compares it
     └── StaticParam      the value is structure: functions, names, modes, ...
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from copy import copy, deepcopy
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, cast, overload
+from collections.abc import Iterable
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import jax
 import numpy as np
 
 from minipcax.core._reach import reach
+from minipcax.core._structure import Structure
 from minipcax.core._trace import current_trace, refuse_escape
 
 T = TypeVar("T")
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-# Its token stands for the latest change of structure by assignment, to a static value or to an attribute of a module.
-# While it is the same object, there was none: a transform sees in one comparison that a model it knows is as it was.
-last_change = SimpleNamespace(token=object())
-
-
-class Structure:
-    """A value inside JAX's tree structure: equal to another when type and value are. It need not be hashable."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Any) -> None:  # anything at all
-        self._value = snapshot(value)
-
-    def get(self) -> Any:
-        """The value, for someone who may change what it holds."""
-        return snapshot(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Structure) or type(self._value) is not type(other._value):
-            return False
-        if self._value is other._value:
-            return True
-        try:
-            return bool(self._value == other._value)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"a static value needs an == that gives one bool, but that of {type(self._value).__name__} does not; "
-                "hold arrays in a Param instead"
-            ) from error
-
-    def __hash__(self) -> int:
-        try:
-            return hash(self._value)
-        except TypeError:
-            return hash(type(self._value))
-
-
-def snapshot(value: Any) -> Any:
-    """The same value, which does not change when its container does: JAX keeps structure to compare with later ones."""
-    if type(value) is dict:
-        return {key: snapshot(item) for key, item in value.items()}
-    if type(value) in (list, set):
-        return type(value)(map(snapshot, value))
-    return value
 
 
 class BaseParam(Generic[T]):
@@ -193,87 +144,14 @@ class DynamicParam(BaseParam[T]):
         refuse_escape(f"this {type(self).__name__}", self._trace, value)
 
 
-class StaticParam(BaseParam[T]):
-    """A parameter whose value JAX must not trace: it is part of the tree structure.
-
-    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replace it with `set`: what changes
-    inside a dict or list that it holds is not seen.
-
-    Example:
-        >>> act_fn = static(jax.nn.relu)
-        >>> float(act_fn(-1.0)), jax.tree.leaves(act_fn)
-        (0.0, [])
-    """
-
-    __slots__ = ()
-    _has_leaves = False
-
-    def __init__(self, value: T) -> None:
-        if isinstance(value, (jax.Array, np.ndarray)):
-            raise TypeError(
-                f"static(...) is for what JAX must not trace, found a {type(value).__name__}; hold arrays in a Param"
-            )
-        self.check(value)
-        super().__init__(value)
-
-    def check(self, value: object) -> None:
-        """Refuses what is a parameter, or holds one at any depth."""
-        refuse_params(value, "static(...)")
-
-    def structure(self) -> tuple[Structure, ...]:
-        return (Structure(self.value), *super().structure())
-
-    @classmethod
-    def from_structure(cls, structure: tuple[Structure, ...], children: Iterable[T]) -> Self:
-        return super().from_structure(structure[1:], (structure[0].get(),))
-
-    def __call__(self: "StaticParam[Callable[P, R]]", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.value(*args, **kwargs)
-
-    def __iter__(self: "StaticParam[Any]") -> Iterator[Any]:  # whatever the value iterates over
-        return iter(self.value)
-
-    def __len__(self: "StaticParam[Any]") -> int:
-        return len(self.value)
-
-    def __contains__(self: "StaticParam[Any]", item: object) -> bool:
-        return item in self.value
-
-    def __getitem__(self: "StaticParam[Any]", index: object) -> Any:  # whatever the value holds
-        return self.value[index]
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self.value == get(other))
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        copied = copy(self)
-        if not callable(self.value):  # Python keeps functions as they are; JAX's own would become others
-            copied.value = deepcopy(self.value, memo)
-        return copied
-
-    if not TYPE_CHECKING:  # a type checker should refuse what is not declared
-
-        def __setattr__(self, name, value):
-            super().__setattr__(name, value)
-            last_change.token = object()
-
-        def __getattr__(self, name):
-            if is_own_name(name):
-                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-            return getattr(self.value, name)
+def path_to_param(value: object, closures: bool = True) -> str | None:
+    """Where in or below any object there is a parameter that transforms would have to be told of; see `reach`."""
+    return reach(value, lambda node: isinstance(node, DynamicParam) and not node.is_carried, closures)
 
 
-def path_to_param(value: object) -> str | None:
-    """Where in or below any object there is a parameter that transforms would have to be told of."""
-    return reach(value, lambda node: isinstance(node, DynamicParam) and not node.is_carried)
-
-
-def refuse_params(value: object, place: str) -> None:
+def refuse_params(value: object, place: str, closures: bool = True) -> None:
     """Refuses parameters where transforms take what there is as structure."""
-    where = path_to_param(value)
+    where = path_to_param(value, closures)
     if where is not None:
         found = f"a {type(value).__name__}" + (f" that holds a parameter at {where}" if where else "")
         raise TypeError(
@@ -285,20 +163,6 @@ def refuse_params(value: object, place: str) -> None:
 def is_own_name(name: str) -> bool:
     """Whether an attribute is never looked up in a parameter's value: special names, and the value itself."""
     return name == "value" or (name.startswith("__") and name.endswith("__"))
-
-
-@overload
-def static(value: StaticParam[T]) -> StaticParam[T]: ...
-@overload
-def static(value: T) -> StaticParam[T]: ...
-def static(value: Any) -> Any:
-    """Marks a value as structure; what is static already is returned as it is.
-
-    Example:
-        >>> static(3), static(static(3)) == 3
-        (StaticParam(3), True)
-    """
-    return value if isinstance(value, StaticParam) else StaticParam(value)
 
 
 PlainArray = TypeVar("PlainArray", bound=jax.Array)

@@ -12,8 +12,10 @@ import numpy as np
 _HOLD_NOTHING = (type, ModuleType, Enum, str, bytes, int, float, complex, BuiltinFunctionType, jax.Array, np.ndarray)
 
 
-def reach(value: object, wanted: Callable[[object], bool]) -> str | None:
+def reach(value: object, wanted: Callable[[object], bool], closures: bool = True) -> str | None:
     """Where in or below an object there is one that is wanted, as people would write it; `None` if nowhere.
+
+    What a function closes over is below it, unless `closures` is False.
 
     Example:
         >>> reach({"block": [1, Param(2.0)]}, lambda node: isinstance(node, Param))
@@ -24,7 +26,7 @@ def reach(value: object, wanted: Callable[[object], bool]) -> str | None:
     for path, node in below:  # which grows
         if wanted(node):
             return path
-        for key, child in _parts(node):
+        for key, child in _parts(node) if closures or not isinstance(node, FunctionType) else ():
             if id(child) not in seen and not isinstance(child, (*_HOLD_NOTHING, type(None))):
                 seen[id(child)] = child
                 below.append((path + key, child))

@@ -32,8 +32,9 @@ import numpy as np
 from jax.tree_util import all_leaves
 
 from minipcax.core import RKG, BaseModule, BaseParam, DynamicParam, StaticParam, tree_ref, tree_unref
-from minipcax.core._parameter import last_change, path_to_param
+from minipcax.core._parameter import path_to_param
 from minipcax.core._random import global_key
+from minipcax.core._structure import last_change
 from minipcax.core._trace import OUTSIDE, current_trace, in_vmap
 from minipcax.core._tree import children, is_dynamic, leaves, path_name, walk
 

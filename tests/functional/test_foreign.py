@@ -135,7 +135,7 @@ def test_the_global_key_is_not_drawn_from_where_it_can_not_be_given_back() -> No
     px.RKG.seed(0)
     for draw in (jax.jit(lambda _: px.RKG()), lambda x: jax.lax.map(lambda _: px.RKG(), x)):
         with pytest.raises(RuntimeError, match="a tracer in this RKGState"):
-            draw(X)
+            draw(X)  # type: ignore[no-untyped-call]  # jax
     assert px.RKG.key.tolist() == [0, 0]
 
 

@@ -229,8 +229,8 @@ def test_what_jax_shows_of_a_module_reaches_the_model() -> None:
     assert weights[0] is weights[1] is model.a.nn.weight
     x = jnp.ones(2)
     np.testing.assert_array_equal(layers[1](x), model.b(x))
-    layers[1].nn.bias = px.static(None)
-    assert px.get(model.b.nn.bias) is None
+    layers[1].nn.bias = pxnn.LayerParam(jnp.ones(2))
+    assert px.get(model.b.nn.bias).tolist() == [1.0, 1.0]
     other = Group([px.Param(jnp.ones((2, 2))), layers[::-1]])  # which ties what it holds itself
     found = jax.tree.map(lambda a: a, other)
     assert outline(found) == outline(other)

@@ -1,0 +1,131 @@
+"""Static parameters: functions, names, modes, and whatever else JAX must not trace."""
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy, deepcopy
+from importlib import import_module
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+
+import jax
+import numpy as np
+
+from minipcax.core._parameter import BaseParam, get, is_own_name, refuse_params
+from minipcax.core._structure import Structure, last_change
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StaticParam(BaseParam[T]):
+    """A parameter whose value JAX must not trace: it is part of the tree structure.
+
+    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replace it with `set`: what changes
+    inside a dict or list that it holds is not seen.
+
+    Example:
+        >>> act_fn = static(jax.nn.relu)
+        >>> float(act_fn(-1.0)), jax.tree.leaves(act_fn)
+        (0.0, [])
+    """
+
+    __slots__ = ()
+    _has_leaves = False
+
+    def __init__(self, value: T) -> None:
+        if isinstance(value, (jax.Array, np.ndarray)):
+            raise TypeError(
+                f"static(...) is for what JAX must not trace, found a {type(value).__name__}; hold arrays in a Param"
+            )
+        self.check(value)
+        super().__init__(value)
+
+    def check(self, value: object) -> None:
+        """Refuses what is a parameter, or holds one at any depth."""
+        refuse_params(value, "static(...)")
+
+    def structure(self) -> tuple[Structure, ...]:
+        return (Structure(self.value), *super().structure())
+
+    @classmethod
+    def from_structure(cls, structure: tuple[Structure, ...], children: Iterable[T]) -> Self:
+        return super().from_structure(structure[1:], (structure[0].get(),))
+
+    def __call__(self: "StaticParam[Callable[P, R]]", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.value(*args, **kwargs)
+
+    def __iter__(self: "StaticParam[Any]") -> Iterator[Any]:  # whatever the value iterates over
+        return iter(self.value)
+
+    def __len__(self: "StaticParam[Any]") -> int:
+        return len(self.value)
+
+    def __contains__(self: "StaticParam[Any]", item: object) -> bool:
+        return item in self.value
+
+    def __getitem__(self: "StaticParam[Any]", index: object) -> Any:  # whatever the value holds
+        return self.value[index]
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == get(other))
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # as Python has it
+        """How it is pickled: of a function that has a name, as `jnp.tanh`, the name, as Python does with its own."""
+        name = getattr(self.value, "__module__", None), _name(self.value)
+        if callable(self.value) and _is_named(self.value, *name):
+            return _static_by_name, name, vars(self) or None
+        return super().__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        copied = copy(self)
+        if not callable(self.value):  # Python keeps functions as they are; JAX's own would become others
+            copied.value = deepcopy(self.value, memo)
+        return copied
+
+    if not TYPE_CHECKING:  # a type checker should refuse what is not declared
+
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            last_change.token = object()
+
+        def __getattr__(self, name):
+            if is_own_name(name):
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            return getattr(self.value, name)
+
+
+def _name(function: object) -> str | None:
+    return getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+
+
+def _named(module: str, name: str) -> Any:
+    return attrgetter(name)(import_module(module))
+
+
+def _is_named(function: object, module: str | None, name: str | None) -> bool:
+    """Whether that is what Python finds under a name."""
+    try:
+        return module is not None and name is not None and _named(module, name) is function
+    except (ImportError, AttributeError):
+        return False
+
+
+def _static_by_name(module: str, name: str) -> StaticParam[Any]:
+    return StaticParam(_named(module, name))
+
+
+@overload
+def static(value: StaticParam[T]) -> StaticParam[T]: ...
+@overload
+def static(value: T) -> StaticParam[T]: ...
+def static(value: Any) -> Any:
+    """Marks a value as structure; what is static already is returned as it is.
+
+    Example:
+        >>> static(3), static(static(3)) == 3
+        (StaticParam(3), True)
+    """
+    return value if isinstance(value, StaticParam) else StaticParam(value)
