@@ -21,11 +21,12 @@ import jax
 import numpy as np
 from jax.tree_util import GetAttrKey
 
+from minipcax.core._param import Param
 from minipcax.core._parameter import DynamicParam, refuse_params
 from minipcax.core._structure import Structure, last_change, snapshot
 from minipcax.core._ties import HasTies, followed, tied
 from minipcax.core._trace import refuse_escape
-from minipcax.core._tree import Branch, children, path_name, walk
+from minipcax.core._tree import Branch, children, leaves, path_name, walk
 
 Child = Any  # a parameter, a module, a bare array, or a container of these
 # What a pytree says of a module beside its children: their names, the static attributes, and whether it has ties.
@@ -86,9 +87,24 @@ class BaseModule(Branch):
             if name in self._static_names:
                 # A function of the class's own may close over what it only reads, such as a model that it is for.
                 refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,", closures=False)
-            type(self)._order.setdefault(name)
+            if not isinstance(getattr(type(self), name, None), property):
+                type(self)._order.setdefault(name)
             super().__setattr__(name, value)
             last_change.token = object()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether inference and learning leave all parameters below as they are; setting it sets that of each."""
+        params = self._own_params()
+        return bool(params) and all(param.frozen for param in params)
+
+    @frozen.setter
+    def frozen(self, value: bool) -> None:
+        for param in self._own_params():
+            param.frozen = value
+
+    def _own_params(self) -> list[Param]:
+        return [param for param in leaves(self) if isinstance(param, Param) and not param.is_carried]
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)

@@ -142,7 +142,7 @@ class ArrayOperators:
         return iter(array_of(self))
 
     def __format__(self, spec: str) -> str:
-        return format(array_of(self), spec) if spec else str(self)
+        return format(array_of(self), spec) if spec or get(self) is not None else str(self)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # of any dtype
         return np.asarray(array_of(self), dtype=dtype, copy=copy)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, UInt32
 
 from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
-from minipcax.core._trace import current_trace, in_vmap
+from minipcax.core._trace import current_trace, in_vmap, refuse_escape
 
 
 class _Loans(threading.local):
@@ -68,7 +68,14 @@ class RKGState(Param):
                 "every lane of vmap would draw the same from this RandomKeyGenerator, which was made outside of it: "
                 "pass what holds it as an argument of the function that is mapped, or draw from RKG"
             )
-        super().check(value)
+        advice = "; a model that is made inside draws from a RandomKeyGenerator that is made there: rkg=..."
+        refuse_escape(f"this {type(self).__name__}", self._trace, value, advice)
+
+    def split(self, n: int = 1) -> UInt32[Array, "{n} 2"]:
+        """Draws n keys, as the generator does."""
+        keys = jax.random.split(self.get(), n + 1)
+        self.set(keys[0])
+        return keys[1:]
 
     @property
     def is_carried(self) -> bool:  # type: ignore[override]  # the others need not ask
@@ -119,9 +126,7 @@ class RandomKeyGenerator(BaseModule):
     def __call__(self, n: int) -> UInt32[Array, "{n} 2"]: ...
     def __call__(self, n: int | None = None) -> UInt32[Array, "..."]:
         """Returns one key, or, with `n`, an array of n keys."""
-        keys = jax.random.split(self.key.get(), (1 if n is None else n) + 1)
-        self.key.set(keys[0])
-        return keys[1] if n is None else keys[1:]
+        return self.key.split(1)[0] if n is None else self.key.split(n)
 
 
 with jax.core.eval_context():  # see OUTSIDE

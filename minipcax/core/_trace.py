@@ -17,13 +17,13 @@ with jax.core.eval_context():  # for what first imports this may itself be trace
     OUTSIDE = current_trace()  # of every trace
 
 
-def refuse_escape(place: str, made_in: object, value: object) -> None:
+def refuse_escape(place: str, made_in: object, value: object, advice: str = "") -> None:
     """Refuses to leave a tracer in something that was made in another trace than the one that is under way."""
     if has_tracers(value) and made_in != current_trace():
         raise RuntimeError(
             f"a transform of JAX would leave a tracer in {place}, which was made outside of it: plain JAX is not told "
             "what a function writes; use the transform of minipcax.functional, and pass what holds it as a keyword "
-            "argument"
+            f"argument{advice}"
         )
 
 

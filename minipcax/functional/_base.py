@@ -80,6 +80,21 @@ class Transform(Generic[P, R]):
         return f"{type(self).__name__}(fn={describe(self.fn)})"
 
 
+def decorator(name: str, make: Callable[[Callable[..., Any]], Any]) -> Callable[..., Any]:
+    """What `grad(...)` or `vmap(...)` returns, which takes the function, if that was not given in place of a mask."""
+
+    def decorate(*args: Any, **kwargs: Any) -> Any:
+        if len(args) != 1 or kwargs or not callable(args[0]):
+            found = ", ".join([*(type(arg).__name__ for arg in args), *(f"{keyword}=..." for keyword in kwargs)])
+            raise TypeError(
+                f"{name}(...) expected the function to transform, found ({found}): the options come first, then the "
+                f"function, {name}({{'model': mask}})(function)(x, model=model); above a function, write @{name}()"
+            )
+        return make(args[0])
+
+    return decorate
+
+
 def named_after(fn: Callable[..., Any], pure: Callable[..., Any]) -> Callable[..., Any]:
     """Makes JAX's messages and profiles, which see a pure function, speak of the user's."""
     signature = inspect.signature(pure)

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from minipcax.core import Param, StaticParam, get, tree_ref, tree_unref
 from minipcax.core._tree import ParamRef, is_param
-from minipcax.functional._base import P, R, Transform
+from minipcax.functional._base import P, R, Transform, decorator
 from minipcax.functional._masking import Mask, answers
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Value, as_tree, collect, write_back
 
@@ -184,7 +184,7 @@ def value_and_grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = 
         >>> float(value), grads["w"], float(grads["w"])
         (36.0, Param([], float32), 36.0)
     """
-    return lambda fn: ValueAndGrad(fn, kwargs_mask, argnums, has_aux)
+    return decorator("value_and_grad", lambda fn: ValueAndGrad(fn, kwargs_mask, argnums, has_aux))
 
 
 @overload
@@ -218,4 +218,4 @@ def grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_au
         >>> float(loss(jnp.array(3.0), w=Param(jnp.array(2.0)))["w"])
         36.0
     """
-    return lambda fn: Grad(fn, kwargs_mask, argnums, has_aux)
+    return decorator("grad", lambda fn: Grad(fn, kwargs_mask, argnums, has_aux))

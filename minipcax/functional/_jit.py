@@ -7,14 +7,29 @@ nothing costs no copies. Which ones change is known when the function is traced.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, overload
 
 import jax
 
 from minipcax.core import tree_extract, tree_unref
+from minipcax.core._structure import Structure
 from minipcax.functional._base import P, R, Transform, named_after
 from minipcax.functional._closure import warn_of_models
-from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Tracked, Value, as_tree, collect, write_back
+from minipcax.functional._tracking import (
+    ARRAY_TYPES,
+    Keywords,
+    Skeleton,
+    Tracked,
+    Value,
+    as_tree,
+    collect,
+    run,
+    write_back,
+)
+
+# What a program is compiled for: the structure of the tracked keywords, and the static ones.
+Static = tuple[Skeleton, tuple[tuple[str, Structure], ...]]
 
 
 class Jit(Transform[P, R]):
@@ -30,6 +45,7 @@ class Jit(Transform[P, R]):
         fn: Callable[P, R],
         *,
         static_argnums: int | Sequence[int] = (),
+        static_argnames: str | Sequence[str] = (),
         donate_argnums: int | Sequence[int] = (),
         donate_argnames: str | Sequence[str] = (),
         keep_unused: bool = False,
@@ -38,20 +54,24 @@ class Jit(Transform[P, R]):
     ) -> None:
         super().__init__(fn)
         self._static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+        self._static_names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+        # A name may be given by position as well.
+        self._static += tuple(self._positions.index(name) for name in self._static_names if name in self._positions)
         self._replaced: dict[tuple[Any, ...], list[int]] = {}  # what to donate, by skeleton and static arguments
         self._donated = (donate_argnames,) if isinstance(donate_argnames, str) else tuple(donate_argnames)
 
-        def pure(skeleton: Skeleton, values: list[Value], *args: Any) -> tuple[Any, dict[int, Value]]:
+        def pure(static: Static, values: list[Value], *args: Any) -> tuple[Any, dict[int, Value]]:
             warn_of_models(fn)
-            output, after, changed = self._run(skeleton, values, args)
+            skeleton, named = static
+            output, after, changed = run(partial(self._call_with, named), skeleton, values, args)
             output = output if tree_unref(output) is output else _WithReferences(output)
             return output, {index: after[index] for index in changed}
 
         def donating(
-            skeleton: Skeleton, donated: dict[int, Value], values: list[Value], *args: Any
+            static: Static, donated: dict[int, Value], values: list[Value], *args: Any
         ) -> tuple[R, dict[int, Value]]:
             merged = [donated.get(index, value) for index, value in enumerate(values)]
-            result: tuple[R, dict[int, Value]] = self._compiled(skeleton, merged, *args)
+            result: tuple[R, dict[int, Value]] = self._compiled(static, merged, *args)
             if not donated.keys() <= result[1].keys():
                 raise _ReplacesLess
             return result
@@ -70,18 +90,30 @@ class Jit(Transform[P, R]):
             **options,
         )
 
+    def _call_with(self, named: tuple[tuple[str, Structure], ...], args: tuple[Any, ...], keywords: Keywords) -> Any:
+        return self._call(args, {**keywords, **{name: value.get() for name, value in named}})
+
+    def _taken(self, keywords: Keywords) -> tuple[Keywords, tuple[tuple[str, Structure], ...]]:
+        """The keyword arguments to track, and the static ones."""
+        named = tuple((name, Structure(keywords[name])) for name in self._static_names if name in keywords)
+        return {name: value for name, value in keywords.items() if name not in self._static_names}, named
+
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        named: tuple[tuple[str, Structure], ...] = ()
+        if self._static_names:
+            keywords, named = self._taken(keywords)
         tracked = collect(keywords)
         values = tracked.values(keywords)
         args = self._as_tree(args)
+        static = tracked.skeleton, named
         try:
             if self._donated:
-                output, changes = self._donate(tracked, values, args, keywords)
+                output, changes = self._donate(tracked, static, values, args, keywords)
             else:
-                output, changes = self._compiled(tracked.skeleton, values, *args)
+                output, changes = self._compiled(static, values, *args)
         except (TypeError, ValueError, RuntimeError) as error:
-            static = {number % len(args) for number in self._static if args}
-            inputs = [(f"argument {number}", arg) for number, arg in enumerate(args) if number not in static]
+            numbers = {number % len(args) for number in self._static if args}
+            inputs = [(f"argument {number}", arg) for number, arg in enumerate(args) if number not in numbers]
             inputs += [(tracked.path(index, keywords), values[index]) for index in range(1, len(values))]
             _refuse_unusable(inputs, error)
             raise
@@ -96,13 +128,15 @@ class Jit(Transform[P, R]):
         others = iter(as_tree(tuple(arg for number, arg in enumerate(args) if number not in static)))
         return tuple(arg if number in static else next(others) for number, arg in enumerate(args))
 
-    def _donate(self, tracked: Tracked, values: list[Value], args: tuple[Any, ...], keywords: Keywords) -> Any:
+    def _donate(
+        self, tracked: Tracked, static: Static, values: list[Value], args: tuple[Any, ...], keywords: Keywords
+    ) -> Any:
         """Donates, of the named keywords, only what the call replaces: tracing tells, and is not done again."""
-        key = tracked.skeleton, *(args[number] for number in self._static)
+        key = static, *(args[number] for number in self._static if number < len(args))
         if key not in self._replaced:
             names = [name for name in self._donated if name in keywords]
             params = {id(param) for name in names for param in tree_extract(keywords[name])}
-            _, changes = self._compiled.eval_shape(tracked.skeleton, values, *args)  # type: ignore[no-untyped-call]  # jax
+            _, changes = self._compiled.eval_shape(static, values, *args)  # type: ignore[no-untyped-call]  # jax
             self._replaced[key] = [index for index in changes if id(tracked.leaves[index]) in params]
         uses = Counter(map(id, jax.tree.leaves((values, args))))  # one array may be the value of several parameters
         donated = {
@@ -112,16 +146,16 @@ class Jit(Transform[P, R]):
         }
         kept = [None if index in donated else value for index, value in enumerate(values)]
         try:
-            return self._donating(tracked.skeleton, donated, kept, *args)
+            return self._donating(static, donated, kept, *args)
         except _ReplacesLess:
             del self._replaced[key]
-            return self._donate(tracked, values, args, keywords)
+            return self._donate(tracked, static, values, args, keywords)
 
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
         """The program that a call with these arguments would compile, as `jax.jit(...).lower` gives it."""
-        keywords = self._keywords(args, kwargs)
+        keywords, named = self._taken(self._keywords(args, kwargs))
         tracked = collect(keywords)
-        return self._compiled.lower(tracked.skeleton, tracked.values(keywords), *self._as_tree(args))
+        return self._compiled.lower((tracked.skeleton, named), tracked.values(keywords), *self._as_tree(args))
 
 
 @jax.tree_util.register_dataclass
@@ -166,6 +200,7 @@ def jit(
     /,
     *,
     static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
     donate_argnums: int | Sequence[int] = (),
     donate_argnames: str | Sequence[str] = (),
     keep_unused: bool = False,
@@ -179,8 +214,9 @@ def jit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     Args:
         fn: the function.
-        options: `static_argnums`, `donate_argnums`, `donate_argnames`, `keep_unused`, `inline` and `compiler_options`,
-            as in `jax.jit`. Donating a tracked keyword donates only the arrays that the call replaces.
+        options: `static_argnums`, `static_argnames`, `donate_argnums`, `donate_argnames`, `keep_unused`, `inline` and
+            `compiler_options`, as in `jax.jit`. Donating a tracked keyword donates only the arrays that the call
+            replaces.
 
     Example:
         >>> @jit

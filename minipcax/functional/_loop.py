@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Concatenate, TypeVar, TypeVarTuple, overload
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
@@ -45,6 +46,11 @@ class Scan(Transform[P, R]):
         unroll: int | bool = 1,
     ) -> None:
         super().__init__(fn)
+        if not (length is None or isinstance(length, (int, np.integer))) or self._positions[:1] == ["carry"]:
+            raise TypeError(
+                "scan(f, xs)(*carry) calls f(x, *carry, **tracked): found the order of jax.lax.scan, where the carry "
+                "comes first; swap x and carry in f, and give the carry in the call that follows"
+            )
         self.xs, self.length, self.reverse, self.unroll = xs, length, reverse, unroll
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
@@ -118,7 +124,7 @@ def scan(
     reverse: bool = False,
     unroll: int | bool = 1,
 ) -> Any:
-    """Loops over the leading axis of arrays: `jax.lax.scan`, with tracked keyword arguments.
+    """Loops over the leading axis of arrays: `jax.lax.scan`, but x comes before the carry: `scan(f, xs)(*carry)`.
 
     Args:
         f: one step, `f(x, *carry, **tracked) -> (carry, y)`.
@@ -169,15 +175,22 @@ class WhileLoop(Transform[P, R]):
 
         def goes_on(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state
-            return get(self._condition._run(tracked.skeleton, values, carry)[0])
+            answer = get(self._condition._run(tracked.skeleton, values, carry)[0])
+            if not (np.shape(answer) == () and jax.numpy.issubdtype(jax.numpy.result_type(answer), bool)):
+                raise TypeError(
+                    "while_loop(f, cond_fun) expected cond_fun to return a scalar bool, found "
+                    f"{types_of(answer)}: the step comes first, then the condition"
+                )
+            return answer
 
         def body(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state
             output, after, changes = self._step._run(tracked.skeleton, values, carry)
             output = _tuple(output)
-            refuse_other_output(
-                types_of(carry), types_of(output), "the carry of while_loop changes its form from step to step"
+            what = (
+                "the carry of while_loop changes its form from step to step (the step comes first, then the condition)"
             )
+            refuse_other_output(types_of(carry), types_of(output), what)
             return output, _kept(tracked, keywords, values, after, changes, changed)
 
         carry, after = jax.lax.while_loop(
@@ -197,7 +210,7 @@ def while_loop(
     cond_fun: Callable[Concatenate[Carry, P], ArrayLike] | Transform[Concatenate[Carry, P], ArrayLike],
 ) -> WhileLoop[Concatenate[Carry, P], tuple[Carry]]: ...
 def while_loop(f: Callable[..., Any], cond_fun: Callable[..., Any]) -> Any:
-    """Loops while a condition holds: `jax.lax.while_loop`, with tracked keyword arguments.
+    """Loops while a condition holds: `jax.lax.while_loop`, but the step comes before the condition.
 
     Args:
         f: one step, `f(*carry, **tracked) -> carry`.

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from minipcax.core import BaseParam, RKGState, tree_extract, tree_ref, tree_unref
 from minipcax.core._trace import inside_vmap
 from minipcax.core._tree import walk
-from minipcax.functional._base import P, R, Transform
+from minipcax.functional._base import P, R, Transform, decorator
 from minipcax.functional._masking import Mask, answers
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Value, as_tree, collect, write_back
 
@@ -233,4 +233,4 @@ def vmap(
         >>> add(jnp.arange(3.0), state=state).tolist(), state.tolist()
         ([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
     """
-    return lambda fn: Vmap(fn, kwargs_mask, in_axes, out_axes, axis_name)
+    return decorator("vmap", lambda fn: Vmap(fn, kwargs_mask, in_axes, out_axes, axis_name))

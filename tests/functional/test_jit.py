@@ -289,7 +289,7 @@ def test_without_compilation() -> None:
     assert model.state.tolist() == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("option", ["device", "static_argnames", "mask"])
+@pytest.mark.parametrize("option", ["device", "mask"])
 def test_unknown_options_are_refused(option: str) -> None:
     options: dict[str, Any] = {option: None}
     with pytest.raises(TypeError, match=option):

@@ -172,7 +172,7 @@ def masks_of_the_wrong_kind_are_refused() -> None:
 
 
 def options_that_there_are_not_are_refused() -> None:
-    pxf.jit(static_argnames="x")(forward)  # E: "jit" [call-overload]
+    pxf.jit(static_argname="x")(forward)  # E: "jit" [call-overload]
     pxf.vmap(NODES, in_axis=0)  # E: Unexpected keyword argument "in_axis" [call-arg]
     pxf.vmap(NODES, in_axes=0.5)  # E: Argument "in_axes" to "vmap" has incompatible type "float" [arg-type]
     pxf.grad(WEIGHTS, has_aux=1)  # E: No overload variant of "grad" matches [call-overload]

@@ -85,7 +85,8 @@ def statuses_are_strings_or_none() -> None:
 def nodes_of_a_model(model: Model) -> None:
     assert_type(model.submodules(pxc.EnergyModule), Iterator[pxc.EnergyModule])
     model.vode.h.frozen = True
-    model.vode.frozen = True  # E: "Vode[VodeParam]" has no attribute "frozen" [attr-defined]
+    model.vode.frozen = True
+    model.vode.frozn = True  # E: "Vode[VodeParam]" has no attribute "frozn" [attr-defined]
 
 
 def the_state_is_replaced_by_its_like() -> None:
