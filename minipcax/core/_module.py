@@ -38,6 +38,7 @@ class BaseModule(Branch):
     """A pytree of its attributes, in the order in which its class first assigned them.
 
     Assign attributes in the ordinary way: transforms do not look for what is put into `vars(module)` directly.
+    `module.frozen = True` sets it for all parameters below: inference and learning leave them as they are.
 
     Example:
         >>> class Pair(BaseModule):
@@ -71,9 +72,21 @@ class BaseModule(Branch):
         cls._order = {}
         _register(cls)
 
-    if not TYPE_CHECKING:  # a type checker should refuse what is not declared
+    if TYPE_CHECKING:
+        frozen: Any  # a bool, see above, unless a model gives the name to a child
+
+    else:  # a type checker should refuse what is not declared
+
+        def __getattr__(self, name):
+            if name == "frozen":
+                return bool(self._params_below()) and all(param.frozen for param in self._params_below())
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
 
         def __setattr__(self, name, value):
+            if name == "frozen" and isinstance(value, bool):
+                for param in self._params_below():
+                    param.frozen = value
+                return
             if name == "__orig_class__":  # with it Python notes that the object was made by Vode[...](); it is no child
                 return
             present = vars(self).get(name)
@@ -87,23 +100,11 @@ class BaseModule(Branch):
             if name in self._static_names:
                 # A function of the class's own may close over what it only reads, such as a model that it is for.
                 refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,", closures=False)
-            if not isinstance(getattr(type(self), name, None), property):
-                type(self)._order.setdefault(name)
+            type(self)._order.setdefault(name)
             super().__setattr__(name, value)
             last_change.token = object()
 
-    @property
-    def frozen(self) -> bool:
-        """Whether inference and learning leave all parameters below as they are; setting it sets that of each."""
-        params = self._own_params()
-        return bool(params) and all(param.frozen for param in params)
-
-    @frozen.setter
-    def frozen(self, value: bool) -> None:
-        for param in self._own_params():
-            param.frozen = value
-
-    def _own_params(self) -> list[Param]:
+    def _params_below(self) -> list[Param]:
         return [param for param in leaves(self) if isinstance(param, Param) and not param.is_carried]
 
     def __delattr__(self, name: str) -> None:

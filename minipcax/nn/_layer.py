@@ -105,16 +105,16 @@ class Layer(Module, Generic[D]):
         def __setattr__(self, name, value):
             if name == "nn" and not callable(value):
                 raise TypeError(f"{type(self).__name__}.nn takes a callable pytree, found {kind_of(value)}")
-            if name not in vars(self) and not hasattr(type(self), name) and "nn" in vars(self):
+            if name not in ("frozen", *vars(self)) and not hasattr(type(self), name) and "nn" in vars(self):
                 held = getattr(self.nn, name, value)
                 if held is not value and (is_array(value) or isinstance(held, BaseParam) or held != value):
                     raise AttributeError(f"{type(self).__name__} has no {name} of its own to set: change .nn.{name}")
             super().__setattr__(name, value)
 
         def __getattr__(self, name):
-            if name != "nn" and hasattr(vars(self).get("nn"), name):
+            if name not in ("nn", "frozen") and hasattr(vars(self).get("nn"), name):
                 raise AttributeError(f"{type(self).__name__} has no {name} of its own: read .nn.{name}")
-            return super().__getattribute__(name)  # which says what is missing
+            return super().__getattr__(name)  # which says what is missing
 
     def mode(self, value: Module.MODE | None = None) -> Module.MODE | None:
         """As `Module.mode`; sets every `inference` flag of the definition as well."""

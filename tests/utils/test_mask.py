@@ -20,6 +20,8 @@ Weight, State, Cache = pxnn.LayerParam, pxc.VodeParam, pxc.VodeParam.Cache
 
 
 class Model(px.Module):
+    frozen: Weight
+
     def __init__(self) -> None:
         super().__init__()
         self.matrix = Weight(jnp.ones((2, 3)))

@@ -29,6 +29,8 @@ def _promotion() -> Iterator[None]:
 
 
 class Model(px.Module):
+    frozen: Weight
+
     def __init__(self) -> None:
         super().__init__()
         self.b = Weight(jnp.array([0.5, -2.0]))
