@@ -20,7 +20,7 @@ Weight, State, Cache = pxnn.LayerParam, pxc.VodeParam, pxc.VodeParam.Cache
 
 
 class Model(px.Module):
-    frozen: Weight
+    frozen: pxnn.LayerParam
 
     def __init__(self) -> None:
         super().__init__()
