@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator, get
+from minipcax.predictive_coding._refusals import refuse_other_precision, refuse_other_shape
 
 
 @runtime_checkable
@@ -35,13 +36,8 @@ def _required(vode: Node, key: str) -> Array:
 
 def _state_and_prediction(vode: Node) -> tuple[Array, Array]:
     h, u = _required(vode, "h"), _required(vode, "u")
-    fits = u.ndim <= h.ndim and all(n in (1, m) for n, m in zip(u.shape[::-1], h.shape[::-1], strict=False))
-    if not fits:
-        raise ValueError(
-            f"a node's state h and its prediction u must have one shape, found {h.shape} and {u.shape}; the target "
-            "of a class is a one-hot vector"
-        )
-    return h, jnp.broadcast_to(u, h.shape)
+    refuse_other_shape(h, u, "prediction u")
+    return h, u
 
 
 # Compiled, the next two are traced and differentiated once for all nodes of a size.
@@ -82,6 +78,7 @@ def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = 
     if vode.get("precision") is None:
         return energy + 0.5 * math.log(2 * math.pi) if log_normaliser else energy
     precision = _required(vode, "precision")
+    refuse_other_precision(h, precision)
     energy = precision * energy
     return energy + 0.5 * jnp.log(2 * math.pi / precision) if log_normaliser else energy
 

@@ -1,4 +1,12 @@
-"""The parameters of value nodes: the state of one sample, and what was computed from it."""
+"""The parameters of value nodes: the state of one sample, and what was computed from it.
+
+Both note something beside their value. Notes are of an object alone: the copies that transforms work on have none.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
 
 from minipcax.core import Param, ParamCache, ParamDict
 
@@ -11,9 +19,53 @@ class VodeParam(Param):
         (VodeParam(None), Cache(None))
     """
 
-    __slots__ = ()
+    __slots__ = ("given",)
+
+    given: Any  # the target, where `Vode.set` was given one in this pass; noted
 
     class Cache(ParamDict, ParamCache):
         """What a node was given or has computed, by name: `u`, `E`, other activations."""
 
-        __slots__ = ()
+        __slots__ = ("_notes",)
+
+        @property
+        def notes(self) -> "Notes":
+            """What is noted since the cache was last cleared."""
+            if self.value is None or not hasattr(self, "_notes"):
+                self._notes = Notes()
+            return self._notes
+
+        def keep(self, name: str, value: object, sources: object) -> None:
+            """Stores what was computed from these sources."""
+            leaves, treedef = jax.tree.flatten(sources)
+            notes = self.notes
+            self[name] = value
+            notes.computed[name] = value, [_snapshot(leaf) for leaf in leaves], treedef
+
+        def is_kept(self, name: str, sources: object) -> bool:
+            """Whether what is stored was computed from these very sources."""
+            if name not in self or name not in self.notes.computed:
+                return False
+            value, before, treedef_before = self.notes.computed[name]
+            now, treedef = jax.tree.flatten(sources)
+            return self[name] is value and treedef == treedef_before and all(map(_is_unchanged, before, now))
+
+
+def _snapshot(leaf: object) -> object:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _is_unchanged(before: Any, now: object) -> bool:  # arrays of numpy are compared, for they change in place
+    return before is now or (isinstance(now, np.ndarray) and before.dtype == now.dtype and np.array_equal(before, now))
+
+
+class Notes:
+    """What a cache notes beside its entries."""
+
+    def __init__(self) -> None:
+        self.computed: dict[str, tuple[object, list[object], Any]] = {}  # the value, and its sources, flattened
+        self.predictions = 0  # how many arrived since the energy was last asked for
+        self.asked: set[str] = set()  # names that were asked for
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy has computed nothing yet
+        return Notes, ()

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, Self, TypeVar, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, overload, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,6 +12,7 @@ from minipcax.core._trace import in_vmap
 from minipcax.predictive_coding._energy import se_energy, summed
 from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
 from minipcax.predictive_coding._parameter import VodeParam
+from minipcax.predictive_coding._refusals import refuse_broadcast, refuse_other_terms, refuse_several_predictions
 from minipcax.predictive_coding._ruleset import Rules, Ruleset, Tform
 
 H = TypeVar("H", bound=Param)
@@ -104,6 +105,14 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         self.h = param_type(*param_args, **param_kwargs)
         self.cache = VodeParam.Cache()
 
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name, value):
+            if name == "status":  # another pass begins, with targets and predictions of its own
+                self._note_target(None)
+                self.cache.notes.predictions = 0
+            super().__setattr__(name, value)
+
     @overload
     def __call__(
         self, u: Array | Param | None = None, rkg: RandomKeyGenerator = RKG, *, output: None, **activations: object
@@ -122,7 +131,11 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         return self if output is None else self.get(output, rkg=rkg)
 
     def set(self, key: str, value: object, rkg: RandomKeyGenerator = RKG) -> Self:
-        """Stores a value where the input rules for `key` say, or else under its own name."""
+        """Stores a value where the input rules for `key` say, or else under its own name.
+
+        An observed node (`h.frozen = True`) keeps the target that it is given, `set("h", y)`, whether that comes before
+        or after its prediction: forward initialisation leaves it as it is.
+        """
         rules = self.ruleset.inputs_for(self.status, key)
         if not rules:
             self._store(key, get(value))
@@ -131,7 +144,13 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
             for _, tform in rule.tforms:
                 result = tform(self, key, result, rkg)
             for target in rule.others:
-                self._store(target, result)
+                if not (target == "h" and key != "h" and self._has_target()):
+                    self._store(target, result)
+        if key == "h":
+            self._note_target(self.h.get())
+        # A transformation may make one prediction of several.
+        if any("u" in rule.others and not rule.tforms for rule in rules) or (key == "u" and not rules):
+            self.cache.notes.predictions += 1
         return self
 
     def get(self, key: str, default: object = None, rkg: RandomKeyGenerator = RKG) -> Any:  # of any type
@@ -148,33 +167,65 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         source = rule.others[0]
         # What is made of the entry of the same name must not take its place, or it would be made of itself.
         name = rule.text if source == key else key
-        if name not in self.cache:
+        if not self.cache.is_kept(name, self._sources(name)):
             value = self._stored(key) if source == key else self._get(source, None, rkg, (*asking, key))
             if value is None:
                 return default
             for _, tform in rule.tforms:
                 value = tform(self, key, value, rkg)
-            self.cache[name] = value
+            self.cache.keep(name, value, self._sources(name))
         return self.cache[name]
 
     def energy(self, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
-        """The energy: a scalar inside `vmap`, outside one per sample, of shape (batch,). It is computed once."""
-        if "E" not in self.cache:
-            self.cache["E"] = self._energy(rkg)
+        """The energy: a scalar inside `vmap`, outside one per sample, of shape (batch,).
+
+        It is kept in the cache, and computed anew when what the node holds has changed.
+
+        Raises:
+            ValueError: the energy function does not give one term per element of h, or was given several predictions.
+        """
+        if not self.cache.is_kept("E", self._sources("E")):
+            (self.cache.value or {}).pop("E", None)
+            self.cache.keep("E", self._energy(rkg), self._sources("E"))
+            self.cache.notes.predictions = 0
         energy: Array = self.cache["E"]
         return energy
 
     def _energy(self, rkg: RandomKeyGenerator) -> Array:
         if self.energy_fn is None:
             return jnp.zeros(())
+        refuse_several_predictions(self.cache.notes.predictions)
         energy_fn: Callable[..., Array] = self.energy_fn
         accepted = inspect.signature(energy_fn).parameters
         takes_rkg = "rkg" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
         terms = jnp.asarray(energy_fn(self, rkg=rkg) if takes_rkg else energy_fn(self))
+        refuse_broadcast(self.h.get(), self.cache.get("u"))
+        refuse_other_terms(self.h.get(), terms)
         total: Array = summed(terms, axis=None if in_vmap() else tuple(range(1, terms.ndim)))
         return total
 
+    def _sources(self, name: str) -> tuple[Any, ...]:
+        """All that a computed entry may depend on: what the node holds, but for what was itself computed."""
+        computed, entries = self.cache.notes.computed, self.cache.value or {}
+        given = {
+            key: value
+            for key, value in entries.items()
+            if key not in (name, "E") and not (key in computed and computed[key][0] is value)
+        }
+        return in_vmap(), {key: value for key, value in vars(self).items() if key != "cache"}, given
+
+    def _has_target(self) -> bool:
+        given = getattr(self.h, "given", None)
+        return self.status == STATUS.INIT and self.h.frozen and given is not None and given is self.h.get()
+
+    def _note_target(self, value: Any) -> None:
+        if isinstance(self.h, VodeParam):
+            self.h.given = value
+
     def _stored(self, key: str) -> Any:
+        self.cache.notes.asked.add(key)
+        if key == "E" and key in self.cache:
+            return self.energy()
         param = vars(self).get(key)
         return param.get() if isinstance(param, Param) else self.cache.get(key)
 
