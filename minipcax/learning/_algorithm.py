@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from minipcax.functional import jit
-from minipcax.learning._batch import PER_SAMPLE, Batch, Model, split_nodes
 from minipcax.learning._inference import check_steps
+from minipcax.learning._model import PER_SAMPLE, Batch, Model, split_nodes
 from minipcax.learning._report import Report
 from minipcax.utils import Optim, step
 

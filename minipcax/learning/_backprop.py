@@ -6,7 +6,8 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import WEIGHTS, Batch, Model, forward, observed_energies, split_nodes
+from minipcax.learning._batch import forward, observed_energies
+from minipcax.learning._model import WEIGHTS, Batch, Model, split_nodes
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 

@@ -11,50 +11,20 @@ mode: call `model.train()` before training and `model.eval()` before testing, wh
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from minipcax.core import tree_apply
-from minipcax.core._tree import path_name, walk
-from minipcax.functional import jit, vmap
+from minipcax.functional import jit
+from minipcax.learning._checks import check_pass
+from minipcax.learning._model import PER_SAMPLE, Batch, Model, keep_statistics, over_batch, split_nodes, vodes
 from minipcax.learning._report import share_right
-from minipcax.nn import BatchNorm, LayerParam
-from minipcax.predictive_coding import STATUS, EnergyModule, Vode, VodeParam, se_energy
+from minipcax.predictive_coding import STATUS, EnergyModule, VodeParam
 from minipcax.predictive_coding._energy_module import clear_params
-from minipcax.utils import M, step
-
-NODES = M(VodeParam).hasnot(frozen=True)
-WEIGHTS = M(LayerParam).hasnot(frozen=True)
-# What belongs to one sample, and so has an axis of samples.
-PER_SAMPLE = VodeParam | VodeParam.Cache
-over_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
-
-# What a sample, a target and a prediction are is the model's own business; a batch of them has an axis more, the first.
-Sample = Any
-Batch = Any
-Number = float | Float[Array, ""]
-
-
-@runtime_checkable
-class Model(Protocol):
-    """What the algorithms need to know of a model.
-
-    Example:
-        >>> isinstance(ResidualNetwork(2, 4, 1, depth=2), Model), isinstance(Linear(2, 1), Model)
-        (True, False)
-    """
-
-    def __call__(self, x: Sample, y: Sample = None, /) -> Sample:
-        """The prediction for one sample."""
-        ...
-
-    def nodes(self) -> dict[str, EnergyModule]:
-        """What has an energy, by its path, from input to output."""
-        ...
+from minipcax.utils import step
 
 
 @over_batch
@@ -66,7 +36,7 @@ def _predictions(x: Batch, y: Batch, *, model: Model) -> Batch:
 def node_energies(x: Batch, *, model: Model) -> Float[Array, " nodes"]:
     """The energy of every node for every sample of a batch, of shape (batch, nodes), at the present states."""
     keep_statistics(model)
-    without_state = [path for path, node in _vodes(model).items() if node.h.get() is None]
+    without_state = [path for path, node in vodes(model).items() if node.h.get() is None]
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         try:
             model(x)
@@ -104,44 +74,26 @@ def summed_energy(x: Batch, *, model: Model) -> tuple[Float[Array, ""], Float[Ar
     return each.sum(), each
 
 
-def energies_of(nodes: Mapping[str, EnergyModule]) -> Float[Array, " nodes"]:
-    """The energies of nodes, for one sample."""
+def energies_of(
+    nodes: Mapping[str, EnergyModule], known: Mapping[int, Float[Array, ""]] = {}
+) -> Float[Array, " nodes"]:
+    """The energies of nodes, for one sample; those of some may be known, by the node's id."""
     if not nodes:
         raise ValueError("expected a model with value nodes, found none: put a Vode after each layer")
-    return jnp.stack([node.energy() for node in nodes.values()])
+    energies = []
+    for path, node in nodes.items():
+        try:
+            energies.append(known[id(node)] if id(node) in known else node.energy())
+        except ValueError as error:
+            raise ValueError(f"in {path or 'the model'}, {error}") from error
+    return jnp.stack(energies)
 
 
 def forward(x: Batch, y: Batch, *, model: Model) -> Batch:
     """A forward pass that leaves predictions in the nodes' caches; for use inside a `jit`, on cleared nodes."""
+    check_pass(x, y, model=model)
     with step(model, STATUS.INIT):
         return _predictions(x, y, model=model)
-
-
-def split_nodes(model: Model) -> tuple[dict[str, Vode[Any]], dict[str, Vode[Any]]]:
-    """The nodes that are inferred, and the observed ones (`h.frozen = True`), by their paths from input to output."""
-    nodes = _vodes(model)
-    inferred = {path: node for path, node in nodes.items() if not node.h.frozen}
-    return inferred, {path: node for path, node in nodes.items() if path not in inferred}
-
-
-def _vodes(model: Model) -> dict[str, Vode[Any]]:
-    return {path_name(path): node for path, node in walk(model) if isinstance(node, Vode)}
-
-
-def require_squared_errors(model: Model, name: str) -> None:
-    """Refuses a model with an inferred node whose energy is not of h − u alone, or that has rules of its own."""
-    built_in = Vode().ruleset
-    for path, node in split_nodes(model)[0].items():
-        if getattr(node.energy_fn, "func", node.energy_fn) is not se_energy or node.ruleset != built_in:
-            raise ValueError(
-                f"{name} expected every inferred node to have se_energy and the built-in rules, found others in "
-                f"{path}: use PC for this model"
-            )
-
-
-def keep_statistics(model: Model) -> None:
-    """Freezes running statistics; inside a transform that does not escape."""
-    tree_apply(BatchNorm.eval, lambda node: isinstance(node, BatchNorm), model)
 
 
 def _clear_other_batches(batch: Batch, model: Model) -> None:
@@ -215,8 +167,8 @@ def predict(x: Batch, model: Model) -> Batch:
 def _predict(x: Batch, model: Model, /) -> Batch:
     keep_statistics(model)
     _clear_other_batches(x, model)
-    with step(model, clear_params=(VodeParam.Cache, None)):
-        return forward(x, None, model=model)
+    with step(model, STATUS.INIT, clear_params=(VodeParam.Cache, None)):
+        return _predictions(x, None, model=model)
 
 
 def accuracy(x: Batch, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:

@@ -17,19 +17,10 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import (
-    NODES,
-    WEIGHTS,
-    Batch,
-    Model,
-    energies_of,
-    keep_statistics,
-    over_batch,
-    require_squared_errors,
-    split_nodes,
-    start,
-)
+from minipcax.learning._batch import energies_of, start
+from minipcax.learning._checks import require_squared_errors
 from minipcax.learning._inference import ByNode, loop
+from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, keep_statistics, over_batch, split_nodes
 from minipcax.learning._report import History, Report
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam
 from minipcax.utils import Optim, step
@@ -121,30 +112,41 @@ def states_from_errors(x: Batch, *, model: Model) -> None:
 
 
 def _run_forward(x: Batch, model: Model, keep_gradient: bool) -> list[tuple[Vode[Any], Array]]:
-    """Calls the model with states made of errors; returns the inferred nodes and their errors."""
+    """Calls the model with states made of errors; returns the nodes whose predictions they were added to, with them."""
     keep_statistics(model)
-    nodes_and_errors = [(node, node.h.get()) for node in split_nodes(model)[0].values()]
-    for node, error in nodes_and_errors:
-        plus_error = partial(_plus_error, error, keep_gradient)
-        node.ruleset = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, {"plus_error": plus_error})
+    nodes_and_errors: list[tuple[Vode[Any], Array]] = []
+
+    def plus_error(error: Array, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
+        if vode.h.get() is error:  # or else another node with the same state was predicted before
+            nodes_and_errors.append((vode, error))
+            state: Array = u + error
+            return state if keep_gradient else stop_gradient(state)
+        known: Array = vode.h.get()
+        return known
+
+    for node in split_nodes(model)[0].values():
+        tforms = {"plus_error": partial(plus_error, node.h.get())}
+        node.ruleset = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, tforms)
     model(x)
     return nodes_and_errors
-
-
-def _plus_error(error: Array, keep_gradient: bool, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
-    state: Array = u + error
-    return state if keep_gradient else stop_gradient(state)
 
 
 def _energies(inferring: bool, x: Batch, *, model: Model) -> ByNode:
     """The energies of one sample, for inference by the errors, or for learning at fixed states."""
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        for node, error in _run_forward(x, model, inferring):
+        known = {}
+        nodes_and_errors = _run_forward(x, model, inferring)
+        for node, error in nodes_and_errors:
             # The energy of h and u is that of h − u and 0, but in floats (u + e) − u is not e.
-            u = node.cache["u"]
+            state, u = node.h.get(), node.cache["u"]
             node.h.set(error)
             node.cache["u"] = jnp.zeros_like(u) if inferring else u - stop_gradient(u)
-        return energies_of(model.nodes())
+            known[id(node)] = node.energy()
+            node.h.set(state)
+        energies = energies_of(model.nodes(), known)
+        for node, error in nodes_and_errors:
+            node.h.set(error)
+        return energies
 
 
 _energies_by_errors, _energies_by_weights = over_batch(partial(_energies, True)), over_batch(partial(_energies, False))

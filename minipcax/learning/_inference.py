@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.functional import cond, jit, scan, value_and_grad
-from minipcax.learning._batch import NODES, Batch, Model, Number, summed_energy
+from minipcax.learning._batch import summed_energy
+from minipcax.learning._checks import check_minima
+from minipcax.learning._model import NODES, Batch, Model, Number
 from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
@@ -36,6 +38,7 @@ def relax(
         >>> relax(x, 2, model=model, optim=Optim(optax.sgd(0.1))).energies.shape
         (2, 2)
     """
+    check_minima(model)
     if reset or optim.state.get() is None:
         optim.init(NODES(model))
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import NODES, WEIGHTS, Batch, Model, start, summed_energy
+from minipcax.learning._batch import start, summed_energy
+from minipcax.learning._checks import check_minima
 from minipcax.learning._inference import ByNode, loop
+from minipcax.learning._model import NODES, WEIGHTS, Batch, Model
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 
@@ -40,6 +42,7 @@ class IPC(Algorithm):
     unroll: int | bool = 1
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+        check_minima(model)
         predictions, loss = start(x, y, model=model)
         nodes.init(NODES(model))
 

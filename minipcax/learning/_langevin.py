@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from minipcax.core import RKG
-from minipcax.learning._batch import Number
+from minipcax.learning._model import Number
 
 # What optax optimises: a pytree of arrays.
 Tree = Any

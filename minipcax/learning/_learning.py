@@ -3,7 +3,8 @@
 from jaxtyping import Array, Float
 
 from minipcax.functional import jit, value_and_grad
-from minipcax.learning._batch import WEIGHTS, Batch, Model, Number, energies
+from minipcax.learning._batch import energies
+from minipcax.learning._model import WEIGHTS, Batch, Model, Number
 from minipcax.utils import Optim
 
 

@@ -7,9 +7,10 @@ import jax
 from jaxtyping import Array
 
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import Batch, Model, forward, observed_loss, split_nodes
+from minipcax.learning._batch import forward, observed_loss
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
+from minipcax.learning._model import Batch, Model, split_nodes
 from minipcax.learning._report import Report
 from minipcax.predictive_coding import Vode, VodeParam, ce_energy, se_energy
 from minipcax.utils import Optim, step

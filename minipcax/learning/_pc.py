@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import Batch, Model, start
+from minipcax.learning._batch import start
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
+from minipcax.learning._model import Batch, Model
 from minipcax.learning._report import Report
 from minipcax.utils import Optim
 

@@ -10,17 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import (
-    NODES,
-    WEIGHTS,
-    Batch,
-    Model,
-    node_energies,
-    require_squared_errors,
-    split_nodes,
-    start,
-)
+from minipcax.learning._batch import node_energies, start
+from minipcax.learning._checks import require_squared_errors
 from minipcax.learning._inference import ByNode, energy_and_gradients
+from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, split_nodes
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 

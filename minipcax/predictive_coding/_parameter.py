@@ -35,6 +35,11 @@ class VodeParam(Param):
                 self._notes = Notes()
             return self._notes
 
+        def given(self) -> list[str]:
+            """The names of the entries that were not computed from others."""
+            computed = self.notes.computed
+            return [name for name in self if not (name in computed and computed[name][0] is self[name])]
+
         def keep(self, name: str, value: object, sources: object) -> None:
             """Stores what was computed from these sources."""
             leaves, treedef = jax.tree.flatten(sources)

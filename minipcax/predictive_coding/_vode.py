@@ -54,6 +54,14 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         >>> vode.status = STATUS.INIT
         >>> vode(jnp.ones(2)).tolist()
         [1.0, 1.0]
+
+    Example: what an energy reads beside h and u, such as the weights of samples, and has no prediction, comes with a
+    target once, and then stays like a state of its own that is not inferred.
+        >>> vode = Vode(lambda vode: vode.weight * se_energy(vode))
+        >>> vode.weight = VodeParam()
+        >>> vode.weight.frozen = True
+        >>> vode.set("h", jnp.ones(2)).set("weight", jnp.array([1.0, 0.0])).set("u", jnp.zeros(2)).energy().tolist()
+        [0.5, 0.0]
     """
 
     h: H
@@ -206,13 +214,8 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
     def _sources(self, name: str) -> tuple[Any, ...]:
         """All that a computed entry may depend on: what the node holds, but for what was itself computed."""
-        computed, entries = self.cache.notes.computed, self.cache.value or {}
-        given = {
-            key: value
-            for key, value in entries.items()
-            if key not in (name, "E") and not (key in computed and computed[key][0] is value)
-        }
-        return in_vmap(), {key: value for key, value in vars(self).items() if key != "cache"}, given
+        attributes = {key: value for key, value in vars(self).items() if key != "cache"}
+        return in_vmap(), attributes, {key: self.cache[key] for key in self.cache.given() if key not in (name, "E")}
 
     def _has_target(self) -> bool:
         given = getattr(self.h, "given", None)

@@ -1,0 +1,48 @@
+"""What influences what: which inputs of a function its outputs are computed from, read off its jaxpr.
+
+It errs on one side only: of a loop or a branch, every output counts as made from every input.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import Literal
+
+from minipcax.core._random import global_key
+
+Sources = frozenset[str]  # of the inputs, by path
+NONE: Sources = frozenset()
+INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call", "custom_vjp_call"}
+
+
+# Outputs and arguments are any pytrees; the answer has the structure of the output.
+def influences(fn: Callable[..., Any], *args: Any) -> Any:
+    """The output of a function, with the paths of the inputs that influence it in the place of each array.
+
+    Example:
+        >>> influences(lambda x, y: {"sum": x + y, "first": 2 * x}, 1.0, 2.0)
+        {'first': frozenset({'[0]'}), 'sum': frozenset({'[0]', '[1]'})}
+    """
+    paths = [frozenset({jax.tree_util.keystr(path)}) for path, _ in jax.tree_util.tree_leaves_with_path(args)]
+    with global_key.lend(global_key.value):  # what is drawn on the way is not kept
+        closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    return jax.tree.unflatten(jax.tree.structure(shapes), _flow(closed.jaxpr, paths))
+
+
+def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # JAX has no public name for the type of a jaxpr
+    found = dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def of(variables: Sequence[Any]) -> list[Sources]:
+        return [NONE if isinstance(variable, Literal) else found.get(variable, NONE) for variable in variables]
+
+    for equation in jaxpr.eqns:
+        sources = of(equation.invars)
+        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        inner = getattr(inner, "jaxpr", inner)
+        if equation.primitive.name in INLINED and len(getattr(inner, "invars", ())) == len(sources):
+            outputs = _flow(inner, sources)
+        else:
+            outputs = [NONE.union(*sources)] * len(equation.outvars)
+        found.update(zip(equation.outvars, outputs, strict=True))
+    return of(jaxpr.outvars)

@@ -1,0 +1,59 @@
+"""What a model is to the algorithms: its nodes, its weights, and what of it belongs to one sample."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float
+
+from minipcax.core import tree_apply
+from minipcax.core._tree import path_name, walk
+from minipcax.functional import vmap
+from minipcax.nn import BatchNorm, LayerParam
+from minipcax.predictive_coding import EnergyModule, Vode, VodeParam
+from minipcax.utils import M
+
+NODES = M(VodeParam).hasnot(frozen=True)
+WEIGHTS = M(LayerParam).hasnot(frozen=True)
+# What belongs to one sample, and so has an axis of samples.
+PER_SAMPLE = VodeParam | VodeParam.Cache
+# Maps a function of one sample, `f(x, *, model)`, over a batch; inside, the axis of samples is called "batch".
+over_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
+
+# What a sample, a target and a prediction are is the model's own business; a batch of them has an axis more, the first.
+Sample = Any
+Batch = Any
+Number = float | Float[Array, ""]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the algorithms need to know of a model.
+
+    Example:
+        >>> isinstance(ResidualNetwork(2, 4, 1, depth=2), Model), isinstance(Linear(2, 1), Model)
+        (True, False)
+    """
+
+    def __call__(self, x: Sample, y: Sample = None, /) -> Sample:
+        """The prediction for one sample."""
+        ...
+
+    def nodes(self) -> dict[str, EnergyModule]:
+        """What has an energy, by its path, from input to output."""
+        ...
+
+
+def split_nodes(model: Model) -> tuple[dict[str, Vode[Any]], dict[str, Vode[Any]]]:
+    """The nodes that are inferred, and the observed ones (`h.frozen = True`), by their paths from input to output."""
+    nodes = vodes(model)
+    inferred = {path: node for path, node in nodes.items() if not node.h.frozen}
+    return inferred, {path: node for path, node in nodes.items() if path not in inferred}
+
+
+def vodes(model: Model) -> dict[str, Vode[Any]]:
+    """The value nodes, by their paths from input to output."""
+    return {path_name(path): node for path, node in walk(model) if isinstance(node, Vode)}
+
+
+def keep_statistics(model: Model) -> None:
+    """Freezes running statistics; inside a transform that does not escape."""
+    tree_apply(BatchNorm.eval, lambda node: isinstance(node, BatchNorm), model)

@@ -1,0 +1,385 @@
+"""Targets arrive, in whichever order a model sets them and calls its nodes; what does not arrive is refused by path."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import Array
+
+import minipcax.learning as pxl
+import minipcax.nn as pxnn
+import minipcax.predictive_coding as pxc
+import minipcax.utils as pxu
+from tests.learning.chains import Chain, gradients, relative_difference
+
+RNG = np.random.default_rng(0)
+X, Y = jnp.asarray(RNG.normal(size=(6, 5)), jnp.float32), jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
+ALL = [pxl.PC(2), pxl.IPC(2), pxl.Nudging(0.5, 2), pxl.ZIL(), pxl.EPC(2), pxl.Backprop()]
+
+
+class Net(Chain):
+    """u, v = the last layer and node."""
+
+    def __init__(self) -> None:
+        super().__init__([5, 4, 3])
+
+    def hidden(self, x: Array) -> tuple[Array, pxc.Vode[pxc.VodeParam]]:
+        return self.layers[1](self.vodes[0](self.act_fn(self.layers[0](x)))), self.vodes[1]
+
+
+class SetFirst(Net):
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        if y is not None:
+            self.vodes[1].set("h", y)
+        u, node = self.hidden(x)
+        return node(u, output="u")
+
+
+class SetBetween(Net):
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        if y is not None:
+            node.set("h", 2 * y / 2)
+        prediction: Array = node(u, output=None).get("u")
+        return prediction
+
+
+class Tied(Net):
+    """The target is set through another node, which has the same state and no energy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = pxc.Vode(None)
+        self.label.h = self.vodes[1].h
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        if y is not None:
+            self.label.set("h", y)
+        u, node = self.hidden(x)
+        return node(u, output="u")
+
+
+@pytest.mark.parametrize("algorithm", ALL, ids=repr)
+@pytest.mark.parametrize("make", [SetFirst, SetBetween, Tied])
+def test_whichever_comes_first(algorithm: pxl.Algorithm, make: type[Net]) -> None:
+    if make is Tied and isinstance(algorithm, pxl.ZIL):
+        return  # that is no chain
+    expected, report = gradients(algorithm, Chain([5, 4, 3]), X, Y)
+    found, other = gradients(algorithm, make(), X, Y)
+    assert relative_difference(found, expected) < 1e-6
+    np.testing.assert_allclose(other.loss, report.loss, rtol=1e-6)
+    np.testing.assert_allclose(other.predictions, report.predictions, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [pxl.initialise, pxl.start])
+def test_initialising_with_the_target_first(start: Callable[..., Any]) -> None:
+    model = SetFirst()
+    start(X, Y, model=model)
+    np.testing.assert_array_equal(model.vodes[1].h, Y)
+    start(X, None, model=model)  # a target of before is gone
+    np.testing.assert_allclose(model.vodes[1].h, pxl.predict(X, model), rtol=1e-6)
+
+
+class Never(Net):
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        return node(u, output="u")
+
+
+class OtherNode(Net):
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        node(u)
+        if y is not None:
+            self.vodes[0].set("h", jnp.concatenate([y, y[:1]]))
+        return u
+
+
+class OtherName(Net):
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        if y is not None:
+            node.set("target", y)
+        return node(u, output="u")
+
+
+class SetOutside(Net):
+    """The parameter itself is set, and then predicted."""
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        if y is not None:
+            node.h.set(y)
+        return node(u, output="u")
+
+
+class ReturnsState(Net):
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        node(u)
+        if y is not None:
+            node.set("h", y)
+        state: Array = node.get("h")
+        return state
+
+
+def from_the_entry(vode: pxc.Vode[Any]) -> Array:
+    error: Array = vode.get("target", vode.get("h")) - vode.get("u")
+    return error**2
+
+
+class StoredAndRead(Net):
+    """The energy reads what is stored instead of the state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vodes[1].energy_fn = from_the_entry
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        if y is not None:
+            node.set("target", y)
+        return node(u, output="u")
+
+
+class ReturnsFromState(ReturnsState):
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        return jax.nn.softmax(super().__call__(x, y))
+
+
+class ReturnsCall(Net):
+    """Set first, so that the call of the node gives the target."""
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        if y is not None:
+            self.vodes[1].set("h", y)
+        u, node = self.hidden(x)
+        return node(u)
+
+
+class Spare(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = pxc.Vode()
+
+
+class SpareObserved(Spare):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare.h.frozen = True
+
+
+class Twice(Net):
+    """One node for two layers."""
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        self.vodes[0](jnp.zeros(4))
+        return super().__call__(x, y)
+
+
+class OverTime(Net):
+    """The output is predicted at each of three times."""
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        for _ in range(3):
+            u, node = self.hidden(x)
+            node(u)
+        if y is not None:
+            node.set("h", y)
+        return u
+
+
+class Misspelt(Net):
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        if y is not None:
+            node.set("h", y)
+        prediction: Array = node(u, prec=jnp.full(3, 2.0), output=None).get("u")
+        return prediction
+
+
+class WeightsOfTargets(Net):
+    """The weights of the outputs are there when there are targets only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vodes[1].energy_fn = weighted
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u, node = self.hidden(x)
+        if y is not None:
+            node.set("h", y).set("weight", jnp.abs(y))
+        return node(u, output="u")
+
+
+def weighted(vode: pxc.Vode[Any]) -> Array:
+    weight: Array = vode.get("weight", jnp.ones(()))
+    return pxc.se_energy(vode) * weight
+
+
+REFUSED: list[tuple[type[Net], str]] = [
+    (Never, r"reaches no observed node .*, of which the model has \.vodes\[1\]; write `if y is not None: node\.set"),
+    (OtherNode, r"it is set in \.vodes\[0\], which is inferred: set h\.frozen = True there"),
+    (
+        OtherName,
+        r"\.vodes\[1\] is given 'target', which no rule and no energy reads",
+    ),
+    (StoredAndRead, r"energy of \.vodes\[1\] reads 'target', .* only when it is given targets"),
+    (SetOutside, r"the target y reaches no observed node"),
+    (ReturnsState, r"the model returns the state of \.vodes\[1\], which is clamped .* return node\(u, output=\"u\"\)"),
+    (ReturnsFromState, r"the model returns the state of \.vodes\[1\]"),
+    (ReturnsCall, r"the model returns the state of \.vodes\[1\]"),
+    (Spare, r"does not reach the node \.spare, .* call it with a prediction, or remove it"),
+    (SpareObserved, r"does not reach the node \.spare"),
+    (Twice, r"gives the node \.vodes\[0\] 2 predictions, .* use a node for each"),
+    (OverTime, r"gives the node \.vodes\[0\] 3 predictions"),
+    (
+        Misspelt,
+        r"\.vodes\[1\] is given 'prec', which no rule and no energy reads: .* reads precision; is the",
+    ),
+    (
+        WeightsOfTargets,
+        r"energy of \.vodes\[1\] reads 'weight', .* only when it is given targets, .* \(sample, weight\)",
+    ),
+]
+
+
+@pytest.mark.parametrize("algorithm", [*ALL, None], ids=repr)
+@pytest.mark.parametrize(("make", "words"), REFUSED)
+def test_what_does_not_arrive(make: type[Net], words: str, algorithm: pxl.Algorithm | None) -> None:
+    model = make()
+    before = model.weights
+    with pytest.raises(ValueError, match=words):
+        if algorithm is None:
+            pxl.initialise(X, Y, model=model)
+        else:
+            gradients(algorithm, model, X, Y)
+    assert all(vode.h.get() is None and vode.cache.get() is None for vode in model.vodes)
+    assert all(one is other for one, other in zip(before, model.weights, strict=True))
+
+
+@pytest.mark.parametrize("energies", [pxl.energies, pxl.infer, pxl.learn])
+def test_two_predictions_are_refused_by_the_parts_as_well(energies: Any) -> None:
+    model, twice = Net(), Twice()
+    pxl.initialise(X, Y, model=model)
+    for vode, other in zip(twice.vodes, model.vodes, strict=True):
+        vode.h.set(other.h)
+    optim = {"optim": pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(twice))} if energies is not pxl.energies else {}
+    args = (X, 2) if energies is pxl.infer else (X,)
+    with pytest.raises(ValueError, match=r"in \.vodes\[0\], a node was given 2 predictions in one pass"):
+        energies(*args, model=twice, **optim)
+
+
+class Masked(Net):
+    """Half of the outputs count, by an entry that is set in every call, or by a state that is set once."""
+
+    def __init__(self, entry: bool) -> None:
+        super().__init__()
+        self.vodes[1].energy_fn = lambda vode: pxc.se_energy(vode) * vode.get("weight")
+        if not entry:
+            node: Any = self.vodes[1]
+            node.weight = pxc.VodeParam()
+            node.weight.frozen = True
+
+    def __call__(self, x: Any, y: Any = None) -> Array:
+        x, mask = x if isinstance(x, tuple) else (x, None)
+        u, node = self.hidden(x)
+        if mask is not None:
+            node.set("weight", mask)
+        if y is not None and mask is None:
+            y, mask = y
+            node.set("weight", mask)
+        if y is not None:
+            node.set("h", y)
+        return node(u, output="u")
+
+
+@pytest.mark.parametrize("algorithm", [a for a in ALL if not isinstance(a, pxl.Nudging)], ids=repr)
+def test_masks_that_energies_read(algorithm: pxl.Algorithm) -> None:
+    """An output that does not count has no target: as where its target is what is predicted, when nothing has moved."""
+    mask = jnp.tile(jnp.array([1.0, 0.0, 1.0]), (6, 1))
+    by_entry, report = gradients(algorithm, Masked(entry=True), (X, mask), Y)  # type: ignore[arg-type]  # a pair
+    by_state, other = gradients(algorithm, Masked(entry=False), X, (Y, mask))  # type: ignore[arg-type]  # a pair
+    expected = 0.5 * ((report.predictions - Y) ** 2 * mask).sum(1).mean()
+    for found in (report, other):
+        np.testing.assert_allclose([found.loss, found.energies[0]], expected, rtol=1e-5)
+    assert relative_difference(by_state, by_entry) < 1e-6
+    assert not by_entry[".layers[1].nn.weight"][1].any()
+    assert by_entry[".layers[1].nn.weight"][0].any()
+
+
+class Pair(pxc.EnergyModule):
+    """One state h with two predictions, u = A x and v = B x; o, observed, is predicted by C h."""
+
+    def __init__(self, frozen: bool = False) -> None:
+        super().__init__()
+        self.layers = [pxnn.Linear(5, 4, bias=False), pxnn.Linear(5, 4, bias=False), pxnn.Linear(4, 3, bias=False)]
+        self.first, self.second, self.output = pxc.Vode(), pxc.Vode(), pxc.Vode()
+        self.second.h = self.first.h
+        self.output.h.frozen = True
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        self.first(self.layers[0](x))
+        self.second(self.layers[1](x))
+        u: Array = self.output(self.layers[2](self.second.get("h")), output="u")
+        if y is not None:
+            self.output.set("h", y)
+        return u
+
+
+@pytest.mark.parametrize("algorithm", [pxl.PC(2000), pxl.IPC(1), pxl.EPC(2000), pxl.Nudging(1.0, 2000)], ids=repr)
+def test_two_nodes_with_one_state(algorithm: pxl.Algorithm) -> None:
+    """The state minimises ½|h − u|² + ½|h − v|² + ½|y − C h|²: h = (2 + CᵀC)⁻¹ (u + v + Cᵀy)."""
+    model = Pair()
+    a, b, c = (np.asarray(layer.nn.weight.get(), np.float64) for layer in model.layers)
+    x, y = np.asarray(X, np.float64), np.asarray(Y, np.float64)
+    u, v = x @ a.T, x @ b.T
+    h = np.linalg.solve(2 * np.eye(4) + c.T @ c, (u + v + y @ c).T).T
+    rate = 0.1
+    if isinstance(algorithm, pxl.IPC):  # one step, from the forward pass, in which the later prediction is the state
+        h = v
+    grads, _ = gradients(algorithm, model, X, Y, optax.sgd(rate))
+    expected = [(u - h).T @ x / 6, (v - h).T @ x / 6, (h @ c.T - y).T @ h / 6]
+    for number, gradient in enumerate(expected):
+        np.testing.assert_allclose(grads[f".layers[{number}].nn.weight"], gradient, rtol=1e-3, atol=1e-4)
+
+
+# No minimum, no inference
+
+
+def with_cross_entropy(place: int, frozen: bool = True, rules: Any = None) -> Chain:
+    model = Chain([5, 4, 3])
+    model.vodes[place] = pxc.Vode(pxc.ce_energy, *(rules or ()))
+    model.vodes[1].h.frozen = frozen
+    return model
+
+
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.PC(2, tolerance=0.1), pxl.IPC(2), pxl.Nudging(0.5, 2)], ids=repr)
+def test_an_inferred_node_whose_energy_has_no_minimum(algorithm: pxl.Algorithm) -> None:
+    words = r"energy with a minimum, found ce_energy in \.vodes\[0\], .* \.vodes\[0\]\.h\.frozen = True"
+    with pytest.raises(ValueError, match=words):
+        gradients(algorithm, with_cross_entropy(0), X, Y)
+
+
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2)], ids=repr)
+def test_an_output_without_targets_is_inferred(algorithm: pxl.Algorithm) -> None:
+    with pytest.raises(ValueError, match=r"found ce_energy in \.vodes\[1\]"):
+        gradients(algorithm, with_cross_entropy(1, frozen=False), X, None)  # type: ignore[arg-type]  # no targets
+
+
+def test_inference_by_hand_needs_a_minimum() -> None:
+    model = with_cross_entropy(0)
+    pxl.initialise(X, Y, model=model)
+    with pytest.raises(ValueError, match=r"found ce_energy in \.vodes\[0\]"):
+        pxl.infer(X, 2, model=model, optim=pxu.Optim(optax.sgd(0.1)))
+
+
+def test_cross_entropy_of_what_a_rule_makes_of_the_state_is_bounded() -> None:
+    """−softmax(h)·log softmax(u)."""
+    rules = {pxc.STATUS.ALL: ("h -> h:softmax",)}, {"softmax": lambda vode, key, h, rkg: jax.nn.softmax(h)}
+    _, report = gradients(pxl.PC(3), with_cross_entropy(0, rules=rules), X, Y)
+    assert report.check() is report
