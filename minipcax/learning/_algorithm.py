@@ -1,12 +1,14 @@
 """What all algorithms are: an immutable object of hyperparameters, whose call is one training step on a batch."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, fields
+from typing import Any, Self, dataclass_transform
 
 import jax
 import numpy as np
+from jax.tree_util import GetAttrKey
 
 from minipcax.functional import jit
 from minipcax.learning._inference import check_steps
@@ -17,9 +19,11 @@ from minipcax.utils import Optim, step
 TRACED = (float, np.floating, np.ndarray, jax.Array)
 
 
+@dataclass_transform(frozen_default=True)
 @dataclass(frozen=True)
 class Algorithm(ABC):
-    """The base of the algorithms. A new one is a frozen dataclass that says how to train.
+    """The base of the algorithms. A new one is a class that says how to train; its annotated attributes are its
+    hyperparameters, for it becomes a frozen dataclass without being told.
 
     It is made of `start` (the forward pass), `relax`, `learn`, or one's own parts. Its hyperparameters that are floats
     or arrays are traced, so that a schedule compiles nothing anew; all others are structure.
@@ -29,9 +33,7 @@ class Algorithm(ABC):
         TypeError: an optimiser is not an `Optim`.
 
     Example: predictive coding that learns twice from every batch.
-        >>> from dataclasses import dataclass
-        >>> @dataclass(frozen=True)
-        ... class Eager(Algorithm):
+        >>> class Eager(Algorithm):
         ...     steps: int = 8
         ...
         ...     def train(self, x, y, *, model, nodes, weights):
@@ -46,9 +48,18 @@ class Algorithm(ABC):
         (3,)
     """
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_with_keys(cls, cls._flatten_with_keys, cls._unflatten, cls._flatten)
+        for base in cls.__bases__:
+            _make_dataclass(base)
+        for field in fields(cls):  # those of the bases: `steps = 64` is a new default, as `steps: int = 64` is
+            if field.name in vars(cls):
+                cls.__annotations__ = {field.name: field.type} | vars(cls).get("__annotations__", {})
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        _make_dataclass(cls)  # not before: the class may yet be decorated
+        return super().__new__(cls)
 
     def __call__(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         """Trains a model on one batch, compiled as a whole.
@@ -68,7 +79,11 @@ class Algorithm(ABC):
                 raise TypeError(
                     f"{name} expected an Optim, found a {type(optim).__name__}: write Optim(optax.sgd(...))"
                 )
-        return _train(self, x, y, model=model, nodes=nodes, weights=weights)
+        try:
+            return _train(self, x, y, model=model, nodes=nodes, weights=weights)
+        except TypeError as error:
+            _refuse_choice_by_traced(self, error)
+            raise
 
     def __post_init__(self) -> None:
         check_steps(getattr(self, "steps", 1))
@@ -82,6 +97,10 @@ class Algorithm(ABC):
         static = tuple((name, value) for name, value in vars(self).items() if name not in traced)
         return [*traced.values()], (tuple(traced), static)
 
+    def _flatten_with_keys(self) -> tuple[list[tuple[GetAttrKey, Any]], tuple[Any, ...]]:
+        values, structure = self._flatten()
+        return [(GetAttrKey(name), value) for name, value in zip(structure[0], values, strict=True)], structure
+
     @classmethod
     def _unflatten(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> Self:
         names, static = structure
@@ -89,6 +108,22 @@ class Algorithm(ABC):
         vars(algorithm).update(zip(names, children, strict=True))
         vars(algorithm).update(static)
         return algorithm
+
+
+def _refuse_choice_by_traced(algorithm: Algorithm, error: Exception) -> None:
+    named = re.search(r"args\[0\]\.(\w+)", str(error))  # as JAX calls what the tracer came from
+    if named is not None:
+        raise TypeError(
+            f"{type(algorithm).__name__}.train needs to know its hyperparameter {named.group(1)} while it is compiled, "
+            "but floats and arrays are traced, so that a schedule compiles nothing anew: choose with jnp.where or "
+            "minipcax.functional.cond, or let a hyperparameter that is a bool, an int or a string say it"
+        ) from error
+
+
+def _make_dataclass(cls: type) -> None:
+    own = vars(cls)
+    if issubclass(cls, Algorithm) and "__dataclass_params__" not in own and "__init__" not in own:
+        dataclass(frozen=True)(cls)
 
 
 @jit

@@ -1,6 +1,8 @@
 """What all algorithms share: immutable settings, one compiled step, a report; and the options of inference."""
 
-from dataclasses import FrozenInstanceError, dataclass, replace
+import copy
+import pickle
+from dataclasses import FrozenInstanceError, dataclass, field, replace
 from typing import Any
 
 import jax
@@ -87,6 +89,95 @@ def test_floats_are_traced_and_the_rest_is_structure() -> None:
         Noted(rate, times)(X, Y, model=model, nodes=nodes, weights=weights)
         np.testing.assert_allclose(model.weights[0], expected, atol=1e-5)
         assert Noted.traced == traced
+
+
+class Plain(pxl.Algorithm):
+    """Backpropagation with a rate of its own, as a plain class."""
+
+    rate: float = 0.5
+    times: int = 1
+    kind: str = "once"
+
+    def train(self, x: Any, y: Any, *, model: pxl.Model, nodes: pxu.Optim, weights: pxu.Optim) -> pxl.Report:
+        return Noted(self.rate, self.times).train(x, y, model=model, nodes=nodes, weights=weights)
+
+
+class Long(pxl.PC):
+    steps: int = 64
+
+
+class Longer(Long):
+    steps = 65
+
+
+class Schedule(pxl.Nudging):
+    beta: float = 0.25
+    extra: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decorated(Plain):
+    more: tuple[int, ...] = field(default_factory=tuple)
+    times = 7
+
+
+class WithConstructor(pxl.Algorithm):
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def train(self, x: Any, y: Any, *, model: pxl.Model, nodes: pxu.Optim, weights: pxu.Optim) -> pxl.Report:
+        return Noted(self.rate, 1).train(x, y, model=model, nodes=nodes, weights=weights)
+
+
+def test_a_subclass_needs_no_decorator() -> None:
+    assert (Long().steps, Long(3).steps, Long(unroll=2).unroll) == (64, 3, 2)
+    unannotated: Any = Longer, Decorated  # which a type checker would not let go
+    assert (unannotated[0]().steps, unannotated[0](steps=9).steps) == (65, 9)
+    assert (unannotated[1](more=(1,)).more, unannotated[1]().times, unannotated[1]().rate) == ((1,), 7, 0.5)
+    assert (Plain(0.1), Plain(times=5).times, Plain(0.1, 2, "x").kind) == (Plain(rate=0.1), 5, "x")
+    assert Plain(0.1) != Plain(0.2)
+    assert (Schedule().beta, Schedule(extra=3).steps, Schedule(0.75, extra=2).extra) == (0.25, 8, 2)
+    for twin in (pickle.loads(pickle.dumps(Long(5))), copy.deepcopy(Long(5)), replace(Long(), steps=5)):
+        assert (twin, repr(twin)) == (Long(5), "Long(steps=5, unroll=1, tolerance=None, reset=True)")
+    with pytest.raises(FrozenInstanceError):
+        Long().steps = 3  # type: ignore[misc]  # what is tested
+    with pytest.raises(TypeError, match="unexpected keyword argument 'rounds'"):
+        Plain(rounds=3)  # type: ignore[call-arg]  # what is tested
+    with pytest.raises(ValueError, match="steps expected a positive int, found 0"):
+        Long(0)
+
+
+@pytest.mark.parametrize("make", [Plain, Decorated, WithConstructor])
+def test_a_plain_class_trains_with_its_hyperparameters(make: Any) -> None:
+    """And those that are floats are traced."""
+    model = Chain([5, 3])
+    optims = {"nodes": pxu.Optim(optax.sgd(0.1)), "weights": pxu.Optim(optax.sgd(1.0), pxl.WEIGHTS(model))}
+    Noted.traced = 0
+    for rate in (0.1, 0.2, 0.3):
+        algorithm = make(rate=rate) if make is not Decorated else make(rate=rate, more=(1,))
+        expected = model.weights[0]
+        for _ in range(getattr(algorithm, "times", 1)):
+            expected -= rate * (X @ expected.T - Y).T @ X / len(X)
+        algorithm(X, Y, model=model, **optims)
+        np.testing.assert_allclose(model.weights[0], expected, atol=1e-5)
+    assert Noted.traced == 1
+
+
+class Choosing(Plain):
+    def train(self, x: Any, y: Any, *, model: pxl.Model, nodes: pxu.Optim, weights: pxu.Optim) -> pxl.Report:
+        if self.kind == "branch" and self.rate > 0.1:
+            pass
+        for _ in range(int(self.rate) if self.kind == "count" else 1):
+            np.arange(3) * np.asarray(self.rate if self.kind == "numpy" else 1.0)
+        return super().train(x, y, model=model, nodes=nodes, weights=weights)
+
+
+@pytest.mark.parametrize("kind", ["branch", "count", "numpy"])
+def test_a_choice_by_what_is_traced(kind: str) -> None:
+    words = r"Choosing\.train needs to know its hyperparameter rate while it is compiled, .* jnp\.where"
+    with pytest.raises(TypeError, match=words):
+        gradients(Choosing(kind=kind), Chain([5, 3]), X, Y)
+    gradients(Choosing(), Chain([5, 3]), X, Y)
 
 
 def test_an_algorithm_without_a_training_step_is_refused() -> None:

@@ -42,6 +42,31 @@ def an_algorithm_of_ones_own() -> None:
     assert_type(Eager(3)(x, x, model=model, nodes=nodes, weights=weights), pxl.Report)
 
 
+class Plain(pxl.Algorithm):
+    """Without a decorator."""
+
+    rate: float
+    rounds: int = 3
+
+    def train(self, x: Array, y: Array, *, model: pxl.Model, nodes: pxu.Optim, weights: pxu.Optim) -> pxl.Report:
+        return pxl.PC(self.rounds).train(x, y, model=model, nodes=nodes, weights=weights)
+
+
+class Long(pxl.PC):
+    steps: int = 64
+    extra: str = ""
+
+
+def annotated_attributes_are_hyperparameters() -> None:
+    assert_type(Plain(0.1, rounds=2)(x, x, model=model, nodes=nodes, weights=weights), pxl.Report)
+    assert_type(Long(8, extra="a").steps, int)
+    Plain()  # E: Missing positional argument "rate" [call-arg]
+    Plain(0.1, round=2)  # E: Unexpected keyword argument "round" [call-arg]
+    Plain("a")  # E: incompatible type "str"; expected "float" [arg-type]
+    Long(8, extra=3)  # E: incompatible type "int"; expected "str" [arg-type]
+    Long().steps = 3  # E: Property "steps" defined in "Long" is read-only [misc]
+
+
 def misspelt_and_missing_arguments_are_refused() -> None:
     pxl.PC(8)(x, x, model=model, nodes=nodes)  # E: Missing named argument "weights" [call-arg]
     pxl.PC(8)(x, x, modle=model, nodes=nodes, weights=weights)  # E: Unexpected keyword argument "modle" [call-arg]
