@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from jax import Array
 
 import minipcax as px
@@ -117,3 +118,51 @@ def test_it_trains_as_backpropagation_does() -> None:
         raw = [w - 0.5 * grad for w, grad in zip(raw, by_backpropagation(raw, x, y).values(), strict=True)]
     for found, expected in zip(model.weights, raw, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+class Wired(Chain):
+    """Three layers, wired as `wiring` says."""
+
+    def __init__(self, wiring: str) -> None:
+        super().__init__([5, 5, 5, 5])
+        self.wiring = px.static(wiring)
+        if wiring == "another order":
+            self.vodes[0], self.vodes[1] = self.vodes[1], self.vodes[0]
+        if wiring == "an observed node in the middle":
+            self.vodes[1].h.frozen = True
+        if wiring == "one state for two":
+            self.vodes[1].h = self.vodes[0].h
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        first, second, last = self.vodes if self.wiring != "another order" else [self.vodes[i] for i in (1, 0, 2)]
+        h = first(jnp.tanh(self.layers[0](x)))
+        u = self.layers[1](h) + (h if self.wiring == "residual" else x)
+        g = second(jax.nn.relu(u) if self.wiring != "parallel" else jnp.tanh(self.layers[1](x)))
+        u = self.layers[2](g if self.wiring != "parallel" else h + g)
+        prediction: Array = last(u + h if self.wiring == "past a node" else u, output="u")
+        if y is not None:
+            last.set("h", y)
+        return prediction
+
+
+@pytest.mark.parametrize(
+    ("wiring", "words"),
+    [
+        ("past a node", r"the energy of \.vodes\[2\] depends on the state of \.vodes\[0\]: assign"),
+        ("another order", r"the energy of \.vodes\[0\] depends on the state of \.vodes\[1\]"),
+        ("parallel", r"the energy of \.vodes\[1\] does not depend on the state of \.vodes\[0\]"),
+        ("an observed node in the middle", r"\.vodes\[1\] is observed"),
+        ("one state for two", r"the energy of \.vodes\[0\]"),
+        ("residual", None),
+        ("input", None),
+    ],
+)
+def test_a_model_that_is_no_chain(wiring: str, words: str | None) -> None:
+    model = Wired(wiring)
+    x, y = jnp.asarray(RNG.normal(size=(4, 5)), jnp.float32), jnp.asarray(RNG.normal(size=(4, 5)), jnp.float32)
+    if words is None:
+        expected, _ = gradients(pxl.Backprop(), Wired(wiring), x, y)
+        assert relative_difference(gradients(pxl.ZIL(), model, x, y)[0], expected) < 1e-5
+    else:
+        with pytest.raises(ValueError, match=f"ZIL expected a chain, .* found that {words}"):
+            gradients(pxl.ZIL(), model, x, y)
