@@ -11,8 +11,10 @@ import numpy as np
 from jax.tree_util import GetAttrKey
 
 from minipcax.functional import jit
-from minipcax.learning._inference import check_steps
+from minipcax.learning._checks import check_model, check_pass
+from minipcax.learning._inference import check_steps, check_unroll
 from minipcax.learning._model import PER_SAMPLE, Batch, Model, split_nodes
+from minipcax.learning._optimisers import check_kinds, check_optimisers, warn_of_unlearned
 from minipcax.learning._report import Report
 from minipcax.utils import Optim, step
 
@@ -29,8 +31,10 @@ class Algorithm(ABC):
     or arrays are traced, so that a schedule compiles nothing anew; all others are structure.
 
     Raises:
-        ValueError: `steps`, if there are any, is not a positive int; or a model has no node to observe the targets.
-        TypeError: an optimiser is not an `Optim`.
+        ValueError: `steps` or `unroll`, if there are any, is not a positive int; a model has no node to observe the
+            targets, or they do not reach it; a node is left out, or called twice; or the optimiser of the weights is
+            not that of what `WEIGHTS(model)` selects.
+        TypeError: an optimiser is not an `Optim`, the model no `EnergyModule`, or a choice depends on what is traced.
 
     Example: predictive coding that learns twice from every batch.
         >>> class Eager(Algorithm):
@@ -74,11 +78,7 @@ class Algorithm(ABC):
         Returns:
             The energies, the loss and the predictions.
         """
-        for name, optim in (("nodes", nodes), ("weights", weights)):
-            if not isinstance(optim, Optim):
-                raise TypeError(
-                    f"{name} expected an Optim, found a {type(optim).__name__}: write Optim(optax.sgd(...))"
-                )
+        check_kinds(nodes, weights)
         try:
             return _train(self, x, y, model=model, nodes=nodes, weights=weights)
         except TypeError as error:
@@ -87,6 +87,7 @@ class Algorithm(ABC):
 
     def __post_init__(self) -> None:
         check_steps(getattr(self, "steps", 1))
+        check_unroll(getattr(self, "unroll", 1))
 
     @abstractmethod
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
@@ -128,10 +129,13 @@ def _make_dataclass(cls: type) -> None:
 
 @jit
 def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    check_model(model)
+    check_optimisers(nodes, weights, model)
     if y is not None and not split_nodes(model)[1]:
         raise ValueError(
             "expected a model with an observed node, which takes the targets, found none: set h.frozen = True of its "
             "output node"
         )
     with step(model, clear_params=(PER_SAMPLE, PER_SAMPLE)):
+        warn_of_unlearned(model, check_pass(x, y, model=model))
         return algorithm.train(x, y, model=model, nodes=nodes, weights=weights)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from minipcax.functional import jit
-from minipcax.learning._checks import check_pass
+from minipcax.learning._checks import check_no_target, check_pass
 from minipcax.learning._model import PER_SAMPLE, Batch, Model, keep_statistics, over_batch, split_nodes, vodes
 from minipcax.learning._report import share_right
 from minipcax.predictive_coding import STATUS, EnergyModule, VodeParam
@@ -47,12 +47,7 @@ def node_energies(x: Batch, *, model: Model) -> Float[Array, " nodes"]:
                     "call initialise(x, y, model=model) first"
                 ) from error
             raise
-        for path, node in split_nodes(model)[1].items():
-            if node.h.get() is not None and node.h.get() is node.get("u"):
-                raise ValueError(
-                    f"the model set the observed node {path} to its prediction when it was given no target, which "
-                    'leaves no error: write `if y is not None: node.set("h", y)`'
-                )
+        check_no_target(model)
         return energies_of(model.nodes())
 
 

@@ -8,9 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from minipcax.core import tree_ref, tree_unref
-from minipcax.learning._influence import influences
+from minipcax.learning._influence import Sources, influences, is_sources, union
 from minipcax.learning._model import Batch, Model, keep_statistics, over_batch, split_nodes, vodes
 from minipcax.predictive_coding import STATUS, Vode, VodeParam, ce_energy, se_energy
 from minipcax.utils import step
@@ -18,13 +19,50 @@ from minipcax.utils import step
 OWN_ENTRIES = {"h", "u", "E"}  # what every node has
 
 
-def check_pass(x: Batch, y: Batch, *, model: Model) -> None:
-    """Refuses a model whose forward pass leaves out a node, or a target, or what the energies read.
+def check_model(model: Model) -> None:
+    """Refuses what is no model with value nodes.
 
     Raises:
-        ValueError: a node gets no state, or several predictions; the targets reach no observed node; the model returns
-            its target; or a node is given an entry that nothing reads, or that inference does not see.
+        TypeError: it is no `EnergyModule`.
     """
+    if not isinstance(model, Model):
+        name, lacks = type(model).__name__, "call" if hasattr(model, "nodes") else "nodes"
+        raise TypeError(
+            f"expected a model of value nodes, found a {name}, which has no {lacks}: write class {name}(EnergyModule), "
+            "with a Vode after each layer, and a __call__(self, x, y=None) that returns the prediction for one sample"
+        )
+
+
+def check_states(model: Model) -> None:
+    """Refuses to go on from states that are not there.
+
+    Raises:
+        ValueError: the state of a node is cleared.
+    """
+    for path, node in vodes(model).items():
+        if node.h.get() is None:
+            raise ValueError(
+                f"inference expected {path}.h to have a value, but it is cleared: set it first, with initialise(x, y, "
+                "model=model), which sets those of all nodes"
+            )
+
+
+def check_pass(x: Batch, y: Batch, *, model: Model) -> Sources:
+    """Refuses a model whose forward pass leaves out a node, or a target, or what the energies read.
+
+    Returns:
+        The paths of the model's leaves that predictions are made from.
+
+    Raises:
+        TypeError: what is given is no model.
+        ValueError: there is no sample; a node gets no state, or several predictions; the targets reach no observed
+            node; the model returns its target; or a node is given an entry that nothing reads, or that inference does
+            not see.
+    """
+    check_model(model)
+    for array in jax.tree.leaves((x, y)):
+        if jnp.shape(array)[:1] == (0,):
+            raise ValueError(f"expected a batch of samples, found none: an array of shape {jnp.shape(array)}")
 
     def forward(reference: Any, x: Batch, y: Batch) -> Any:
         copy = tree_unref(reference)
@@ -34,8 +72,7 @@ def check_pass(x: Batch, y: Batch, *, model: Model) -> None:
     output, states, predictions, entries = influences(forward, tree_ref(model), x, y)
 
     def depends(found: object) -> bool:
-        leaves = jax.tree.leaves(found, is_leaf=lambda node: isinstance(node, frozenset))
-        return any(path.startswith("[2]") for sources in leaves for path in sources)
+        return any(path.startswith("[2]") for path in union(found))
 
     if jax.tree.leaves(y) and not depends(predictions):  # in a model that predicts from y, it is an input
         observed = split_nodes(model)[1]
@@ -43,9 +80,10 @@ def check_pass(x: Batch, y: Batch, *, model: Model) -> None:
             inferred = [path for path in states if path not in observed and depends(states[path])]
             named = [f"{path}.{name}" for path in entries for name, found in entries[path].items() if depends(found)]
             _refuse_lost_target(observed, inferred, named)
-        leaves = jax.tree.leaves(output, is_leaf=lambda node: isinstance(node, frozenset))
+        leaves = jax.tree.leaves(output, is_leaf=is_sources)
         if leaves and all(map(depends, leaves)):
             _refuse_returned_target([path for path in observed if depends(states[path])])
+    return frozenset(path.removeprefix("[0]") for path in union(predictions) if path.startswith("[0]"))
 
 
 @over_batch
@@ -85,6 +123,20 @@ def _check_entries(x: Batch, held: dict[str, dict[str, Any]], model: Model) -> N
                 used = asked[path] | of_energy | {key for rule in rules for key in (rule.key, *rule.others)}
                 if name not in used:
                     _refuse_unread(path, name, of_energy - OWN_ENTRIES)
+
+
+def check_no_target(model: Model) -> None:
+    """Refuses a model that has set an observed node to its prediction when there was no target.
+
+    Raises:
+        ValueError: the state of an observed node is its prediction.
+    """
+    for path, node in split_nodes(model)[1].items():
+        if node.h.get() is not None and node.h.get() is node.get("u"):
+            raise ValueError(
+                f"the model set the observed node {path} to its prediction when it was given no target, which leaves "
+                'no error: write `if y is not None: node.set("h", y)`'
+            )
 
 
 def check_minima(model: Model) -> None:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._batch import energies_of, start
-from minipcax.learning._checks import require_squared_errors
+from minipcax.learning._checks import check_model, check_states, require_squared_errors
 from minipcax.learning._inference import ByNode, loop
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, keep_statistics, over_batch, split_nodes
 from minipcax.learning._report import History, Report
@@ -77,6 +77,8 @@ def relax_errors(
         >>> relax_errors(x, 2, model=model, optim=Optim(optax.sgd(0.1))).total.round(6).tolist()  # nothing is observed
         [0.0, 0.0]
     """
+    check_model(model)
+    check_states(model)
     require_squared_errors(model, "EPC")
     if reset or optim.state.get() is None:
         for node in split_nodes(model)[0].values():

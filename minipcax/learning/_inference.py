@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from minipcax.functional import cond, jit, scan, value_and_grad
 from minipcax.learning._batch import summed_energy
-from minipcax.learning._checks import check_minima
+from minipcax.learning._checks import check_minima, check_model, check_states
 from minipcax.learning._model import NODES, Batch, Model, Number
 from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
@@ -38,6 +39,8 @@ def relax(
         >>> relax(x, 2, model=model, optim=Optim(optax.sgd(0.1))).energies.shape
         (2, 2)
     """
+    check_model(model)
+    check_states(model)
     check_minima(model)
     if reset or optim.state.get() is None:
         optim.init(NODES(model))
@@ -92,8 +95,31 @@ def _loop_until_settled(
 
 def check_steps(steps: object) -> None:
     """Refuses what is no number of steps."""
-    if not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, (np.ndarray, Array)):
+        raise TypeError(
+            f"steps expected a positive int, found an array of shape {steps.shape}: targets go to "
+            "initialise(x, y, model=model)"
+        )
+    if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"steps expected a positive int, found {steps!r}")
+
+
+def check_unroll(unroll: object) -> None:
+    """Refuses what is no number of steps to compile as one."""
+    if not isinstance(unroll, (int, np.integer, bool)) or (unroll < 1 and unroll is not False):
+        raise ValueError(
+            f"unroll expected a positive int, or True for all steps, found {unroll!r}; a tolerance is given by name, "
+            "tolerance=..."
+        )
+
+
+def check_ending(tolerance: object, reset: object) -> None:
+    """Refuses what says nothing about when inference ends, or about what becomes of its optimiser."""
+    number = isinstance(tolerance, (int, float, np.number)) and not isinstance(tolerance, bool) and tolerance >= 0
+    if not (tolerance is None or isinstance(tolerance, Array) or number):
+        raise ValueError(f"tolerance expected a number of at least 0, or None, found {tolerance!r}")
+    if not isinstance(reset, (bool, np.bool_)):
+        raise ValueError(f"reset expected a bool, found {reset!r}")
 
 
 def infer(
@@ -125,6 +151,10 @@ def infer(
     Returns:
         The energy before every step, a mean over the samples.
 
+    Raises:
+        TypeError: the steps are an array, such as targets, or the model is no `EnergyModule`.
+        ValueError: an argument is out of its range; a state is cleared; or the energy of a node has no minimum.
+
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
         >>> _ = initialise(x, model=model)
@@ -135,6 +165,9 @@ def infer(
         Whittington and Bogacz, An Approximation of the Error Backpropagation Algorithm in a Predictive Coding Network,
         Neural Computation 29 (2017).
     """
+    check_steps(steps)
+    check_unroll(unroll)
+    check_ending(tolerance, reset)
     return _infer(x, steps, unroll, tolerance, reset, model=model, optim=optim)
 
 

@@ -30,6 +30,16 @@ def influences(fn: Callable[..., Any], *args: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(shapes), _flow(closed.jaxpr, paths))
 
 
+def is_sources(node: object) -> bool:
+    """Whether a node of such an answer stands for an array."""
+    return isinstance(node, frozenset)
+
+
+def union(found: object) -> Sources:
+    """All that influences any of a tree of such answers."""
+    return NONE.union(*jax.tree.leaves(found, is_leaf=is_sources))
+
+
 def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # JAX has no public name for the type of a jaxpr
     found = dict(zip(jaxpr.invars, inputs, strict=True))
 

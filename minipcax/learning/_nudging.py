@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array
 
 from minipcax.learning._algorithm import Algorithm
@@ -45,7 +46,7 @@ class Nudging(Algorithm):
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
     Raises:
-        ValueError: β is zero.
+        ValueError: β is zero, or beyond 1 or −1.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -63,8 +64,11 @@ class Nudging(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.beta, (int, float)) and self.beta == 0:
-            raise ValueError("Nudging expected a beta other than 0, by which the gradients are divided")
+        if isinstance(self.beta, (int, float, np.number)) and not 0 < abs(self.beta) <= 1:
+            raise ValueError(
+                f"Nudging expected a beta other than 0, by which the gradients are divided, and from -1 to 1, found "
+                f"{self.beta}: 1 is all the way to the target, negative is away from it"
+            )
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         with step(model, clear_params=(None, VodeParam.Cache)):

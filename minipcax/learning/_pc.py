@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._batch import start
-from minipcax.learning._inference import relax
+from minipcax.learning._inference import check_ending, relax
 from minipcax.learning._learning import learn
 from minipcax.learning._model import Batch, Model
 from minipcax.learning._report import Report
@@ -52,6 +52,10 @@ class PC(Algorithm):
     unroll: int | bool = 1
     tolerance: float | None = None
     reset: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ending(self.tolerance, self.reset)
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions, loss = start(x, y, model=model)

@@ -56,6 +56,8 @@ def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | 
             f"accuracy expected the number of its class for each sample, of shape {np.shape(predictions)[:1]}, found "
             f"labels of shape {np.shape(labels)}"
         )
+    if not np.size(labels):
+        raise ValueError("accuracy expected a batch of samples, found none")
     return float(jnp.mean(jnp.argmax(predictions, axis=-1) == labels))
 
 

@@ -12,7 +12,7 @@ from minipcax.core import tree_ref, tree_unref
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._batch import node_energies, start
-from minipcax.learning._checks import require_squared_errors
+from minipcax.learning._checks import check_no_target, require_squared_errors
 from minipcax.learning._inference import ByNode, energy_and_gradients
 from minipcax.learning._influence import influences
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, keep_statistics, over_batch, split_nodes, vodes
@@ -91,6 +91,7 @@ def _energy_by_node(x: Batch, *, model: Model) -> list[Float[Array, ""]]:
     keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         model(x)
+        check_no_target(model)
         return [node.energy() for node in model.nodes().values()]
 
 

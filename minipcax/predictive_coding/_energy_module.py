@@ -1,5 +1,7 @@
 """Modules that have an energy: the sum of those of their parts."""
 
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -41,6 +43,16 @@ class EnergyModule(Module, static=("status",)):
     """
 
     status: str | None = None
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name, value):
+            if callable(getattr(EnergyModule, name, None)):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a method of EnergyModule, which the attribute would hide: give "
+                    "it another name, such as vodes for the value nodes"
+                )
+            super().__setattr__(name, value)
 
     def energy(self) -> Float[Array, "..."]:
         """The energy summed over nodes and samples, a scalar: 0.0 when there are no nodes."""

@@ -12,6 +12,7 @@ import pytest
 from jax import Array
 
 import minipcax as px
+import minipcax.functional as pxf
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
@@ -98,10 +99,129 @@ def test_a_model_without_nodes() -> None:
 
 
 @pytest.mark.parametrize("make", [pxl.PC, pxl.IPC, pxl.EPC, partial(pxl.Nudging, 0.5)])
-@pytest.mark.parametrize("steps", [0, -1, 8.0])
+@pytest.mark.parametrize("steps", [0, -1, 8.0, True, "8", None])
 def test_what_is_no_number_of_steps(make: Callable[[Any], Any], steps: Any) -> None:
-    with pytest.raises(ValueError, match=f"steps expected a positive int, found {steps}"):
+    with pytest.raises(ValueError, match=f"steps expected a positive int, found {steps!r}"):
         make(steps)
+
+
+@pytest.mark.parametrize("make", [pxl.PC, pxl.IPC, pxl.EPC, partial(pxl.Nudging, 0.5)])
+@pytest.mark.parametrize("unroll", [0, 0.1, -1, None])
+def test_what_is_no_number_of_steps_to_unroll(make: Callable[..., Any], unroll: Any) -> None:
+    with pytest.raises(ValueError, match=f"unroll expected a positive int, or True .*, found {unroll}; a tolerance is"):
+        make(8, unroll)
+
+
+@pytest.mark.parametrize("make", [pxl.PC, pxl.IPC, pxl.EPC, partial(pxl.Nudging, 0.5)])
+def test_integers_of_numpy_are_numbers_of_steps(make: Callable[..., Any]) -> None:
+    expected, _ = gradients(make(3, True), chain(), X, Y)
+    found, report = gradients(make(np.int64(3), np.int32(2)), chain(), X, Y)
+    assert report.energies.shape == (3,)
+    assert relative_difference(found, expected) < 1e-6
+    assert make(np.int64(3)) == make(3)
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, True, "small"])
+def test_what_is_no_tolerance(tolerance: Any) -> None:
+    model = chain()
+    pxl.initialise(X, Y, model=model)
+    for use in (pxl.PC, lambda *args: pxl.infer(X, *args, model=model, optim=pxu.Optim(optax.sgd(0.1)))):
+        with pytest.raises(
+            ValueError, match=f"tolerance expected a number of at least 0, or None, found {tolerance!r}"
+        ):
+            use(8, 1, tolerance)
+
+
+@pytest.mark.parametrize("beta", [5.0, -1.5, 0, 0.0, 2, np.float32(1.5)])
+def test_a_nudge_past_the_target(beta: Any) -> None:
+    with pytest.raises(ValueError, match=f"Nudging expected a beta other than 0, .* from -1 to 1, found {beta}"):
+        pxl.Nudging(beta)
+
+
+def test_targets_given_to_parts_that_take_none() -> None:
+    model = chain()
+    optim = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+    words = r"steps expected .*, found an array of shape \(6, 3\): targets go to initialise\(x, y, model=model\)"
+    for targets in (Y, np.asarray(Y)):
+        with pytest.raises(TypeError, match=words):
+            pxl.infer(X, targets, model=model, optim=pxu.Optim(optax.sgd(0.1)))  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(TypeError, match=r"scale_by expected a number, found an array of shape \(6, 3\): targets go to"):
+        pxl.learn(X, Y, model=model, optim=optim)
+
+
+class NoEnergies(px.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.vode = pxnn.Linear(5, 3), pxc.Vode()
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        return self.vode(self.layer(x), output="u")
+
+
+class NoCall(pxc.EnergyModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.vode = pxnn.Linear(5, 3), pxc.Vode()
+
+
+@pytest.mark.parametrize(
+    ("make", "lacks"), [(NoEnergies, "nodes"), (NoCall, "call"), (lambda: {"a": chain()}, "nodes")]
+)
+@pytest.mark.parametrize("part", ["PC", "Backprop", "initialise", "infer", "learn", "relax_errors"])
+def test_what_is_no_model(make: Callable[[], Any], lacks: str, part: str) -> None:
+    model = make()
+    optims = [pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))]
+    parts: dict[str, Callable[[], Any]] = {
+        "PC": lambda: pxl.PC(2)(X, Y, model=model, nodes=optims[0], weights=optims[1]),
+        "Backprop": lambda: pxl.Backprop()(X, Y, model=model, nodes=optims[0], weights=optims[1]),
+        "initialise": lambda: pxl.initialise(X, Y, model=model),
+        "infer": lambda: pxl.infer(X, 2, model=model, optim=optims[0]),
+        "learn": lambda: pxl.learn(X, model=model, optim=optims[1]),
+        "relax_errors": lambda: pxl.relax_errors(X, 2, model=model, optim=optims[0]),
+    }
+    with pytest.raises(TypeError, match=rf"model of value nodes, found a \w+, which has no {lacks}: write class"):
+        parts[part]()
+
+
+@pytest.mark.parametrize("name", ["nodes", "energy", "energies", "train"])
+def test_an_attribute_that_would_hide_a_method(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"NoCall\.{name} is a method of EnergyModule, .* give it another name"):
+        setattr(NoCall(), name, [pxc.Vode()])
+
+
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2), pxl.EPC(2), pxl.ZIL(), pxl.Backprop(), None], ids=repr)
+def test_an_empty_batch(algorithm: pxl.Algorithm | None) -> None:
+    with pytest.raises(ValueError, match=r"expected a batch of samples, found none: an array of shape \(0, 5\)"):
+        if algorithm is None:
+            pxl.initialise(X[:0], model=chain())
+        else:
+            gradients(algorithm, chain(), X[:0], Y[:0])
+    with pytest.raises(ValueError, match="accuracy expected a batch of samples, found none"):
+        pxl.accuracy(X[:0], jnp.zeros(0, int), chain())
+    assert pxl.predict(X[:0], chain()).shape == (0, 3)
+
+
+def test_ensembles_need_a_mask_for_their_weights_and_optimisers() -> None:
+    """Three members, without and with all masks, against each alone."""
+    members = [Chain([5, 4, 3], seed=seed) for seed in range(3)]
+    model = jax.tree.map(lambda *values: jnp.stack(values), *members)
+    nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1, 0.9), pxl.WEIGHTS(members[0]))
+    of_weights = pxu.M(pxnn.LayerParam).to((None, 0))
+
+    def train(masks: Any, model: Chain, weights: pxu.Optim) -> Any:
+        def step(x: Array, *, model: Chain, nodes: pxu.Optim, weights: pxu.Optim) -> Array:
+            return pxl.PC(2)(x, Y, model=model, nodes=nodes, weights=weights).loss
+
+        return pxf.vmap(masks)(step)(jnp.stack([X] * 3), model=model, nodes=nodes, weights=weights)
+
+    with pytest.raises(ValueError, match=r"model\.layers\[0\]\.nn\.weight has axis None, .* give it an axis"):
+        train({}, members[0], weights)
+    with pytest.raises(ValueError, match=r"weights\.state has axis None, .* give it an axis in the kwargs_mask"):
+        train({"model": of_weights}, model, weights)
+    weights.state.set(jax.tree.map(lambda value: jnp.stack([value] * 3), weights.state.get()))
+    losses = train({"model": of_weights, "weights": 0}, model, weights)
+    for loss, member in zip(losses, members, strict=True):
+        np.testing.assert_allclose(loss, gradients(pxl.PC(2), member, X, Y)[1].loss, rtol=1e-5)
 
 
 def test_an_optimiser_that_is_none() -> None:

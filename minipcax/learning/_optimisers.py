@@ -1,0 +1,108 @@
+"""Whether what is meant to be learned is what the optimiser was given; what is left out would never learn, unseen."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from minipcax.core import Param
+from minipcax.core._tree import is_param, path_name, paths_of_params
+from minipcax.learning._model import WEIGHTS, Model
+from minipcax.nn import LayerParam
+from minipcax.utils import Optim
+
+INITIALISE = "Optim(optax_fn, WEIGHTS(model)), or weights.init(WEIGHTS(model))"
+
+
+def check_kinds(nodes: Optim, weights: Optim) -> None:
+    """Refuses what is no `Optim`, or one for both."""
+    if nodes is weights:
+        raise ValueError("nodes and weights are one optimiser, which has but one state: give each its own")
+    for name, optim in (("nodes", nodes), ("weights", weights)):
+        if not isinstance(optim, Optim):
+            raise TypeError(f"{name} expected an Optim, found a {type(optim).__name__}: write Optim(optax.sgd(...))")
+
+
+def check_optimisers(nodes: Optim, weights: Optim, model: Model) -> None:
+    """Refuses optimisers that are swapped, or of which that of the weights is not initialised with them.
+
+    Raises:
+        ValueError: they are of other parameters.
+    """
+    wrong = [path for path in _targets(nodes) if path in _paths(model, LayerParam)]
+    if wrong:
+        raise ValueError(
+            f"nodes expected the optimiser of the states, found that of weights ({', '.join(wrong)}): are nodes and "
+            "weights swapped? That of the nodes is given nothing, Optim(optax_fn)"
+        )
+    check_weights(weights, model, "weights")
+
+
+def check_weights(optim: Optim, model: Model, name: str) -> None:
+    """Refuses an optimiser that was not given exactly the weights of a model that are to be learned.
+
+    Raises:
+        ValueError: it was not initialised, or `WEIGHTS(model)` selects other parameters.
+    """
+    if optim.state.get() is None:
+        raise ValueError(f"{name} expected an optimiser initialised with the weights, found none: write {INITIALISE}")
+    selected, targets = _paths(WEIGHTS(model)), _targets(optim)
+    foreign = [path for path in targets if path not in _paths(model)]
+    if foreign and len(foreign) == len(targets):
+        raise ValueError(
+            f"{name} expected an optimiser of this model's weights, found one of {', '.join(foreign)}: each model, "
+            f"also one that shares layers with another, has an optimiser of its own: {INITIALISE}"
+        )
+    left_out = [path for path in selected if path not in targets]
+    kept = [path for path in targets if path not in selected and path not in foreign]
+    if left_out or kept or foreign:
+        found = [
+            f"{', '.join(paths)} {what}"
+            for paths, what in (
+                (left_out, "would not learn, for the optimiser was not given it"),
+                (kept, "is frozen or no LayerParam, but the optimiser was given it"),
+                (foreign, "is not in the model any more"),
+            )
+            if paths
+        ]
+        raise ValueError(
+            f"{name} expected an optimiser of what WEIGHTS(model) selects, found that {'; '.join(found)}: call "
+            f"{name}.retarget(WEIGHTS(model)), which keeps the state of the others, or {name}.init(WEIGHTS(model)), "
+            "which starts anew; what should not learn has frozen = True"
+        )
+
+
+def _targets(optim: Any) -> list[str]:  # an Optim, or an OptimTree, which has one for each node
+    state = optim.state.get()
+    if isinstance(state, dict):
+        return [path + target for path, each in state.items() for target in _targets(each)]
+    return [] if state is None else [*state.targets]
+
+
+def _paths(tree: object, kind: type = object) -> list[str]:
+    return [paths[0] for param, paths in paths_of_params(tree) if isinstance(param, kind)]
+
+
+def warn_of_unlearned(model: Model, influential: frozenset[str]) -> None:
+    """Warns of bare arrays and plain `Param`s that predictions are made from, which look like weights and are none.
+
+    Args:
+        model: the model.
+        influential: the paths of the leaves that predictions are made from.
+    """
+    for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_param):
+        name = path_name(path)
+        plain = type(node) is Param and not node.frozen
+        bare = isinstance(node, jax.Array) and not node.aval.weak_type  # numbers are weak
+        value = node.get() if plain else node
+        if (plain or bare) and _is_inexact(value) and any(found.startswith(name) for found in influential):
+            warnings.warn(
+                f"{name} takes part in the prediction, but is {'a plain Param' if plain else 'a bare array'}, which no "
+                "algorithm learns: make it a LayerParam to learn it, or a LayerState, or frozen, to keep it as it is",
+                stacklevel=2,
+            )
+
+
+def _is_inexact(value: object) -> bool:
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.inexact)
