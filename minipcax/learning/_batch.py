@@ -96,7 +96,7 @@ def _clear_other_batches(batch: Batch, model: Model) -> None:
     sizes = {np.shape(array)[:1] for array in jax.tree.leaves(batch)}
 
     def does_not_fit(param: Any) -> bool:
-        arrays = jax.tree.leaves(param.get()) if isinstance(param, PER_SAMPLE) else []
+        arrays = jax.tree.leaves(param.get()) if PER_SAMPLE.apply(param) else []
         return not sizes >= {np.shape(array)[:1] for array in arrays}
 
     clear_params(model, does_not_fit)

@@ -1,22 +1,24 @@
 """What a model is to the algorithms: its nodes, its weights, and what of it belongs to one sample."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Array, Float
 
 from minipcax.core import tree_apply
 from minipcax.core._tree import path_name, walk
-from minipcax.functional import vmap
+from minipcax.functional import Vmap, vmap
 from minipcax.nn import BatchNorm, LayerParam
 from minipcax.predictive_coding import EnergyModule, Vode, VodeParam
 from minipcax.utils import M
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 NODES = M(VodeParam).hasnot(frozen=True)
 WEIGHTS = M(LayerParam).hasnot(frozen=True)
 # What belongs to one sample, and so has an axis of samples.
-PER_SAMPLE = VodeParam | VodeParam.Cache
-# Maps a function of one sample, `f(x, *, model)`, over a batch; inside, the axis of samples is called "batch".
-over_batch = vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")
+PER_SAMPLE = M(VodeParam | VodeParam.Cache)
 
 # What a sample, a target and a prediction are is the model's own business; a batch of them has an axis more, the first.
 Sample = Any
@@ -40,6 +42,24 @@ class Model(Protocol):
     def nodes(self) -> dict[str, EnergyModule]:
         """What has an energy, by its path, from input to output."""
         ...
+
+
+def over_batch(fn: Callable[P, R]) -> Vmap[P, R]:
+    """Maps a function of one sample and the `model` over a batch: `vmap`, in which the nodes have the axis of samples.
+
+    Layers that look across samples find that axis by the name "batch".
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> @over_batch
+        ... def squares(x, *, model):
+        ...     model(x)
+        ...     return (model.vodes[0].h ** 2).sum()
+        >>> squares(x, model=model).shape
+        (5,)
+    """
+    return vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")(fn)
 
 
 def split_nodes(model: Model) -> tuple[dict[str, Vode[Any]], dict[str, Vode[Any]]]:
