@@ -106,6 +106,8 @@ def _clear_other_batches(batch: Batch, model: Model) -> None:
 def initialise(x: Batch, y: Batch = None, *, model: Model) -> Batch:
     """Batched forward initialisation: every node's state becomes its prediction, and the output node the target.
 
+    What else is known, such as the state of a node in the middle, is clamped afterwards.
+
     Args:
         x: a batch of samples, with a leading axis of samples.
         y: their targets; `None` leaves the output node at its prediction.
@@ -113,6 +115,10 @@ def initialise(x: Batch, y: Batch = None, *, model: Model) -> Batch:
 
     Returns:
         The predictions.
+
+    Raises:
+        TypeError: the model is no `EnergyModule`.
+        ValueError: there is no sample, a target or node is not reached, or a node is called twice, see `Algorithm`.
 
     Example:
         >>> model = ResidualNetwork(2, 4, 1, depth=2)

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from minipcax.core import tree_ref, tree_unref
+from minipcax.core import get, tree_extract, tree_ref, tree_unref
+from minipcax.core._tree import path_name
 from minipcax.learning._influence import Sources, influences, is_sources, union
-from minipcax.learning._model import Batch, Model, keep_statistics, over_batch, split_nodes, vodes
+from minipcax.learning._model import PER_SAMPLE, Batch, Model, keep_statistics, over_batch, split_nodes, vodes
 from minipcax.predictive_coding import STATUS, Vode, VodeParam, ce_energy, se_energy
 from minipcax.utils import step
 
@@ -69,13 +70,14 @@ def check_pass(x: Batch, y: Batch, *, model: Model) -> Sources:
         with step(copy, STATUS.INIT):
             return _look(x, y, model=copy)
 
-    output, states, predictions, entries = influences(forward, tree_ref(model), x, y)
+    output, states, predictions, entries, held = influences(forward, tree_ref(model), x, y)
 
     def depends(found: object) -> bool:
         return any(path.startswith("[2]") for path in union(found))
 
+    observed = split_nodes(model)[1]
+    unused = {f"[2]{path_name(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(y)} - union((output, held))
     if jax.tree.leaves(y) and not depends(predictions):  # in a model that predicts from y, it is an input
-        observed = split_nodes(model)[1]
         if not any(depends(states[path]) for path in observed):
             inferred = [path for path in states if path not in observed and depends(states[path])]
             named = [f"{path}.{name}" for path in entries for name, found in entries[path].items() if depends(found)]
@@ -83,6 +85,8 @@ def check_pass(x: Batch, y: Batch, *, model: Model) -> Sources:
         leaves = jax.tree.leaves(output, is_leaf=is_sources)
         if leaves and all(map(depends, leaves)):
             _refuse_returned_target([path for path in observed if depends(states[path])])
+    if unused:
+        _refuse_lost_target(observed, [], [], f"y{min(unused).removeprefix('[2]')}")
     return frozenset(path.removeprefix("[0]") for path in union(predictions) if path.startswith("[0]"))
 
 
@@ -94,15 +98,19 @@ def _look(x: Batch, y: Batch, *, model: Model) -> Any:
         _refuse_unreached(path, node)
         if node.cache.notes.predictions > 1:
             _refuse_several_predictions(path, node.cache.notes.predictions)
-        clamped = y is not None and node.h.frozen and node.h.get() is not node.get("u")
-        if clamped and any(leaf is node.h.get() for leaf in jax.tree.leaves(output)):
-            _refuse_returned_target([path])
+    clamped = {
+        path: node.h.get() for path, node in nodes.items() if node.h.frozen and node.h.get() is not node.get("u")
+    }
+    returned = [[path for path in clamped if clamped[path] is leaf] for leaf in jax.tree.leaves(output)]
+    if y is not None and returned and all(returned):
+        _refuse_returned_target(sorted({path for paths in returned for path in paths}))
     held = {path: {name: node.cache[name] for name in node.cache.given()} for path, node in nodes.items()}
     states = {path: node.h.get() for path, node in nodes.items()}
+    of_samples = tree_extract(model, extract_fn=get, filter_fn=PER_SAMPLE.apply)
     if any(entries.keys() - OWN_ENTRIES for entries in held.values()):
         _check_entries(x, held, model)
     entries = {path: {name: held[path][name] for name in held[path] if name not in OWN_ENTRIES} for path in held}
-    return output, states, {path: held[path].get("u") for path in held}, entries
+    return output, states, {path: held[path].get("u") for path in held}, entries, of_samples
 
 
 def _check_entries(x: Batch, held: dict[str, dict[str, Any]], model: Model) -> None:
@@ -169,7 +177,7 @@ def _function(node: Vode[Any]) -> object:
     return getattr(node.energy_fn, "func", node.energy_fn)
 
 
-def _refuse_lost_target(observed: Iterable[str], inferred: list[str], named: list[str]) -> None:
+def _refuse_lost_target(observed: Iterable[str], inferred: list[str], named: list[str], what: str = "y") -> None:
     names = ", ".join(observed) or "none"
     if inferred:
         why = f"it is set in {', '.join(inferred)}, which is inferred: set h.frozen = True there"
@@ -177,7 +185,9 @@ def _refuse_lost_target(observed: Iterable[str], inferred: list[str], named: lis
         why = f'it is stored in {", ".join(named)}, which is not the state: write node.set("h", y)'
     else:
         why = 'write `if y is not None: node.set("h", y)` in the call of the model'
-    raise ValueError(f"the target y reaches no observed node (h.frozen = True), of which the model has {names}; {why}")
+    raise ValueError(
+        f"the target {what} reaches no observed node (h.frozen = True), of which the model has {names}; {why}"
+    )
 
 
 def _refuse_returned_target(paths: list[str]) -> None:
