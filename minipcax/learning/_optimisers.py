@@ -96,7 +96,7 @@ def warn_of_unlearned(model: Model, influential: frozenset[str]) -> None:
         plain = type(node) is Param and not node.frozen
         bare = isinstance(node, jax.Array) and not node.aval.weak_type  # numbers are weak
         value = node.get() if plain else node
-        if (plain or bare) and _is_inexact(value) and any(found.startswith(name) for found in influential):
+        if (plain or bare) and _is_inexact(value) and any(f"{found}.".startswith(f"{name}.") for found in influential):
             warnings.warn(
                 f"{name} takes part in the prediction, but is {'a plain Param' if plain else 'a bare array'}, which no "
                 "algorithm learns: make it a LayerParam to learn it, or a LayerState, or frozen, to keep it as it is",

@@ -3,12 +3,14 @@
 Both note something beside their value. Notes are of an object alone: the copies that transforms work on have none.
 """
 
+import inspect
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from minipcax.core import Param, ParamCache, ParamDict
+from minipcax.core import RKG, BaseModule, BaseParam, Param, ParamCache, ParamDict
 
 
 class VodeParam(Param):
@@ -62,6 +64,20 @@ def _snapshot(leaf: object) -> object:
 
 def _is_unchanged(before: Any, now: object) -> bool:  # arrays of numpy are compared, for they change in place
     return before is now or (isinstance(now, np.ndarray) and before.dtype == now.dtype and np.array_equal(before, now))
+
+
+def held_by(fn: object) -> list[Any]:
+    """The parameters and modules that a function reads without being given them, where Python can tell."""
+    if isinstance(fn, partial):
+        return [*held_by(fn.func), *filter(_holds_values, (*fn.args, *fn.keywords.values()))]
+    if not inspect.isfunction(fn):
+        return []
+    found = inspect.getclosurevars(fn)
+    return [*filter(_holds_values, (*found.nonlocals.values(), *found.globals.values()))]
+
+
+def _holds_values(value: object) -> bool:
+    return isinstance(value, (BaseParam, BaseModule)) and value is not RKG
 
 
 class Notes:

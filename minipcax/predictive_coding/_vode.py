@@ -11,7 +11,7 @@ from minipcax.core import RKG, Param, RandomKeyGenerator, get
 from minipcax.core._trace import in_vmap
 from minipcax.predictive_coding._energy import se_energy, summed
 from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
-from minipcax.predictive_coding._parameter import VodeParam
+from minipcax.predictive_coding._parameter import VodeParam, held_by
 from minipcax.predictive_coding._refusals import refuse_broadcast, refuse_other_terms, refuse_several_predictions
 from minipcax.predictive_coding._ruleset import Rules, Ruleset, Tform
 
@@ -215,7 +215,9 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
     def _sources(self, name: str) -> tuple[Any, ...]:
         """All that a computed entry may depend on: what the node holds, but for what was itself computed."""
         attributes = {key: value for key, value in vars(self).items() if key != "cache"}
-        return in_vmap(), attributes, {key: self.cache[key] for key in self.cache.given() if key not in (name, "E")}
+        entries = {key: self.cache[key] for key in self.cache.given() if key not in (name, "E")}
+        functions = [self.energy_fn, *(tform for rule in self.ruleset.outputs for _, tform in rule.tforms)]
+        return in_vmap(), attributes, entries, [*map(held_by, functions)]
 
     def _has_target(self) -> bool:
         given = getattr(self.h, "given", None)

@@ -196,4 +196,5 @@ def test_what_is_no_weight_is_not_named(number: int) -> None:
 def test_what_takes_no_part_is_not_named() -> None:
     model: Any = chain()
     model.rates, model.history = px.Param(jnp.ones(4)), jnp.ones(4)
+    model.layer = jnp.ones(4)  # whose name is how that of the layers begins
     gradients(pxl.PC(2), model, X, Y)

@@ -395,6 +395,30 @@ def test_an_energy_is_that_of_the_present(number: int, asked: str) -> None:
     assert found(vode) == found(fresh)
 
 
+OUTSIDE = px.Param(jnp.array(2.0))
+
+
+def test_what_a_function_reads_from_outside_may_change() -> None:
+    """An energy function of a closed-over, a global and a bound parameter; and a rule with one."""
+    inside = px.Param(jnp.array(3.0))
+
+    def bound(p: px.Param, vode: Any) -> Array:
+        return pxc.se_energy(vode) * p
+
+    def scale(vode: Any, key: str, value: Array, rkg: Any) -> Array:
+        return value * inside
+
+    functions: list[Any] = [lambda v: pxc.se_energy(v) * inside, lambda v: OUTSIDE * pxc.se_energy(v)]
+    for energy_fn in (*functions, partial(bound, inside)):
+        vode = pxc.Vode(energy_fn, {STATUS.ALL: ("e -> h:scale",)}, {"scale": scale})
+        vode.set("h", jnp.full(2, 2.0)).set("u", jnp.zeros(2))
+        for number in (1.0, 5.0):
+            for p in (inside, OUTSIDE):
+                p.set(jnp.array(number))
+            assert vode.energy() is vode.energy()
+            assert vode.energy().tolist() == vode.get("e").tolist() == [2 * number] * 2
+
+
 def test_an_array_of_numpy_may_change_in_place() -> None:
     h = np.ones(2, np.float32)
     vode = pxc.Vode().set("h", h).set("u", np.zeros(2, np.float32))
