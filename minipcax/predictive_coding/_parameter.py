@@ -37,6 +37,10 @@ class VodeParam(Param):
                 self._notes = Notes()
             return self._notes
 
+        def __setitem__(self, key: str, value: object) -> None:
+            self._notes = self.notes  # new ones, if this is the first entry
+            super().__setitem__(key, value)
+
         def given(self) -> list[str]:
             """The names of the entries that were not computed from others."""
             computed = self.notes.computed
@@ -45,9 +49,8 @@ class VodeParam(Param):
         def keep(self, name: str, value: object, sources: object) -> None:
             """Stores what was computed from these sources."""
             leaves, treedef = jax.tree.flatten(sources)
-            notes = self.notes
             self[name] = value
-            notes.computed[name] = value, [_snapshot(leaf) for leaf in leaves], treedef
+            self.notes.computed[name] = value, [_snapshot(leaf) for leaf in leaves], treedef
 
         def is_kept(self, name: str, sources: object) -> bool:
             """Whether what is stored was computed from these very sources."""
@@ -62,8 +65,10 @@ def _snapshot(leaf: object) -> object:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
-def _is_unchanged(before: Any, now: object) -> bool:  # arrays of numpy are compared, for they change in place
-    return before is now or (isinstance(now, np.ndarray) and before.dtype == now.dtype and np.array_equal(before, now))
+def _is_unchanged(before: object, now: object) -> bool:  # arrays of numpy are compared, for they change in place
+    if not (isinstance(before, np.ndarray) and isinstance(now, np.ndarray)):
+        return before is now
+    return before.dtype == now.dtype and np.array_equal(before, now)
 
 
 def held_by(fn: object) -> list[Any]:

@@ -508,8 +508,14 @@ def test_two_predictions_in_two_passes() -> None:
     for _ in range(2):
         vode.clear_params(px.ParamCache)
         vode(u)
-    vode.status = "another"
-    vode(u)
+    assert vode.energy().tolist() == [0.5]
+    for _ in range(2):
+        pxf.jit(lambda *, vode: vode.clear_params(px.ParamCache))(vode=vode)
+        vode(u)
+    assert vode.energy().tolist() == [0.5]
+    for status in (None, "another"):
+        vode.status = status
+        vode(u)
     assert vode.energy().tolist() == [0.5]
 
 
