@@ -55,12 +55,15 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         >>> vode(jnp.ones(2)).tolist()
         [1.0, 1.0]
 
-    Example: what an energy reads beside h and u, such as the weights of samples, and has no prediction, comes with a
-    target once, and then stays like a state of its own that is not inferred.
-        >>> vode = Vode(lambda vode: vode.weight * se_energy(vode))
-        >>> vode.weight = VodeParam()
-        >>> vode.weight.frozen = True
-        >>> vode.set("h", jnp.ones(2)).set("weight", jnp.array([1.0, 0.0])).set("u", jnp.zeros(2)).energy().tolist()
+    Example: what an energy reads beside h and u, such as the weights of samples, is either set in every call,
+    `vode(u, weight=weight)`, or is a state of its own that is not inferred, which is set once, with the target.
+        >>> class Weighted(Vode[VodeParam]):
+        ...     def __init__(self) -> None:
+        ...         super().__init__(lambda vode: vode.get("weight") * se_energy(vode))
+        ...         self.weight = VodeParam()
+        ...         self.weight.frozen = True
+        >>> vode = Weighted().set("h", jnp.ones(2)).set("weight", jnp.array([1.0, 0.0]))
+        >>> vode.set("u", jnp.zeros(2)).energy().tolist()
         [0.5, 0.0]
     """
 

@@ -66,6 +66,16 @@ def energy_functions_of_ones_own() -> None:
     assert_type(pxc.Vode(lambda vode: vode.h - vode.get("u")), pxc.Vode[pxc.VodeParam])
 
 
+def what_an_energy_reads_beside_h_and_u() -> None:
+    class Weighted(pxc.Vode[pxc.VodeParam]):
+        def __init__(self) -> None:
+            super().__init__(lambda vode: vode.get("weight") * pxc.se_energy(vode))
+            self.weight = pxc.VodeParam()
+            self.weight.frozen = True
+
+    assert_type(Weighted().set("weight", x).weight, pxc.VodeParam)
+
+
 def rules_and_their_transformations() -> None:
     def relu(vode: pxc.Vode[Any], key: str, value: Array, rkg: px.RandomKeyGenerator) -> Array:
         return jax.nn.relu(value)
