@@ -21,8 +21,8 @@ def influences(fn: Callable[..., Any], *args: Any) -> Any:
     """The output of a function, with the paths of the inputs that influence it in the place of each array.
 
     Example:
-        >>> influences(lambda x, y: {"sum": x + y, "first": 2 * x}, 1.0, 2.0)
-        {'first': frozenset({'[0]'}), 'sum': frozenset({'[0]', '[1]'})}
+        >>> influences(lambda x, y: {"first": 2 * x, "none": 3.0}, 1.0, 2.0)
+        {'first': frozenset({'[0]'}), 'none': frozenset()}
     """
     paths = [frozenset({jax.tree_util.keystr(path)}) for path, _ in jax.tree_util.tree_leaves_with_path(args)]
     with global_key.lend(global_key.value):  # what is drawn on the way is not kept
