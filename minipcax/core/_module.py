@@ -80,7 +80,7 @@ class BaseModule(Branch):
         def __getattr__(self, name):
             if name == "frozen":
                 return bool(self._params_below()) and all(param.frozen for param in self._params_below())
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
+            return super().__getattribute__(name)  # which says what is missing
 
         def __setattr__(self, name, value):
             if name == "frozen" and isinstance(value, bool):

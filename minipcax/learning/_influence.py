@@ -25,8 +25,12 @@ def influences(fn: Callable[..., Any], *args: Any) -> Any:
         {'first': frozenset({'[0]'}), 'none': frozenset()}
     """
     paths = [frozenset({jax.tree_util.keystr(path)}) for path, _ in jax.tree_util.tree_leaves_with_path(args)]
-    with global_key.lend(global_key.value):  # what is drawn on the way is not kept
-        closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+
+    def lent(*args: Any) -> Any:  # what is drawn on the way is not kept
+        with global_key.lend(global_key.value):
+            return fn(*args)
+
+    closed, shapes = jax.make_jaxpr(lent, return_shape=True)(*args)
     return jax.tree.unflatten(jax.tree.structure(shapes), _flow(closed.jaxpr, paths))
 
 

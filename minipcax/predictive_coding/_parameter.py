@@ -74,7 +74,7 @@ def _is_unchanged(before: object, now: object) -> bool:  # arrays of numpy are c
 def held_by(fn: object) -> list[Any]:
     """The parameters and modules that a function reads without being given them, where Python can tell."""
     if isinstance(fn, partial):
-        return [*held_by(fn.func), *filter(_holds_values, (*fn.args, *fn.keywords.values()))]
+        return held_by(fn.func)
     if not inspect.isfunction(fn):
         return []
     found = inspect.getclosurevars(fn)

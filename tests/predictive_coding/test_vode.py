@@ -399,17 +399,14 @@ OUTSIDE = px.Param(jnp.array(2.0))
 
 
 def test_what_a_function_reads_from_outside_may_change() -> None:
-    """An energy function of a closed-over, a global and a bound parameter; and a rule with one."""
+    """An energy function of a closed-over and a global parameter; and a rule with one."""
     inside = px.Param(jnp.array(3.0))
-
-    def bound(p: px.Param, vode: Any) -> Array:
-        return pxc.se_energy(vode) * p
 
     def scale(vode: Any, key: str, value: Array, rkg: Any) -> Array:
         return value * inside
 
     functions: list[Any] = [lambda v: pxc.se_energy(v) * inside, lambda v: OUTSIDE * pxc.se_energy(v)]
-    for energy_fn in (*functions, partial(bound, inside)):
+    for energy_fn in functions:
         vode = pxc.Vode(energy_fn, {STATUS.ALL: ("e -> h:scale",)}, {"scale": scale})
         vode.set("h", jnp.full(2, 2.0)).set("u", jnp.zeros(2))
         for number in (1.0, 5.0):
