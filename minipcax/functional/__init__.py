@@ -2,7 +2,8 @@
 
 The protocol is the same for all of them:
 
-- Positional arguments are pure values. A parameter passed that way is a copy: what is written to it is lost.
+- Positional arguments are pure values. A parameter passed that way is a copy: what is written to it is lost. What is
+  shared in the arguments is shared in the copies, and what a function returns keeps its sharing.
 - Keyword arguments are tracked. What the function writes into a parameter that it reaches through them is in the
   caller's own parameter when the call has returned: once for a parameter that is reached by many paths, and through any
   nesting of transforms. If the function raises, everything is as it was before the call.

@@ -18,6 +18,9 @@ def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
     What a `ParamCache` holds was computed at one place of a model, and would be wrong at another: two nodes with one
     state have each their own prediction and energy.
 
+    The two belong in one module, which keeps their sharing under plain JAX as well (`jax.tree.map`, `jax.grad`, optax).
+    In a bare list or tuple, which is JAX's own, only the functions of this library keep it.
+
     Args:
         module: what to share.
         filter: which parameters are shared, a class, a union of classes, a predicate or an `M`; the others are copied.
