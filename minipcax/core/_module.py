@@ -95,8 +95,7 @@ class BaseModule(Branch):
                     f"{type(self).__name__}.{name} holds a {type(present).__name__}, found an array or number to put "
                     f"in its place: change the value with .{name}.set(...) or an augmented assignment"
                 )
-            if self._trace is not None:
-                refuse_escape(f"{type(self).__name__}.{name}", self._trace, value)
+            refuse_escape(f"{type(self).__name__}.{name}", self._trace, value)
             if name in self._static_names:
                 # A function of the class's own may close over what it only reads, such as a model that it is for.
                 refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,", closures=False)

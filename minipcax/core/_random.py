@@ -59,9 +59,7 @@ class RKGState(Param):
 
     def check(self, value: object) -> None:
         """Refuses a tracer that would be left behind, and a draw that would be the same in all lanes of a `vmap`."""
-        lent = self._lent()
-        if lent is not None:
-            lent.check(value)
+        if self._lent() is not None:  # a loan ends with the trace that it was made for
             return
         if in_vmap() and self._trace != current_trace():
             raise RuntimeError(

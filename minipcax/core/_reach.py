@@ -43,7 +43,7 @@ def _parts(node: object) -> Iterator[tuple[str, object]]:
     elif isinstance(node, functools.partial):
         yield from ((".func", node.func), (".args", node.args), (".keywords", node.keywords))
     elif isinstance(node, FunctionType):
-        yield from ((f" ({name})", item) for name, item in inspect.getclosurevars(node).nonlocals.items())
+        yield from ((f"({name})", item) for name, item in inspect.getclosurevars(node).nonlocals.items())
         yield from ((".__defaults__", node.__defaults__), (".__kwdefaults__", node.__kwdefaults__))
     slots = (name for cls in type(node).__mro__ for name in getattr(cls, "__slots__", ()))
     yield from ((f".{name}", getattr(node, name, None)) for name in slots if not name.startswith("__"))

@@ -1,6 +1,7 @@
 """Static parameters: functions, names, modes, and whatever else JAX must not trace."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from copy import copy, deepcopy
 from importlib import import_module
 from operator import attrgetter
@@ -11,6 +12,7 @@ import numpy as np
 
 from minipcax.core._parameter import BaseParam, get, is_own_name, refuse_params
 from minipcax.core._structure import Structure, last_change
+from minipcax.core._trace import has_tracers
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -43,6 +45,8 @@ class StaticParam(BaseParam[T]):
     def check(self, value: object) -> None:
         """Refuses what is a parameter, or holds one at any depth."""
         refuse_params(value, "static(...)")
+        if has_tracers(value):
+            raise TypeError("static(...) is for what JAX must not trace, found a value that it is tracing: use a Param")
 
     def structure(self) -> tuple[Structure, ...]:
         return (Structure(self.value), *super().structure())
@@ -74,9 +78,10 @@ class StaticParam(BaseParam[T]):
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # as Python has it
         """How it is pickled: of a function that has a name, as `jnp.tanh`, the name, as Python does with its own."""
-        name = getattr(self.value, "__module__", None), _name(self.value)
-        if callable(self.value) and _is_named(self.value, *name):
-            return _static_by_name, name, vars(self) or None
+        name: Any = getattr(self.value, "__qualname__", None) or getattr(self.value, "__name__", None)
+        with suppress(AttributeError, ImportError, TypeError, ValueError):  # it has no name, or another has it
+            if callable(self.value) and _static_by_name(self.value.__module__, name).value is self.value:
+                return _static_by_name, (self.value.__module__, name), vars(self) or None
         return super().__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
@@ -97,24 +102,8 @@ class StaticParam(BaseParam[T]):
             return getattr(self.value, name)
 
 
-def _name(function: object) -> str | None:
-    return getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-
-
-def _named(module: str, name: str) -> Any:
-    return attrgetter(name)(import_module(module))
-
-
-def _is_named(function: object, module: str | None, name: str | None) -> bool:
-    """Whether that is what Python finds under a name."""
-    try:
-        return module is not None and name is not None and _named(module, name) is function
-    except (ImportError, AttributeError):
-        return False
-
-
 def _static_by_name(module: str, name: str) -> StaticParam[Any]:
-    return StaticParam(_named(module, name))
+    return StaticParam(attrgetter(name)(import_module(module)))
 
 
 @overload

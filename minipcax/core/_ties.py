@@ -16,6 +16,7 @@ tie are given to JAX as *views*: other objects with the same attributes, whose c
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
 
@@ -69,14 +70,14 @@ class Tie(ParamRef):
         return f"Tie({path_name(self._value[1])})"
 
     def structure(self) -> tuple[Any, ...]:
-        levels, path = self._value
-        return levels, path
+        return tuple(self._value)
 
     @classmethod
     def from_structure(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> "Tie":
         return cls(*structure)
 
 
+@dataclass(frozen=True)
 class HasTies:
     """Part of the structure of a module: whether it has ties to follow.
 
@@ -84,19 +85,10 @@ class HasTies:
     label in the place of each parameter fits a model with ties as well.
     """
 
-    __slots__ = ("_answer",)
-
-    def __init__(self, answer: bool) -> None:
-        self._answer = answer
+    answer: bool = field(compare=False)
 
     def __bool__(self) -> bool:
-        return self._answer
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, HasTies)
-
-    def __hash__(self) -> int:
-        return 0
+        return self.answer
 
 
 YES, NO = HasTies(True), HasTies(False)

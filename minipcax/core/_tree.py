@@ -87,8 +87,9 @@ def tree_ref(pydag: Tree) -> Tree:
         positions[id(node)] = len(positions)
         return node
 
-    tree: Tree = map_params(ref, pydag)
-    return tree if repeats else pydag
+    views: list[Branch] = []  # in the places of which there are now modules
+    tree: Tree = map_params(ref, pydag, views.append)
+    return tree if repeats or views else pydag
 
 
 def tree_unref(tree: Tree) -> Tree:
@@ -129,19 +130,17 @@ class Branch:
 
     __slots__ = ("__dict__", "__weakref__", "_trace", "_view")
     _static_names: ClassVar[tuple[str, ...]] = ()  # of the attributes that are no children
-    _trace: object  # in which it was made, unless JAX, or a walk, has put it together
+    _trace: object  # in which it was made
     _view: Any  # None, or of a view, see `_ties`: the node that it is of, and its children for JAX
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        node = cls._blank()
-        _set_trace(node, current_trace())
-        return node
+        return cls._blank()
 
     @classmethod
     def _blank(cls) -> Self:
         node = object.__new__(cls)
         _set_view(node, None)
-        _set_trace(node, None)
+        _set_trace(node, current_trace())
         return node
 
     def __getstate__(self) -> dict[str, Any]:  # a copy has its own
@@ -210,18 +209,20 @@ def leaves(node: Node) -> list[Node]:
     return found
 
 
-def map_params(fn: Callable[[Any], object], node: Node) -> Node:
+def map_params(fn: Callable[[Any], object], node: Node, on_view: Callable[[Branch], object] = bool) -> Node:
     """A new tree of the same make, with `fn` of every parameter in its place, once per occurrence."""
     if isinstance(node, BaseParam):
         return fn(node.original if isinstance(node, ParamRef) else node)
     if isinstance(node, Branch):  # without the keys, which take time to make
+        if node._view is not None:
+            on_view(node)
         attributes = vars(node)
-        return node._with([map_params(fn, attributes[name]) for name in node._names()])
+        return node._with([map_params(fn, attributes[name], on_view) for name in node._names()])
     taken_apart = parts(node)
     if taken_apart is None:
         return node
     below, build = taken_apart
-    return build([map_params(fn, child) for _, child in below])
+    return build([map_params(fn, child, on_view) for _, child in below])
 
 
 path_name = jtu.keystr  # a path as people write it: `.layers[0].nn.weight`

@@ -4,36 +4,37 @@ JAX compiles what it finds there as constants, which go on being what they were 
 """
 
 import dis
-import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
-from minipcax.core import BaseModule, BaseParam, DynamicParam
-from minipcax.core._trace import OUTSIDE
-from minipcax.core._tree import leaves
-from minipcax.functional._base import Transform
+from minipcax.core import BaseModule, DynamicParam
+from minipcax.core._reach import reach
+from minipcax.core._trace import OUTSIDE, current_trace
 
 
 def warn_of_models(fn: Callable[..., Any]) -> None:
     """Warns if a function that is being compiled names a model that was made outside of any transform."""
-    while not inspect.isfunction(fn):
-        if isinstance(fn, Transform):
-            fn = fn.fn
-        elif isinstance(fn, functools.partial):
-            fn = fn.func
-        elif inspect.ismethod(fn):
-            fn = fn.__func__
-        else:
+    if current_trace() == OUTSIDE:  # nothing is, under `jax.disable_jit()`
+        return
+    around: dict[str, Any] = {}
+    while not inspect.isfunction(fn):  # but a transform, what jax.jit makes, a partial or a method
+        if inspect.ismethod(fn) and not isinstance(fn.__self__, BaseModule):
+            around["self"] = fn.__self__
+        inner = (getattr(fn, name, None) for name in ("__wrapped__", "func", "__func__"))
+        fn = next(filter(callable, inner), None)  # type: ignore[assignment]  # which ends the loop
+        if fn is None:
             return
-    names = {**inspect.getclosurevars(fn).nonlocals, **_globals(fn)}
-    models = [name for name, value in names.items() if _is_model(value)]
+    around |= {**inspect.getclosurevars(fn).nonlocals, **_globals(fn)}
+    models = [name for name, value in around.items() if reach(value, _is_read) is not None]
     if models:
         warnings.warn(
             f"{fn.__qualname__} reads {', '.join(models)} from around it, which jit compiles as it is now, once and "
-            f"for all: to see later changes, pass it as a keyword argument, {models[0]}={models[0]}",
+            f"for all: to see later changes, pass it as a keyword argument, {models[0]}={models[0]} (where that is "
+            f"an object of your own, make its class a Module); a model that is "
+            f"not to change is frozen, {models[0]}.frozen = True",
             stacklevel=2,
         )
 
@@ -50,9 +51,8 @@ def _global_names(code: CodeType) -> Iterator[str]:
             yield from _global_names(inner)
 
 
-def _is_model(value: object) -> bool:
-    """Whether a value is, or holds, parameters that a call would have to pass. `RKG` goes along with every call."""
-    if not isinstance(value, (BaseModule, BaseParam, list, tuple, dict)):
+def _is_read(node: object) -> bool:
+    """Whether a node is a parameter that a call would have to pass. `RKG` goes along with every call."""
+    if not isinstance(node, DynamicParam) or node.is_carried or getattr(node, "frozen", False):
         return False
-    params = [node for node in leaves(value) if isinstance(node, DynamicParam)]
-    return any(param._trace == OUTSIDE and not param.is_carried for param in params)
+    return bool(node._trace == OUTSIDE)

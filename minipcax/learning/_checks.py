@@ -5,6 +5,7 @@ Each check looks at one pass of a copy of the model while a training step is tra
 
 from collections.abc import Iterable
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any
 
 import jax
@@ -127,10 +128,9 @@ def _check_entries(x: Batch, held: dict[str, dict[str, Any]], model: Model) -> N
             for name in held[path].keys() - OWN_ENTRIES:
                 if name not in present and name in of_energy:
                     _refuse_entry_of_targets(path, name)
-                rules = [*node.ruleset.inputs, *node.ruleset.outputs]
-                used = asked[path] | of_energy | {key for rule in rules for key in (rule.key, *rule.others)}
-                if name not in used:
-                    _refuse_unread(path, name, of_energy - OWN_ENTRIES)
+                meant = get_close_matches(name, of_energy - OWN_ENTRIES)
+                if name not in asked[path] | of_energy and meant:
+                    _refuse_misspelt(path, name, meant[0])
 
 
 def check_no_target(model: Model) -> None:
@@ -220,8 +220,7 @@ def _refuse_entry_of_targets(path: str, name: str) -> None:
     )
 
 
-def _refuse_unread(path: str, name: str, read: Iterable[str]) -> None:
+def _refuse_misspelt(path: str, name: str, meant: str) -> None:
     raise ValueError(
-        f"the node {path} is given {name!r}, which no rule and no energy reads: beside h and u, its energy reads "
-        f"{', '.join(sorted(read)) or 'nothing'}; is the name misspelt?"
+        f"the node {path} is given {name!r}, which nothing reads, but its energy reads {meant!r}: is the name misspelt?"
     )

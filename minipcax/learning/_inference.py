@@ -11,6 +11,7 @@ from minipcax.functional import cond, jit, scan, value_and_grad
 from minipcax.learning._batch import summed_energy
 from minipcax.learning._checks import check_minima, check_model, check_states
 from minipcax.learning._model import NODES, Batch, Model, Number
+from minipcax.learning._optimisers import check_nodes
 from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
@@ -42,6 +43,7 @@ def relax(
     check_model(model)
     check_states(model)
     check_minima(model)
+    check_nodes(optim, model, "inference")
     if reset or optim.state.get() is None:
         optim.init(NODES(model))
 

@@ -64,7 +64,8 @@ class Nudging(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.beta, (int, float, np.number)) and not 0 < abs(self.beta) <= 1:
+        known = not isinstance(self.beta, jax.core.Tracer)
+        if known and (isinstance(self.beta, (bool, str)) or np.ndim(self.beta) or not 0 < abs(self.beta) <= 1):
             raise ValueError(
                 f"Nudging expected a beta other than 0, by which the gradients are divided, and from -1 to 1, found "
                 f"{self.beta}: 1 is all the way to the target, negative is away from it"

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from minipcax.core import Param
+from minipcax.core import BaseModule, Param
 from minipcax.core._tree import is_param, path_name, paths_of_params
-from minipcax.learning._model import WEIGHTS, Model
+from minipcax.learning._model import WEIGHTS, Model, vodes
 from minipcax.nn import LayerParam
+from minipcax.predictive_coding._parameter import held_by
 from minipcax.utils import Optim
 
 INITIALISE = "Optim(optax_fn, WEIGHTS(model)), or weights.init(WEIGHTS(model))"
@@ -30,13 +31,22 @@ def check_optimisers(nodes: Optim, weights: Optim, model: Model) -> None:
     Raises:
         ValueError: they are of other parameters.
     """
-    wrong = [path for path in _targets(nodes) if path in _paths(model, LayerParam)]
+    check_nodes(nodes, model, "nodes")
+    check_weights(weights, model, "weights")
+
+
+def check_nodes(optim: Optim, model: Model, name: str) -> None:
+    """Refuses the optimiser of weights where that of states belongs, which would start anew and forget them.
+
+    Raises:
+        ValueError: it is one of weights.
+    """
+    wrong = [path for path in _targets(optim) if path in _paths(model, LayerParam)]
     if wrong:
         raise ValueError(
-            f"nodes expected the optimiser of the states, found that of weights ({', '.join(wrong)}): are nodes and "
+            f"{name} expected the optimiser of the states, found that of weights ({', '.join(wrong)}): are nodes and "
             "weights swapped? That of the nodes is given nothing, Optim(optax_fn)"
         )
-    check_weights(weights, model, "weights")
 
 
 def check_weights(optim: Optim, model: Model, name: str) -> None:
@@ -99,7 +109,14 @@ def warn_of_unlearned(model: Model, influential: frozenset[str]) -> None:
         if (plain or bare) and _is_inexact(value) and any(f"{found}.".startswith(f"{name}.") for found in influential):
             warnings.warn(
                 f"{name} takes part in the prediction, but is {'a plain Param' if plain else 'a bare array'}, which no "
-                "algorithm learns: make it a LayerParam to learn it, or a LayerState, or frozen, to keep it as it is",
+                "algorithm learns: make it a LayerParam to learn it, or a LayerState to keep it as it is",
+                stacklevel=2,
+            )
+    for name, vode in vodes(model).items():
+        if any(isinstance(held, (BaseModule, LayerParam)) for held in held_by(vode.energy_fn)):
+            warnings.warn(
+                f"the energy function of {name} reads parameters from around it, which are compiled as they are now "
+                "and never learn: make them attributes of the node, which its energy is given",
                 stacklevel=2,
             )
 

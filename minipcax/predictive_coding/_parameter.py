@@ -71,18 +71,24 @@ def _is_unchanged(before: object, now: object) -> bool:  # arrays of numpy are c
     return before.dtype == now.dtype and np.array_equal(before, now)
 
 
-def held_by(fn: object) -> list[Any]:
-    """The parameters and modules that a function reads without being given them, where Python can tell."""
+def held_by(fn: object, seen: frozenset[int] = frozenset()) -> list[Any]:
+    """All that a function reads without being given it, where Python can tell, also through functions that it calls."""
     if isinstance(fn, partial):
-        return held_by(fn.func)
-    if not inspect.isfunction(fn):
+        return [*held_by(fn.func, seen), *fn.args, *fn.keywords.values()]
+    fn = inspect.unwrap(fn) if callable(fn) else fn  # what jax.jit has wrapped, for one
+    if id(fn) in seen or str(getattr(fn, "__module__", "")).partition(".")[0] in ("jax", "jaxlib", "minipcax"):
         return []
-    found = inspect.getclosurevars(fn)
-    return [*filter(_holds_values, (*found.nonlocals.values(), *found.globals.values()))]
-
-
-def _holds_values(value: object) -> bool:
-    return isinstance(value, (BaseParam, BaseModule)) and value is not RKG
+    if not inspect.isfunction(fn):
+        return [*vars(fn).values()] if hasattr(fn, "__dict__") else []
+    around = inspect.getclosurevars(fn)
+    values = [*around.nonlocals.values(), *around.globals.values()]
+    found: list[Any] = []
+    for value in values:
+        if callable(value) and not isinstance(value, (type, BaseModule, BaseParam)):
+            found += held_by(value, seen | {id(fn)})
+        elif not inspect.ismodule(value) and not isinstance(value, type) and value is not RKG:
+            found.append(value)
+    return found
 
 
 class Notes:

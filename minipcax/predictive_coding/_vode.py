@@ -157,7 +157,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
             for target in rule.others:
                 if not (target == "h" and key != "h" and self._has_target()):
                     self._store(target, result)
-        if key == "h":
+        if key == "h" or (key != "u" and any("h" in rule.others for rule in rules)):
             self._note_target(self.h.get())
         # A transformation may make one prediction of several.
         if any("u" in rule.others and not rule.tforms for rule in rules) or (key == "u" and not rules):

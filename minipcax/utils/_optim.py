@@ -156,6 +156,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
             if differ:
                 raise ValueError(f"Optim.step found other shapes than init was given: {differ}; call init") from error
             raise
+        refusals.check_state(state.optax, optax_state)
         self.state.set(OptaxState(optax_state, state.targets, state.shapes))
         if apply_updates:
             for path, value in optax.apply_updates(values, updates).items():

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from minipcax.nn._sizes import kind_of
 from minipcax.utils._targets import Gradients, OptaxState, Targets, Tree, shapes_of
 
 
+@runtime_checkable
 class Optimiser(Protocol):
     """What optax's optimisers are, `optax.MultiSteps` too, which is of another class."""
 
@@ -187,6 +188,16 @@ def differences(targets: Iterable[str], first: str, one: Iterable[str], second: 
     """The targets whose shapes differ, with both shapes."""
     pairs = zip(targets, one, other, strict=True)
     return ", ".join(f"{path} ({first} {a}, {second} {b})" for path, a, b in pairs if a != b)
+
+
+def check_state(before: object, after: object) -> None:
+    """Refuses an update that has broadcast what an optimiser remembers, for parameters of other shapes."""
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(state)] for state in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"Optim.step found parameters of other shapes than init was given: its state had arrays of shapes "
+            f"{shapes[0]}, and would have {shapes[1]}; call init"
+        )
 
 
 def check_nodes(optims: Iterable[str], nodes: Iterable[str]) -> None:

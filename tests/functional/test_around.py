@@ -114,7 +114,7 @@ HOLDERS: dict[str, tuple[Any, str]] = {
     "a plain object": (Plain([A]), r"found a Plain that holds a parameter at \.held\[0\].*make that class a Module"),
     "a method": (GLOBAL.__call__, r"at \.__self__\.nn\.weight"),
     "a partial": (partial(affine, model=A), r"at \.keywords\['model'\]"),
-    "a closure": ((lambda a: lambda x: a * x)(A), r"at  \(a\)"),
+    "a closure": ((lambda a: lambda x: a * x)(A), r"at \(a\)"),
     "a default": (lambda x, a=A: a * x, r"at \.__defaults__\[0\]"),
     "a transform": (pxf.jit(GLOBAL.__call__), r"at \.fn\.__self__"),
     "a generator": (px.RandomKeyGenerator(0), r"at \.key"),
