@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.core._operators import array_of
@@ -61,7 +61,7 @@ class ConvDefinition(WeightedDefinition, static=(*SIZES, "padding_mode")):
             dilation * (kernel - 1) + 1 for kernel, dilation in zip(self.kernel_size, self.dilation, strict=True)
         )
 
-    def convolve(self, x: Float[Array, "channels *spatial"], weight: Float[Array, "..."]) -> Float[Array, "..."]:
+    def convolve(self, x: Num[Array, "channels *spatial"], weight: Float[Array, "..."]) -> Float[Array, "..."]:
         """The linear map W ⋆ x."""
         pads = self.padding
         if isinstance(pads, str):
@@ -80,7 +80,7 @@ class ConvDefinition(WeightedDefinition, static=(*SIZES, "padding_mode")):
         )
         return batch_of_one[0]
 
-    def __call__(self, x: Float[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
+    def __call__(self, x: Num[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
         check_sample(self.name, x.shape, self.in_channels, self.num_spatial_dims)
         weight = array_of(self.weight)
         dtype = jnp.result_type(x, weight)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.core._operators import array_of
@@ -42,7 +42,7 @@ class ConvTransposeDefinition(ConvDefinition, static=("output_padding",)):
         by_group = weight.reshape(groups, self.out_channels // groups, *weight.shape[1:]).swapaxes(1, 2)
         return jnp.flip(by_group.reshape(self.in_channels, -1, *self.kernel_size), range(2, weight.ndim))
 
-    def __call__(self, x: Float[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
+    def __call__(self, x: Num[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
         check_sample(self.name, x.shape, self.in_channels, self.num_spatial_dims)
         shape = self.output_shape(x.shape[1:])
         if min(shape) < 1:

@@ -1,7 +1,10 @@
 """Dropout."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Num
 
 from minipcax.core import Param, get
@@ -12,11 +15,9 @@ from minipcax.nn._sizes import flag, kind_of, number
 class DropoutDefinition(Definition, static=("p", "inference")):
     """y = x ∘ m / (1 − p): see `Dropout`."""
 
-    def __init__(self, p: float, inference: bool) -> None:
-        self.p, self.inference = (
-            number("Dropout", "p", p, "a probability", most=1),
-            flag("Dropout", "inference", inference),
-        )
+    def __init__(self, p: float | np.floating[Any], inference: bool) -> None:
+        self.p = number("Dropout", "p", p, "a probability", most=1)
+        self.inference = flag("Dropout", "inference", inference)
 
     def __call__(self, x: Num[Array, "*shape"], *, key: Array | None = None) -> Num[Array, "*shape"]:
         keep = 1 - number("Dropout", "p", self.p, "a probability", most=1)  # it may have been changed
@@ -54,7 +55,7 @@ class Dropout(ArrayLayer):
 
     nn: DropoutDefinition
 
-    def __init__(self, p: float = 0.5, inference: bool = False) -> None:
+    def __init__(self, p: float | np.floating[Any] = 0.5, inference: bool = False) -> None:
         super().__init__(DropoutDefinition, p, inference)
 
     def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.core._operators import array_of
@@ -27,7 +27,7 @@ class LinearDefinition(WeightedDefinition, static=("in_features", "out_features"
         matrix: Array = array_of(self.weight)
         return matrix
 
-    def __call__(self, x: Float[Array, " in_features"]) -> Float[Array, " out_features"]:
+    def __call__(self, x: Num[Array, " in_features"]) -> Float[Array, " out_features"]:
         if x.shape != (self.in_features,):
             raise ValueError(
                 f"{self.name} expected x of shape ({self.in_features},), one sample, found {x.shape}; "

@@ -50,7 +50,7 @@ class LayerNormDefinition(Definition, static=("shape", "eps", "use_weight", "use
         if self.shape is not None and self.use_bias:
             self.bias = LayerParam(jnp.zeros(self.shape, dtype))
 
-    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def __call__(self, x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
         if self.shape not in (None, x.shape):
             raise ValueError(f"LayerNorm expected x of shape {self.shape}, found {x.shape}; map a batch with vmap")
         exact = _at_least_single(x)
@@ -130,7 +130,7 @@ class BatchNormDefinition(
             self.weight = LayerParam(jnp.ones(self.input_size, dtype))
             self.bias = LayerParam(jnp.zeros(self.input_size, dtype))
 
-    def observe(self, x: Float[Array, "channels *spatial"], old: Statistics) -> Statistics:
+    def observe(self, x: Num[Array, "channels *spatial"], old: Statistics) -> Statistics:
         """The statistics after one more batch, of which x is one sample."""
         axes = tuple(range(1, x.ndim))
         try:
@@ -149,7 +149,7 @@ class BatchNormDefinition(
         return Statistics(jnp.zeros_like(old.empty), blend(old.mean, mean), blend(old.var, var))
 
     def __call__(
-        self, x: Float[Array, "channels *spatial"], statistics: Statistics
+        self, x: Num[Array, "channels *spatial"], statistics: Statistics
     ) -> tuple[Float[Array, "channels *spatial"], Statistics]:
         check_sample("BatchNorm", x.shape, self.input_size, max(x.ndim - 1, 0))
         exact = _at_least_single(x)

@@ -21,7 +21,7 @@ Tree = object  # a model, or any pytree of models and parameters
 # The same tree with gradients, or None, in the places of its parameters.
 Gradients = BaseModule | BaseParam[Any] | dict[Any, Any] | list[Any] | tuple[Any, ...] | None
 Targets = dict[str, DynamicParam[Any]]
-Scale = float | np.number[Any] | jax.Array
+Scale = float | np.number[Any] | np.ndarray[Any, Any] | jax.Array  # a number
 
 
 def by_path(tree: Tree) -> Targets:

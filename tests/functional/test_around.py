@@ -1,6 +1,7 @@
 """What a function reads, is bound to, or holds beside its arguments: it is carried, named, or refused."""
 
 import copy
+import functools
 import pickle
 import warnings
 from functools import partial
@@ -86,6 +87,33 @@ def test_a_model_that_a_compiled_function_reads_is_named() -> None:
         pxf.jit(pxf.grad(argnums=0)(lambda x: model(x).sum()))(x)
 
 
+class Trainer:
+    def __init__(self) -> None:
+        self.layer = pxnn.Linear(1, 1, rkg=px.RandomKeyGenerator(0))
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        return self.layer(x)
+
+
+def wrapped(fn: Any) -> Any:
+    @functools.wraps(fn)
+    def wrapper(*args: Any) -> Any:
+        return fn(*args)
+
+    return wrapper
+
+
+def test_nor_is_one_in_an_object_or_behind_a_decorator() -> None:
+    trainer = Trainer()
+    for fn, name in (
+        (trainer.forward, "self"),
+        (wrapped(lambda x: trainer.forward(x)), "fn"),
+        (jax.jit(trainer.forward), "self"),
+    ):
+        with pytest.warns(UserWarning, match=rf"reads {name} from around it.*make its class a Module"):
+            pxf.jit(fn)(jnp.ones(1))
+
+
 def test_what_is_no_closed_over_model_is_not_warned_of() -> None:
     model, factor = pxnn.Linear(1, 1, rkg=px.RandomKeyGenerator(0)), jnp.ones(1)
 
@@ -99,6 +127,10 @@ def test_what_is_no_closed_over_model_is_not_warned_of() -> None:
         outer(jnp.ones(1), model=model)
         pxf.jit(model.__call__)(jnp.ones(1))
         pxf.vmap()(lambda x: model(x))(jnp.ones((2, 1)))  # not compiled: read in every call
+        with jax.disable_jit():
+            pxf.jit(lambda x: model(x))(jnp.ones(1))
+        model.frozen = True  # it is not to change
+        pxf.jit(lambda x: model(x))(jnp.ones(1))
 
 
 class Plain:

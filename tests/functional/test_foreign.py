@@ -26,6 +26,8 @@ from tests.functional.support import Net, Snapshot, check_no_tracer
 X = jnp.array([1.0, -2.0])
 WORDS = r"would leave a tracer in this \w+.*plain JAX is not told.*minipcax\.functional.*keyword"
 SPEC = jax.sharding.PartitionSpec()  # type: ignore[no-untyped-call]  # jax
+LAYER = pxnn.Linear(2, 2, rkg=px.RandomKeyGenerator(0))
+STATIC: px.StaticParam[Any] = px.static("before")
 Write = Callable[[jax.Array], jax.Array]
 
 
@@ -114,6 +116,8 @@ def writes(model: Net) -> dict[str, Write]:
         "tree_inject": partial(write, lambda x: px.tree_inject([model.state], values=[x])),
         "a transform's write-back": partial(write, through_a_transform),
         "a new parameter": partial(write, lambda x: setattr(model, "more", px.Param(x))),
+        "a shared weight of a layer": partial(write, lambda x: setattr(LAYER.nn, "bias", pxnn.LayerParam(x))),
+        "a static": partial(write, lambda x: STATIC.set(x)),
         "a bare array": partial(write, lambda x: setattr(model, "more", x)),
     }
 
@@ -125,7 +129,7 @@ def test_no_tracer_is_left_behind(foreign: Callable[[Write], Any]) -> None:
     before = Snapshot(model)
     foreign(lambda x: 0.5 * x)
     for name, write in writes(model).items():
-        with pytest.raises((RuntimeError, TypeError), match=r"(?s)tracer in "):
+        with pytest.raises((RuntimeError, TypeError), match=r"(?s)tracer in |a value that it is tracing"):
             foreign(write)
             pytest.fail(f"{name} was not refused")
     before.check()
@@ -137,6 +141,17 @@ def test_the_global_key_is_not_drawn_from_where_it_can_not_be_given_back() -> No
         with pytest.raises(RuntimeError, match="a tracer in this RKGState"):
             draw(X)  # type: ignore[no-untyped-call]  # jax
     assert px.RKG.key.tolist() == [0, 0]
+
+
+def test_it_is_drawn_from_where_jax_differentiates_inside_a_transform() -> None:
+    def noisy(x: jax.Array) -> jax.Array:
+        return x.sum() * px.RKG()[0].astype(jnp.float32)
+
+    px.RKG.seed(0)
+    found = pxf.jit(jax.grad(noisy))(X)
+    keys = jax.random.split(jax.random.PRNGKey(0))
+    np.testing.assert_array_equal(found, jnp.full(2, keys[1][0].astype(jnp.float32)))
+    np.testing.assert_array_equal(px.RKG.key.get(), keys[0])
 
 
 def mlp() -> Any:

@@ -338,3 +338,76 @@ def test_a_schedule_of_the_noise() -> None:
     _, report = gradients(pxl.PC(2), chain(), X, Y, optax.inject_hyperparams(pxl.langevin)(learning_rate=0.1))
     assert nodes.state.get() is None
     assert report.check() is report
+
+
+class Dropping(Chain):
+    """Draws from the global generator, as layers with dropout do."""
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        return super().__call__(pxnn.Dropout(0.5)(x, key=px.RKG()), y)
+
+
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2), pxl.Nudging(0.5, 2), pxl.EPC(2), pxl.Backprop()])
+def test_a_model_that_draws_is_trained(algorithm: pxl.Algorithm) -> None:
+    px.RKG.seed(0)
+    model = Dropping([5, 4, 4, 3])
+    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+    before, key = model.layers[0].nn.weight.get(), px.RKG.key.get()
+    algorithm(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights).check()
+    assert bool((model.layers[0].nn.weight.get() != before).any())
+    assert bool((px.RKG.key.get() != key).any())
+
+
+def test_inference_does_not_take_and_forget_the_optimiser_of_weights() -> None:
+    model = chain()
+    weights = pxu.Optim(optax.adam(0.1), pxl.WEIGHTS(model))
+    pxl.initialise(X, Y, model=model)
+    with pytest.raises(ValueError, match=r"inference expected the optimiser of the states, found that of weights"):
+        pxl.infer(X, 2, model=model, optim=weights)
+    assert weights.state.get() is not None
+
+
+@pytest.mark.parametrize("beta", [0.0, jnp.array(0.0), np.array(0.0), True, "half", jnp.ones(2), 1.5])
+def test_what_is_no_nudge(beta: Any) -> None:
+    with pytest.raises(ValueError, match="Nudging expected a beta other than 0"):
+        pxl.Nudging(beta)
+
+
+def test_what_an_energy_reads_from_around_it_is_named_for_it_would_never_learn() -> None:
+    scale = pxnn.LayerParam(jnp.array(2.0))
+    model = chain()
+    model.vodes[1].energy_fn = lambda vode: scale * pxc.se_energy(vode)
+    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+    with pytest.warns(UserWarning, match=r"the energy function of \.vodes\[1\] reads parameters from around it"):
+        pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
+
+
+def test_an_entry_that_is_kept_to_be_looked_at_is_no_mistake() -> None:
+    class Watched(Chain):
+        def __call__(self, x: Array, y: Array | None = None) -> Array:
+            self.vodes[0].set("input", x)
+            return super().__call__(x, y)
+
+    model = Watched([5, 4, 4, 3])
+    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+    pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights).check()
+
+
+def test_a_target_that_a_rule_sets_stays_in_either_order() -> None:
+    class First(Chain):
+        def __call__(self, x: Array, y: Array | None = None) -> Array:
+            if y is not None:
+                self.vodes[-1].set("target", y)
+            return super().__call__(x)
+
+    losses = []
+    for first in (True, False):
+        model: Chain = First([5, 4, 4, 3]) if first else Chain([5, 4, 4, 3])
+        if first:
+            model.vodes[-1] = pxc.Vode(ruleset={pxc.STATUS.ALL: ("h <- target",)})
+            model.vodes[-1].h.frozen = True
+        for index, param in enumerate(px.tree_extract(pxl.WEIGHTS(model))):
+            param.set(jnp.full_like(param.get(), 0.1 * (index + 1)))
+        weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+        losses.append(float(pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights).loss))
+    assert losses[0] == losses[1] > 0

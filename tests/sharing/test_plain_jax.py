@@ -222,6 +222,10 @@ def test_in_a_list_two_modules_share_through_functions_of_minipcax_only() -> Non
     assert one.nn.weight is two.nn.weight
 
 
+def clear_bias(*, layer: pxnn.Linear) -> None:
+    px.set(layer.nn.bias, jnp.zeros(2))
+
+
 def test_what_jax_shows_of_a_module_reaches_the_model() -> None:
     model = Net()
     layers = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, pxnn.Linear))
@@ -231,6 +235,10 @@ def test_what_jax_shows_of_a_module_reaches_the_model() -> None:
     np.testing.assert_array_equal(layers[1](x), model.b(x))
     layers[1].nn.bias = pxnn.LayerParam(jnp.ones(2))
     assert px.get(model.b.nn.bias).tolist() == [1.0, 1.0]
+    # Functions of minipcax take what JAX shows for the module itself.
+    assert {*map(id, px.tree_extract(pxu.M(pxnn.LayerParam)(layers[1])))} == {*map(id, px.tree_extract(model.b))}
+    pxf.jit(clear_bias)(layer=layers[1])
+    assert px.get(model.b.nn.bias).tolist() == [0.0, 0.0]
     other = Group([px.Param(jnp.ones((2, 2))), layers[::-1]])  # which ties what it holds itself
     found = jax.tree.map(lambda a: a, other)
     assert outline(found) == outline(other)

@@ -722,3 +722,12 @@ def test_a_failing_step_leaves_the_state_of_a_tree() -> None:
     assert optim.state.get() is state
     assert float(p) == 1.0
     assert all(one is other for one, other in zip(jax.tree.leaves(state), leaves, strict=True))
+
+
+def test_moments_are_never_broadcast_to_other_shapes() -> None:
+    param = px.Param(jnp.ones(4))
+    optim = pxu.Optim(optax.adam(0.1), [param])
+    param.set(jnp.ones((4, 4)))
+    with pytest.raises(ValueError, match=r"other shapes than init was given.*\(4,\).*\(4, 4\).*call init"):
+        optim.step([param], [px.Param(jnp.ones((4, 4)))])
+    assert param.shape == (4, 4)
