@@ -5,9 +5,10 @@ from typing import Any, TypeVar, overload
 
 import jax
 
+from minipcax.core._branch import Branch, Node
 from minipcax.core._filter import Predicate
 from minipcax.core._parameter import BaseParam, get, set
-from minipcax.core._tree import Branch, Node, ParamRef, is_dynamic, is_param, leaves, tree_ref
+from minipcax.core._tree import ParamRef, is_dynamic, is_param, leaves, tree_ref
 
 Tree = TypeVar("Tree")
 Extracted = TypeVar("Extracted")

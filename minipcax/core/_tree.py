@@ -11,20 +11,15 @@ The functions here see a model as it is, with every occurrence of a parameter. W
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, TypeVar
 
 from jax import tree_util as jtu
 
+from minipcax.core._branch import Branch, Node, Path, parts
 from minipcax.core._filter import Predicate
 from minipcax.core._parameter import BaseParam, DynamicParam
-from minipcax.core._trace import current_trace
 
 Tree = TypeVar("Tree")
-# Nodes of a tree may be of any type, and its leaves too.
-Node = Any
-Path = tuple[Any, ...]
-# The nodes right below one, with the keys that lead to them; and what makes a node of its kind from others.
-Parts = tuple[Sequence[tuple[Path, Node]], Callable[[Iterable[Node]], Node]]
 
 
 class ParamRef(BaseParam[Any]):
@@ -123,55 +118,6 @@ def tree_unref(tree: Tree) -> Tree:
 
     pydag: Tree = map_params(unref, tree)
     return pydag if references else tree
-
-
-class Branch:
-    """A node that is taken apart by its own attributes: the base of modules, which are defined after these walks."""
-
-    __slots__ = ("__dict__", "__weakref__", "_trace", "_view")
-    _static_names: ClassVar[tuple[str, ...]] = ()  # of the attributes that are no children
-    _trace: object  # in which it was made
-    _view: Any  # None, or of a view, see `_ties`: the node that it is of, and its children for JAX
-
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
-        return cls._blank()
-
-    @classmethod
-    def _blank(cls) -> Self:
-        node = object.__new__(cls)
-        _set_view(node, None)
-        _set_trace(node, current_trace())
-        return node
-
-    def __getstate__(self) -> dict[str, Any]:  # a copy has its own
-        return vars(self)
-
-    def _names(self) -> tuple[str, ...]:
-        """Which attributes are children, in order."""
-        raise NotImplementedError
-
-    def _with(self, children: Iterable[Node]) -> Self:
-        """Another node like this one, with other children."""
-        raise NotImplementedError
-
-
-# Past the attributes that a module is made of.
-_set_view: Callable[[Branch, Any], None] = vars(Branch)["_view"].__set__
-_set_trace: Callable[[Branch, object], None] = vars(Branch)["_trace"].__set__
-
-
-def parts(node: Node) -> Parts | None:
-    """A node taken apart by one level; `None` if it is a leaf. What a parameter holds is its own affair."""
-    if isinstance(node, BaseParam):
-        return None
-    if isinstance(node, Branch):
-        attributes = vars(node)
-        return [((jtu.GetAttrKey(name),), attributes[name]) for name in node._names()], node._with
-    flat: tuple[list[tuple[Path, Node]], Any] = jtu.tree_flatten_with_path(
-        node, is_leaf=lambda other: other is not node
-    )
-    below, treedef = flat  # JAX does not name the type of the second
-    return None if len(below) == 1 and below[0][1] is node else (below, treedef.unflatten)
 
 
 def children(node: Node) -> Sequence[tuple[Path, Node]]:

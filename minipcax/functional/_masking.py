@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import jax
 
 from minipcax.core import get, tree_ref
+from minipcax.core._branch import parts
 from minipcax.core._random import global_key
-from minipcax.core._tree import is_dynamic, is_param, parts
+from minipcax.core._tree import is_dynamic, is_param
 from minipcax.functional._base import parameters_of
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords
 

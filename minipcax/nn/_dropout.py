@@ -55,7 +55,7 @@ class Dropout(ArrayLayer):
 
     nn: DropoutDefinition
 
-    def __init__(self, p: float | np.floating[Any] = 0.5, inference: bool = False) -> None:
+    def __init__(self, p: float | np.floating[Any] = 0.5, inference: bool = False) -> None:  # of any precision
         super().__init__(DropoutDefinition, p, inference)
 
     def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
