@@ -120,7 +120,7 @@ def arguments_of_other_types_are_refused(key: Array) -> None:
     pxnn.Linear("2", 3)  # E: incompatible type "str"; expected "SupportsIndex" [arg-type]
     pxnn.Linear(2, 3, rkg=key)  # E: incompatible type "Array"; expected "RandomKeyGenerator" [arg-type]
     pxnn.Conv2d(1, 4, 2.5)  # E: incompatible type "float" [arg-type]
-    pxnn.Dropout("half")  # E: incompatible type "str"; expected "float" [arg-type]
+    pxnn.Dropout("half")  # E: incompatible type "str"; expected "float | floating[Any]" [arg-type]
     pxnn.Pool(0.0, "max", 2, 2)  # E: incompatible type "str" [arg-type]
     pxnn.Layer("Linear", 2, 3)  # E: incompatible type "str" [arg-type]
 
