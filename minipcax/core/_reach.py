@@ -21,7 +21,7 @@ def reach(value: object, wanted: Callable[[object], bool], closures: bool = True
         >>> reach({"block": [1, Param(2.0)]}, lambda node: isinstance(node, Param))
         "['block'][1]"
     """
-    below = [("", value)]
+    below = [("", value)] if not isinstance(value, _HOLD_NOTHING) else []
     seen = {id(value): value}  # with the objects, for Python may use the id of one that is gone again
     for path, node in below:  # which grows
         if wanted(node):

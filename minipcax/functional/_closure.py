@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
-from minipcax.core import BaseModule, DynamicParam
+from minipcax.core import DynamicParam
 from minipcax.core._reach import reach
 from minipcax.core._trace import OUTSIDE, current_trace
 
@@ -19,15 +19,12 @@ def warn_of_models(fn: Callable[..., Any]) -> None:
     """Warns if a function that is being compiled names a model that was made outside of any transform."""
     if current_trace() == OUTSIDE:  # nothing is, under `jax.disable_jit()`
         return
-    around: dict[str, Any] = {}
     while not inspect.isfunction(fn):  # but a transform, what jax.jit makes, a partial or a method
-        if inspect.ismethod(fn) and not isinstance(fn.__self__, BaseModule):
-            around["self"] = fn.__self__
         inner = (getattr(fn, name, None) for name in ("__wrapped__", "func", "__func__"))
         fn = next(filter(callable, inner), None)  # type: ignore[assignment]  # which ends the loop
         if fn is None:
             return
-    around |= {**inspect.getclosurevars(fn).nonlocals, **_globals(fn)}
+    around = {**inspect.getclosurevars(fn).nonlocals, **_globals(fn)}
     models = [name for name, value in around.items() if reach(value, _is_read) is not None]
     if models:
         warnings.warn(

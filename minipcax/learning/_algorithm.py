@@ -11,10 +11,10 @@ import numpy as np
 from jax.tree_util import GetAttrKey
 
 from minipcax.functional import jit
-from minipcax.learning._checks import check_model
+from minipcax.learning._checks import check_model, check_pass
 from minipcax.learning._inference import check_steps, check_unroll
 from minipcax.learning._model import PER_SAMPLE, Batch, Model, split_nodes
-from minipcax.learning._optimisers import check_kinds, check_optimisers
+from minipcax.learning._optimisers import check_kinds, check_optimisers, warn_of_unlearned
 from minipcax.learning._report import Report
 from minipcax.utils import Optim, step
 
@@ -137,4 +137,5 @@ def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Opt
             "output node"
         )
     with step(model, clear_params=(PER_SAMPLE, PER_SAMPLE)):
+        warn_of_unlearned(model, check_pass(x, y, model=model))
         return algorithm.train(x, y, model=model, nodes=nodes, weights=weights)

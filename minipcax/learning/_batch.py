@@ -21,7 +21,6 @@ from jaxtyping import Array, Float, Int
 from minipcax.functional import jit
 from minipcax.learning._checks import check_no_target, check_pass
 from minipcax.learning._model import PER_SAMPLE, Batch, Model, keep_statistics, over_batch, split_nodes, vodes
-from minipcax.learning._optimisers import warn_of_unlearned
 from minipcax.learning._report import share_right
 from minipcax.predictive_coding import STATUS, EnergyModule, VodeParam
 from minipcax.predictive_coding._energy_module import clear_params
@@ -87,7 +86,7 @@ def energies_of(
 
 def forward(x: Batch, y: Batch, *, model: Model) -> Batch:
     """A forward pass that leaves predictions in the nodes' caches; for use inside a `jit`, on cleared nodes."""
-    warn_of_unlearned(model, check_pass(x, y, model=model))
+    check_pass(x, y, model=model)
     with step(model, STATUS.INIT):
         return _predictions(x, y, model=model)
 

@@ -72,22 +72,26 @@ def _is_unchanged(before: object, now: object) -> bool:  # arrays of numpy are c
 
 
 def held_by(fn: object, seen: frozenset[int] = frozenset()) -> list[Any]:
-    """All that a function reads without being given it, where Python can tell, also through functions that it calls."""
+    """The values that a function reads without being given them, where Python can tell, also through what it calls."""
     if isinstance(fn, partial):
-        return [*held_by(fn.func, seen), *fn.args, *fn.keywords.values()]
+        return held_by(fn.func, seen)
     fn = inspect.unwrap(fn) if callable(fn) else fn  # what jax.jit has wrapped, for one
     if id(fn) in seen or str(getattr(fn, "__module__", "")).partition(".")[0] in ("jax", "jaxlib", "minipcax"):
         return []
-    if not inspect.isfunction(fn):
-        return [*vars(fn).values()] if hasattr(fn, "__dict__") else []
-    around = inspect.getclosurevars(fn)
-    values = [*around.nonlocals.values(), *around.globals.values()]
+    if inspect.isfunction(fn):
+        around = inspect.getclosurevars(fn)
+        values = [*around.nonlocals.values(), *around.globals.values()]
+    else:
+        values = [*getattr(fn, "__dict__", {}).values()]
     found: list[Any] = []
     for value in values:
-        if callable(value) and not isinstance(value, (type, BaseModule, BaseParam)):
+        if isinstance(value, (BaseParam, BaseModule, jax.Array, float)):
+            found += [value] if value is not RKG else []
+        elif isinstance(value, (list, tuple, dict)):
+            items = value.values() if isinstance(value, dict) else value
+            found += [item for item in items if isinstance(item, BaseParam)]
+        elif callable(value) and not isinstance(value, type):
             found += held_by(value, seen | {id(fn)})
-        elif not inspect.ismodule(value) and not isinstance(value, type) and value is not RKG:
-            found.append(value)
     return found
 
 

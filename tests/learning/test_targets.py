@@ -281,7 +281,7 @@ REFUSED: list[tuple[type[Net], str]] = [
     (OtherNode, r"it is set in \.vodes\[0\], which is inferred: set h\.frozen = True there"),
     (
         OtherName,
-        r"\.vodes\[1\] is given 'target', which no rule and no energy reads",
+        r"it is stored in \.vodes\[1\]\.target, which is not the state",
     ),
     (StoredAndRead, r"energy of \.vodes\[1\] reads 'target', .* only when it is given targets"),
     (SetOutside, r"the target y reaches no observed node"),
@@ -294,7 +294,7 @@ REFUSED: list[tuple[type[Net], str]] = [
     (OverTime, r"gives the node \.vodes\[0\] 3 predictions"),
     (
         Misspelt,
-        r"\.vodes\[1\] is given 'prec', which no rule and no energy reads: .* reads precision; is the",
+        r"\.vodes\[1\] is given 'prec', which nothing reads, but its energy reads 'precision': is the name misspelt",
     ),
     (
         WeightsOfTargets,
@@ -323,7 +323,8 @@ def test_two_predictions_are_refused_by_the_parts_as_well(energies: Any) -> None
     pxl.initialise(X, Y, model=model)
     for vode, other in zip(twice.vodes, model.vodes, strict=True):
         vode.h.set(other.h)
-    optim = {"optim": pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(twice))} if energies is not pxl.energies else {}
+    optim = {"optim": pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(twice) if energies is pxl.learn else None)}
+    optim = {} if energies is pxl.energies else optim
     args = (X, 2) if energies is pxl.infer else (X,)
     with pytest.raises(ValueError, match=r"in \.vodes\[0\], a node was given 2 predictions in one pass"):
         energies(*args, model=twice, **optim)
