@@ -1,6 +1,6 @@
 """What influences what: which inputs of a function its outputs are computed from, read off its jaxpr.
 
-It errs on one side only: of a loop or a branch, every output counts as made from every input.
+It errs on one side only: of a `while_loop`, every output counts as made from every input.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,7 +56,22 @@ def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # JAX has no
         inner = getattr(inner, "jaxpr", inner)
         if equation.primitive.name in INLINED and len(getattr(inner, "invars", ())) == len(sources):
             outputs = _flow(inner, sources)
+        elif equation.primitive.name == "scan":
+            outputs = _flow_of_scan(inner, sources, equation.params["num_consts"], equation.params["num_carry"])
+        elif equation.primitive.name == "cond":
+            branches = [_flow(branch.jaxpr, sources[1:]) for branch in equation.params["branches"]]
+            outputs = [sources[0].union(*each) for each in zip(*branches, strict=True)]
         else:
             outputs = [NONE.union(*sources)] * len(equation.outvars)
         found.update(zip(equation.outvars, outputs, strict=True))
     return of(jaxpr.outvars)
+
+
+def _flow_of_scan(step: Any, sources: Sequence[Sources], consts: int, carried: int) -> list[Sources]:
+    """What influences the carry and the outputs of a loop: as much as it grows to from step to step."""
+    carry, before = list(sources[consts : consts + carried]), None
+    while carry != before:
+        before = carry
+        outputs = _flow(step, [*sources[:consts], *carry, *sources[consts + carried :]])
+        carry = [one | other for one, other in zip(carry, outputs, strict=False)]
+    return [*carry, *outputs[carried:]]

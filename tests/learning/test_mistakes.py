@@ -411,3 +411,16 @@ def test_a_target_that_a_rule_sets_stays_in_either_order() -> None:
         weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
         losses.append(float(pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights).loss))
     assert losses[0] == losses[1] > 0
+
+
+def test_a_target_that_goes_through_a_loop_of_the_model_must_arrive_too() -> None:
+    class Lost(Chain):
+        def __call__(self, x: Array, y: Array | None = None) -> Array:
+            target = jnp.zeros(3) if y is None else y
+            (x, target), _ = pxf.scan(lambda _, x, target: ((x, target), None), length=2)(x, target)
+            return super().__call__(x)
+
+    model = Lost([5, 4, 4, 3])
+    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+    with pytest.raises(ValueError, match="the target y reaches no observed node"):
+        pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
