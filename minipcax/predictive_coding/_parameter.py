@@ -1,6 +1,6 @@
 """The parameters of value nodes: the state of one sample, and what was computed from it.
 
-Both note something beside their value. Notes are of an object alone: the copies that transforms work on have none.
+A cache notes something beside its entries. Notes are of an object alone: the copies that transforms work on have none.
 """
 
 import inspect
@@ -21,9 +21,7 @@ class VodeParam(Param):
         (VodeParam(None), Cache(None))
     """
 
-    __slots__ = ("given",)
-
-    given: Any  # the target, where `Vode.set` was given one in this pass; noted
+    __slots__ = ()
 
     class Cache(ParamDict, ParamCache):
         """What a node was given or has computed, by name: `u`, `E`, other activations."""

@@ -120,7 +120,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
         def __setattr__(self, name, value):
             if name == "status":  # another pass begins, with targets and predictions of its own
-                self._note_target(None)
+                self._note_target(False)
                 self.cache.notes.predictions = 0
             super().__setattr__(name, value)
 
@@ -158,7 +158,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
                 if not (target == "h" and key != "h" and self._has_target()):
                     self._store(target, result)
         if key == "h" or (key != "u" and any("h" in rule.others for rule in rules)):
-            self._note_target(self.h.get())
+            self._note_target(self.status == STATUS.INIT)
         # A transformation may make one prediction of several.
         if any("u" in rule.others and not rule.tforms for rule in rules) or (key == "u" and not rules):
             self.cache.notes.predictions += 1
@@ -223,12 +223,15 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         return in_vmap(), attributes, entries, [*map(held_by, functions)]
 
     def _has_target(self) -> bool:
-        given = getattr(self.h, "given", None)
-        return self.status == STATUS.INIT and self.h.frozen and given is not None and given is self.h.get()
+        return self.h.frozen and self.h.get() is not None and hasattr(self.h, "given")
 
-    def _note_target(self, value: Any) -> None:
-        if isinstance(self.h, VodeParam):
-            self.h.given = value
+    def _note_target(self, given: bool) -> None:
+        """Notes, for the length of a pass, whether the state is a target; transforms carry attributes along."""
+        attributes = vars(self.h)
+        if given:
+            attributes["given"] = True
+        else:
+            attributes.pop("given", None)
 
     def _stored(self, key: str) -> Any:
         self.cache.notes.asked.add(key)

@@ -424,3 +424,24 @@ def test_a_target_that_goes_through_a_loop_of_the_model_must_arrive_too() -> Non
     weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     with pytest.raises(ValueError, match="the target y reaches no observed node"):
         pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
+
+
+def test_a_target_that_comes_first_stays_through_transforms() -> None:
+    class First(Chain):
+        def __call__(self, x: Array, y: Array | None = None) -> Array:
+            if y is not None:
+                self.vodes[-1].set("h", y)
+            pass_on = partial(lambda x, *, model: Chain.__call__(model, x))
+            return pxf.cond(pass_on, pass_on)(x.sum() > 0, x, model=self)
+
+    models = First([5, 4, 4, 3]), Chain([5, 4, 4, 3])
+    losses = []
+    for model in models:
+        for index, param in enumerate(px.tree_extract(pxl.WEIGHTS(model))):
+            param.set(jnp.full_like(param.get(), 0.1 * (index + 1)))
+        weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+        report = pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
+        losses.append(float(report.loss))
+        assert vars(model.vodes[-1].h) == {"frozen": True}, "the note ends with the pass"
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+    assert losses[0] > 0
