@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import DictKey, register_dataclass, tree_leaves_with_path, tree_map_with_path
+from numpy.typing import NDArray
 
 from minipcax.core import BaseModule, BaseParam, DynamicParam, tree_ref
 from minipcax.core._tree import is_param, path_name, walk
@@ -21,7 +22,7 @@ Tree = object  # a model, or any pytree of models and parameters
 # The same tree with gradients, or None, in the places of its parameters.
 Gradients = BaseModule | BaseParam[Any] | dict[Any, Any] | list[Any] | tuple[Any, ...] | None
 Targets = dict[str, DynamicParam[Any]]
-Scale = float | np.number[Any] | np.ndarray[Any, Any] | jax.Array  # a number
+Scale = float | np.number[Any] | NDArray[Any] | jax.Array  # a number, of any type
 
 
 def by_path(tree: Tree) -> Targets:
