@@ -11,7 +11,7 @@ from minipcax.core._tree import is_param, path_name, paths_of_params
 from minipcax.learning._model import WEIGHTS, Model, vodes
 from minipcax.nn import LayerParam
 from minipcax.predictive_coding._parameter import held_by
-from minipcax.utils import Optim
+from minipcax.utils import Optim, OptimTree
 
 INITIALISE = "Optim(optax_fn, WEIGHTS(model)), or weights.init(WEIGHTS(model))"
 
@@ -49,7 +49,7 @@ def check_nodes(optim: Optim, model: Model, name: str) -> None:
         )
 
 
-def check_weights(optim: Optim, model: Model, name: str) -> None:
+def check_weights(optim: Optim | OptimTree, model: Model, name: str) -> None:
     """Refuses an optimiser that was not given exactly the weights of a model that are to be learned.
 
     Raises:

@@ -98,7 +98,7 @@ def _energy_by_node(x: Batch, *, model: Model) -> list[Float[Array, ""]]:
 def _check_chain(x: Batch, model: Model) -> None:
     """Refuses a model in which an energy depends on other states than those of its node and of the one before."""
 
-    def energies(states: dict[str, Array], reference: Any, x: Batch) -> list[Float[Array, ""]]:
+    def energies(states: dict[str, Array], reference: Any, x: Batch) -> list[Float[Array, "..."]]:
         copy = tree_unref(reference)
         for path, node in vodes(copy).items():
             node.h.set(states[path])
