@@ -37,8 +37,6 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 # Tests that do not hold with these checks, and why.
 SKIPPED = {
-    "test_an_optimiser_for_each_layer_learns": "the annotation of learn speaks of one optimiser",
-    "test_what_is_allowed": "a parameter stands for its array, which annotations do not say everywhere",
     "test_what_is_no_model": "jaxtyping words it otherwise",
     "test_integers_of_numpy_are_numbers_of_steps": "they are taken for ints, which annotations do not say",
     "test_inference_needs_states": "jaxtyping words it otherwise that an argument is positional-only",

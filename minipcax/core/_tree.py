@@ -83,7 +83,7 @@ def tree_ref(pydag: Tree) -> Tree:
         return node
 
     views: list[Branch] = []  # in the places of which there are now modules
-    tree: Tree = map_params(ref, pydag, views.append)
+    tree: Tree = map_params(ref, pydag, views)
     return tree if repeats or views else pydag
 
 
@@ -155,20 +155,23 @@ def leaves(node: Node) -> list[Node]:
     return found
 
 
-def map_params(fn: Callable[[Any], object], node: Node, on_view: Callable[[Branch], object] = bool) -> Node:
-    """A new tree of the same make, with `fn` of every parameter in its place, once per occurrence."""
+def map_params(fn: Callable[[Any], object], node: Node, views: list[Branch] | None = None) -> Node:
+    """A new tree of the same make, with `fn` of every parameter in its place, once per occurrence.
+
+    There are no views (see `_ties`) in it; those that were found are added to `views`.
+    """
     if isinstance(node, BaseParam):
         return fn(node.original if isinstance(node, ParamRef) else node)
     if isinstance(node, Branch):  # without the keys, which take time to make
-        if node._view is not None:
-            on_view(node)
+        if views is not None and node._view is not None:
+            views.append(node)
         attributes = vars(node)
-        return node._with([map_params(fn, attributes[name], on_view) for name in node._names()])
+        return node._with([map_params(fn, attributes[name], views) for name in node._names()])
     taken_apart = parts(node)
     if taken_apart is None:
         return node
     below, build = taken_apart
-    return build([map_params(fn, child, on_view) for _, child in below])
+    return build([map_params(fn, child, views) for _, child in below])
 
 
 path_name = jtu.keystr  # a path as people write it: `.layers[0].nn.weight`

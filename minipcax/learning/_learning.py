@@ -8,7 +8,7 @@ from minipcax.learning._batch import energies
 from minipcax.learning._checks import check_model
 from minipcax.learning._model import WEIGHTS, Batch, Model, Number
 from minipcax.learning._optimisers import check_weights
-from minipcax.utils import Optim
+from minipcax.utils import Optim, OptimTree
 
 
 @value_and_grad({"model": WEIGHTS})
@@ -16,7 +16,7 @@ def _energy_and_gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
     return energies(x, model=model).mean()
 
 
-def learn(x: Batch, scale_by: Number | None = None, *, model: Model, optim: Optim) -> Float[Array, ""]:
+def learn(x: Batch, scale_by: Number | None = None, *, model: Model, optim: Optim | OptimTree) -> Float[Array, ""]:
     """One update of the weights at the present state of the nodes, from the energy's mean over the samples.
 
     Args:
@@ -44,7 +44,7 @@ def learn(x: Batch, scale_by: Number | None = None, *, model: Model, optim: Opti
 
 
 @jit
-def _learn(x: Batch, scale_by: Number | None, *, model: Model, optim: Optim) -> Float[Array, ""]:
+def _learn(x: Batch, scale_by: Number | None, *, model: Model, optim: Optim | OptimTree) -> Float[Array, ""]:
     check_model(model)
     check_weights(optim, model, "optim")
     energy, grads = _energy_and_gradients(x, model=model)

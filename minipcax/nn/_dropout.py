@@ -58,5 +58,5 @@ class Dropout(ArrayLayer):
     def __init__(self, p: float | np.floating[Any] = 0.5, inference: bool = False) -> None:  # of any precision
         super().__init__(DropoutDefinition, p, inference)
 
-    def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
+    def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | Param | None = None) -> Num[Array, "..."]:
         return self.nn(self.sample(x), key=get(key))

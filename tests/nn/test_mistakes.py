@@ -254,7 +254,7 @@ def test_what_is_allowed() -> None:
     weights = pxnn.Layer(jax.tree_util.Partial, jnp.add, X, filter=jax.Array)
     assert [type(param) for param in px.tree_extract(weights)] == [pxnn.LayerParam]
     close(pxnn.Layer(lambda: jax.nn.relu)(-X), 0 * X)
-    close(pxnn.Dropout(0.5)(X, key=px.RKG.key), pxnn.Dropout(0.5)(X, key=px.RKG.key.get()))  # type: ignore[arg-type]
+    close(pxnn.Dropout(0.5)(X, key=px.RKG.key), pxnn.Dropout(0.5)(X, key=px.RKG.key.get()))
 
     class Named(pxnn.Linear):
         def __init__(self) -> None:
