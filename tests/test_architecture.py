@@ -53,6 +53,15 @@ def test_imports_run_leftwards(path: Path) -> None:
             assert ORDER.index(other) <= ORDER.index(own), f"{path} imports {name}"
 
 
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_private_files_are_their_packages_own(path: Path) -> None:
+    own = package(module_name(path))
+    for name in imports(path):
+        other = package(name)
+        private = other is not None and any(part.startswith("_") for part in name.split(".")[2:])
+        assert not private or other == own, f"{path} imports {name}: let {other} export it, or name its file without _"
+
+
 def test_no_cycles() -> None:
     graph = {module_name(path): {name for name in imports(path) if name.startswith("minipcax")} for path in FILES}
     done: set[str] = set()

@@ -1,15 +1,16 @@
 """What a model is made of: parameters, modules, and the tree they form.
 
-Read `_parameter`, `_param`, `_static`, `_tree`, `_module`, `_ties` and `_random` in this order.
+Read `_parameter`, `_param`, `_static`, `tree`, `_module`, `_ties` and `random` in this order. Files without an
+underscore are used by the other packages as well.
 """
 
-from minipcax.core._extract import tree_extract, tree_inject
 from minipcax.core._module import BaseModule, Module
 from minipcax.core._param import Param, ParamCache, ParamDict
 from minipcax.core._parameter import BaseParam, DynamicParam, get, set
-from minipcax.core._random import RKG, RandomKeyGenerator, RKGState
 from minipcax.core._static import StaticParam, static
-from minipcax.core._tree import tree_apply, tree_ref, tree_unref
+from minipcax.core.extract import tree_extract, tree_inject
+from minipcax.core.random import RKG, RandomKeyGenerator, RKGState
+from minipcax.core.tree import tree_apply, tree_ref, tree_unref
 
 __all__ = ["RKG", "BaseModule", "BaseParam", "DynamicParam", "Module", "Param", "ParamCache", "ParamDict", "RKGState"]
 __all__ += ["RandomKeyGenerator", "StaticParam", "get", "set", "static", "tree_apply", "tree_extract", "tree_inject"]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 from jax import tree_util as jtu
 
 from minipcax.core._parameter import BaseParam
-from minipcax.core._trace import current_trace
+from minipcax.core.trace import current_trace
 
 # Nodes of a tree may be of any type, and its leaves too.
 Node = Any

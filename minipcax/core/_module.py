@@ -23,11 +23,12 @@ from jax.tree_util import GetAttrKey
 
 from minipcax.core._branch import Branch
 from minipcax.core._param import Param
-from minipcax.core._parameter import DynamicParam, refuse_params
-from minipcax.core._structure import Structure, last_change, snapshot
+from minipcax.core._parameter import DynamicParam
 from minipcax.core._ties import HasTies, followed, tied
-from minipcax.core._trace import refuse_escape
-from minipcax.core._tree import children, leaves, path_name, walk
+from minipcax.core.refusals import refuse_params
+from minipcax.core.structure import Structure, snapshot
+from minipcax.core.trace import last_change, refuse_escape
+from minipcax.core.tree import children, leaves, path_name, walk
 
 Child = Any  # a parameter, a module, a bare array, or a container of these
 # What a pytree says of a module beside its children: their names, the static attributes, and whether it has ties.

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax.typing import DTypeLike
 
-from minipcax.core._operators import ArrayOperators, array_of
 from minipcax.core._parameter import DynamicParam, get, is_own_name
+from minipcax.core.operators import ArrayOperators, array_of
 
 # An array, any pytree of arrays, or None when cleared: a parameter holds what it is given.
 Value = Any

@@ -18,9 +18,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 import jax
 import numpy as np
 
-from minipcax.core._reach import reach
-from minipcax.core._structure import Structure
-from minipcax.core._trace import current_trace, refuse_escape
+from minipcax.core.structure import Structure
+from minipcax.core.trace import current_trace, refuse_escape
 
 T = TypeVar("T")
 
@@ -142,22 +141,6 @@ class DynamicParam(BaseParam[T]):
     def check(self, value: object) -> None:
         """Refuses a tracer that would be left here when the trace that it belongs to is over."""
         refuse_escape(f"this {type(self).__name__}", self._trace, value)
-
-
-def path_to_param(value: object, closures: bool = True) -> str | None:
-    """Where in or below any object there is a parameter that transforms would have to be told of; see `reach`."""
-    return reach(value, lambda node: isinstance(node, DynamicParam) and not node.is_carried, closures)
-
-
-def refuse_params(value: object, place: str, closures: bool = True) -> None:
-    """Refuses parameters where transforms take what there is as structure."""
-    where = path_to_param(value, closures)
-    if where is not None:
-        found = f"a {type(value).__name__}" + (f" that holds a parameter at {where}" if where else "")
-        raise TypeError(
-            f"{place} is for what JAX must not trace, found {found}, which would be fixed for good and never learn: "
-            "assign a Param or a Module as it is; if a class of your own holds it, make that class a Module"
-        )
 
 
 def is_own_name(name: str) -> bool:

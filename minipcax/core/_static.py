@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 import jax
 import numpy as np
 
-from minipcax.core._parameter import BaseParam, get, is_own_name, refuse_params
-from minipcax.core._structure import Structure, last_change
-from minipcax.core._trace import has_tracers
+from minipcax.core._parameter import BaseParam, get, is_own_name
+from minipcax.core.refusals import refuse_params
+from minipcax.core.structure import Structure
+from minipcax.core.trace import has_tracers, last_change
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -13,7 +13,7 @@ leaves, it follows its ties:
 
 A tie says how many keys up its module is, and which keys lead from there to the parameter. The modules on the way to a
 tie are given to JAX as *views*: other objects with the same attributes, whose children, for JAX only, hold the tie.
-So there are two ways to look at a model: as it is, by its attributes, as all functions of `_tree` do, and as JAX does,
+So there are two ways to look at a model: as it is, by its attributes, as all functions of `tree` do, and as JAX does,
 which sees into views (`in_view`).
 """
 
@@ -26,7 +26,7 @@ from jax.tree_util import GetAttrKey
 
 from minipcax.core._branch import Branch, Node, Path, parts
 from minipcax.core._parameter import BaseParam
-from minipcax.core._tree import ParamRef, children, path_name
+from minipcax.core.tree import ParamRef, children, path_name
 
 
 class Tie(ParamRef):

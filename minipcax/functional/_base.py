@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 
 from minipcax.core import RKG, BaseModule, BaseParam
-from minipcax.core._tree import walk
+from minipcax.core.tree import walk
 from minipcax.functional._tracking import Keywords, Skeleton, Value, run
 
 P = ParamSpec("P")

@@ -11,8 +11,8 @@ from types import CodeType
 from typing import Any
 
 from minipcax.core import DynamicParam
-from minipcax.core._reach import reach
-from minipcax.core._trace import OUTSIDE, current_trace
+from minipcax.core.reach import reach
+from minipcax.core.trace import OUTSIDE, current_trace
 
 
 def warn_of_models(fn: Callable[..., Any]) -> None:

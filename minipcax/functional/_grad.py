@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from minipcax.core import Param, StaticParam, get, tree_ref, tree_unref
-from minipcax.core._tree import ParamRef, is_param
+from minipcax.core.tree import ParamRef, is_param
 from minipcax.functional._base import P, R, Transform, decorator
 from minipcax.functional._masking import Mask, answers
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Value, as_tree, collect, write_back

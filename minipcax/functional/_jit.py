@@ -13,7 +13,7 @@ from typing import Any, overload
 import jax
 
 from minipcax.core import tree_extract, tree_unref
-from minipcax.core._structure import Structure
+from minipcax.core.structure import Structure
 from minipcax.functional._base import P, R, Transform, named_after
 from minipcax.functional._closure import warn_of_models
 from minipcax.functional._tracking import (

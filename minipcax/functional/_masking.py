@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
+from jax.tree_util import all_leaves
 
 from minipcax.core import get, tree_ref
-from minipcax.core._branch import parts
-from minipcax.core._random import global_key
-from minipcax.core._tree import is_dynamic, is_param
+from minipcax.core.random import global_key
+from minipcax.core.tree import is_dynamic, is_param
 from minipcax.functional._base import parameters_of
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords
 
@@ -68,11 +68,12 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
 
 def _answer(submask: Any, tree: Any) -> Any:
     """What a mask says of one keyword, as a tree of answers."""
-    if isinstance(submask, type(tree)) and parts(submask) is not None:  # such a tree, whose class may have a __call__
+    is_answer = is_param(submask) or all_leaves([submask])
+    if isinstance(submask, type(tree)) and not is_answer:  # such a tree, whose class may have a __call__
         return submask
     if callable(submask):
         return _ask(submask, tree)
-    return _everywhere(submask, tree) if parts(submask) is None else submask
+    return _everywhere(submask, tree) if is_answer else submask
 
 
 def _ask(mask: Callable[..., Any], tree: Any) -> Any:

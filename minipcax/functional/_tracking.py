@@ -32,11 +32,10 @@ import numpy as np
 from jax.tree_util import all_leaves
 
 from minipcax.core import RKG, BaseModule, BaseParam, DynamicParam, StaticParam, tree_ref, tree_unref
-from minipcax.core._parameter import path_to_param
-from minipcax.core._random import global_key
-from minipcax.core._structure import last_change
-from minipcax.core._trace import OUTSIDE, current_trace, in_vmap
-from minipcax.core._tree import children, is_dynamic, leaves, path_name, walk
+from minipcax.core.random import global_key
+from minipcax.core.refusals import path_to_param
+from minipcax.core.trace import OUTSIDE, current_trace, in_vmap, last_change
+from minipcax.core.tree import children, is_dynamic, leaves, path_name, walk
 
 # Values are arrays or pytrees of arrays; keyword arguments are trees of any make.
 Value = Any

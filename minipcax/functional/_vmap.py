@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from minipcax.core import BaseParam, RKGState, tree_extract, tree_ref, tree_unref
-from minipcax.core._trace import inside_vmap
-from minipcax.core._tree import walk
+from minipcax.core.trace import inside_vmap
+from minipcax.core.tree import walk
 from minipcax.functional._base import P, R, Transform, decorator
 from minipcax.functional._masking import Mask, answers
 from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Value, as_tree, collect, write_back

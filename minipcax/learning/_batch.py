@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from minipcax.core.extract import clear_params
 from minipcax.functional import jit
 from minipcax.learning._checks import check_no_target, check_pass
 from minipcax.learning._model import PER_SAMPLE, Batch, Model, keep_statistics, over_batch, split_nodes, vodes
 from minipcax.learning._report import share_right
 from minipcax.predictive_coding import STATUS, EnergyModule, VodeParam
-from minipcax.predictive_coding._energy_module import clear_params
 from minipcax.utils import step
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from minipcax.core import get, tree_extract, tree_ref, tree_unref
-from minipcax.core._tree import path_name
+from minipcax.core.tree import path_name
 from minipcax.learning._influence import Sources, influences, is_sources, union
 from minipcax.learning._model import PER_SAMPLE, Batch, Model, keep_statistics, over_batch, split_nodes, vodes
 from minipcax.predictive_coding import STATUS, Vode, VodeParam, ce_energy, se_energy

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.extend.core import Literal
 
-from minipcax.core._random import global_key
+from minipcax.core.random import global_key
 
 Sources = frozenset[str]  # of the inputs, by path
 NONE: Sources = frozenset()

@@ -6,7 +6,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Array, Float
 
 from minipcax.core import tree_apply
-from minipcax.core._tree import path_name, walk
+from minipcax.core.tree import path_name, walk
 from minipcax.functional import Vmap, vmap
 from minipcax.nn import BatchNorm, LayerParam
 from minipcax.predictive_coding import EnergyModule, Vode, VodeParam

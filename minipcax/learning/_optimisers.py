@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from minipcax.core import BaseModule, Param
-from minipcax.core._tree import is_param, path_name, paths_of_params
+from minipcax.core.surroundings import held_by
+from minipcax.core.tree import is_param, path_name, paths_of_params
 from minipcax.learning._model import WEIGHTS, Model, vodes
 from minipcax.nn import LayerParam
-from minipcax.predictive_coding._parameter import held_by
 from minipcax.utils import Optim, OptimTree
 
 INITIALISE = "Optim(optax_fn, WEIGHTS(model)), or weights.init(WEIGHTS(model))"

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
 
 from minipcax.core import RKG, RandomKeyGenerator
-from minipcax.core._operators import array_of
+from minipcax.core.operators import array_of
 from minipcax.nn._init import WeightedDefinition
 from minipcax.nn._layer import ArrayLayer
 from minipcax.nn._sizes import Padding, Pads, Size, Sizes, check_sample, flag, floating, per_axis, per_side, size

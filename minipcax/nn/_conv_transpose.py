@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
 
 from minipcax.core import RKG, RandomKeyGenerator
-from minipcax.core._operators import array_of
+from minipcax.core.operators import array_of
 from minipcax.nn._conv import ConvDefinition
 from minipcax.nn._layer import ArrayLayer
 from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis

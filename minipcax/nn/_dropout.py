@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Array, Num
 
 from minipcax.core import Param, get
+from minipcax.core.refusals import kind_of
 from minipcax.nn._layer import ArrayLayer, Definition, is_array
-from minipcax.nn._sizes import flag, kind_of, number
+from minipcax.nn._sizes import flag, number
 
 
 class DropoutDefinition(Definition, static=("p", "inference")):

@@ -8,9 +8,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from minipcax.core import RandomKeyGenerator
+from minipcax.core.refusals import kind_of
 from minipcax.nn._layer import Definition
 from minipcax.nn._parameter import LayerParam
-from minipcax.nn._sizes import kind_of
 
 
 class WeightedDefinition(Definition, static=("use_bias",)):

@@ -15,10 +15,10 @@ from jax.tree_util import all_leaves
 from jaxtyping import Array, Num
 
 from minipcax.core import BaseModule, BaseParam, DynamicParam, Module, Param, StaticParam, get, static
-from minipcax.core._filter import Filter, as_predicate
-from minipcax.core._tree import is_param, walk
+from minipcax.core.filter import Filter, as_predicate
+from minipcax.core.refusals import kind_of
+from minipcax.core.tree import is_param, walk
 from minipcax.nn._parameter import LayerParam, LayerState
-from minipcax.nn._sizes import kind_of
 
 P = ParamSpec("P")
 Y = TypeVar("Y")

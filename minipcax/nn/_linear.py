@@ -5,7 +5,7 @@ from typing import ClassVar
 from jaxtyping import Array, Float, Num
 
 from minipcax.core import RKG, RandomKeyGenerator
-from minipcax.core._operators import array_of
+from minipcax.core.operators import array_of
 from minipcax.nn._init import WeightedDefinition
 from minipcax.nn._layer import ArrayLayer
 from minipcax.nn._sizes import Size, flag, size

@@ -5,9 +5,9 @@ from typing import TypeVar
 import jax
 
 from minipcax.core import BaseModule, BaseParam, ParamCache, tree_ref, tree_unref
-from minipcax.core._filter import Filter, as_predicate
-from minipcax.core._tree import ParamRef, is_param, paths_of_params
-from minipcax.nn._sizes import kind_of
+from minipcax.core.filter import Filter, as_predicate
+from minipcax.core.refusals import kind_of
+from minipcax.core.tree import ParamRef, is_param, paths_of_params
 
 AnyModule = TypeVar("AnyModule", bound=BaseModule)
 

@@ -18,12 +18,6 @@ Padding = Sizes | Sequence[tuple[Size, Size]]
 Pads = tuple[tuple[int, int], ...]
 
 
-def kind_of(value: object) -> str:
-    """What a value is, for a message: "an int", "the class Linear"."""
-    name = value.__name__ if isinstance(value, type) else type(value).__name__
-    return f"the class {name}" if isinstance(value, type) else f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
-
-
 def size(layer: str, argument: str, value: object, least: int = 1) -> int:
     """One int that is large enough."""
     if not _is_int(value) or index(value) < least:

@@ -14,12 +14,13 @@ from typing import ClassVar
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator
-from minipcax.core._operators import array_of
+from minipcax.core.operators import array_of
+from minipcax.core.refusals import kind_of
 from minipcax.nn._conv import Conv, ConvDefinition
 from minipcax.nn._conv_transpose import ConvTransposeDefinition
 from minipcax.nn._layer import ArrayLayer
 from minipcax.nn._linear import Linear, LinearDefinition
-from minipcax.nn._sizes import Sizes, kind_of
+from minipcax.nn._sizes import Sizes
 
 
 class TransposedLinearDefinition(LinearDefinition):

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from minipcax.core import Module, tree_extract
-from minipcax.core._filter import Filter, as_predicate
-from minipcax.core._tree import is_dynamic, path_name, walk
+from minipcax.core import Module
+from minipcax.core.extract import clear_params
+from minipcax.core.filter import Filter
+from minipcax.core.tree import path_name, walk
 
 
 class STATUS:
@@ -74,10 +75,3 @@ class EnergyModule(Module, static=("status",)):
     def clear_params(self, filter: Filter) -> None:
         """Sets the selected parameters to `None`."""
         clear_params(self, filter)
-
-
-def clear_params(model: object, filter: Filter) -> None:
-    """Sets the selected parameters of a model, or of any tree of models, to `None`."""
-    select = as_predicate(filter)
-    for param in tree_extract(model, filter_fn=lambda param: is_dynamic(param) and select(param)):
-        param.set(None)

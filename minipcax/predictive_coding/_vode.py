@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, Param, RandomKeyGenerator, get
-from minipcax.core._trace import in_vmap
+from minipcax.core.surroundings import held_by
+from minipcax.core.trace import in_vmap
 from minipcax.predictive_coding._energy import se_energy, summed
 from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
-from minipcax.predictive_coding._parameter import VodeParam, held_by
+from minipcax.predictive_coding._parameter import VodeParam
 from minipcax.predictive_coding._refusals import refuse_broadcast, refuse_other_terms, refuse_several_predictions
 from minipcax.predictive_coding._ruleset import Rules, Ruleset, Tform
 

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from minipcax.core import BaseModule, BaseParam, tree_ref
-from minipcax.core._filter import Filter, as_predicate
-from minipcax.core._tree import ParamRef, is_param
-from minipcax.nn._sizes import kind_of
+from minipcax.core.filter import Filter, as_predicate
+from minipcax.core.refusals import kind_of
+from minipcax.core.tree import ParamRef, is_param
 
 Tree = TypeVar("Tree")
 ARRAYS, NUMBERS = (jax.Array, np.ndarray, np.generic), (bool, int, float, complex)

@@ -9,7 +9,7 @@ import optax
 
 import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
-from minipcax.core._tree import is_param, path_name
+from minipcax.core.tree import is_param, path_name
 from minipcax.utils._refusals import OptaxFn, Optimiser, is_optimiser
 from minipcax.utils._targets import Gradients, OptaxState, Origin, Scale, Targets, Tree, by_path, carried, shapes_of
 

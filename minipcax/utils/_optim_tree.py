@@ -7,8 +7,8 @@ import optax
 
 import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, Param, tree_ref
-from minipcax.core._filter import Filter, Predicate, as_predicate
-from minipcax.core._tree import children, path_name
+from minipcax.core.filter import Filter, Predicate, as_predicate
+from minipcax.core.tree import children, path_name
 from minipcax.utils._optim import Optim
 from minipcax.utils._refusals import OptaxFn
 from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from minipcax.core import BaseModule, BaseParam, get
-from minipcax.core._tree import is_param, paths_of_params
-from minipcax.nn._sizes import kind_of
+from minipcax.core.refusals import kind_of
+from minipcax.core.tree import is_param, paths_of_params
 from minipcax.utils._targets import Gradients, OptaxState, Targets, Tree, shapes_of
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from minipcax.core import DynamicParam
-from minipcax.core._filter import Filter
-from minipcax.core._tree import paths_of_params
+from minipcax.core.filter import Filter
+from minipcax.core.refusals import kind_of
+from minipcax.core.tree import paths_of_params
 from minipcax.nn import LayerParam, StateParam
-from minipcax.nn._sizes import kind_of
 from minipcax.utils._archive import Archive, Form, Leaf, describe, dtype_of, form_of, is_extension, is_key
 from minipcax.utils._mask import M
 from minipcax.utils._refusals import names as names_of

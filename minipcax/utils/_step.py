@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from minipcax.core._filter import Filter
-from minipcax.core._tree import walk
-from minipcax.nn._sizes import kind_of
+from minipcax.core.extract import clear_params as clear_params_of
+from minipcax.core.filter import Filter
+from minipcax.core.refusals import kind_of
+from minipcax.core.tree import walk
 from minipcax.predictive_coding import EnergyModule
-from minipcax.predictive_coding._energy_module import clear_params as clear_params_of
 from minipcax.utils._mask import M
 
 Status = str | None

@@ -16,7 +16,7 @@ from jax.tree_util import DictKey, register_dataclass, tree_leaves_with_path, tr
 from numpy.typing import NDArray
 
 from minipcax.core import BaseModule, BaseParam, DynamicParam, tree_ref
-from minipcax.core._tree import is_param, path_name, walk
+from minipcax.core.tree import is_param, path_name, walk
 
 Tree = object  # a model, or any pytree of models and parameters
 # The same tree with gradients, or None, in the places of its parameters.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minipcax as px
-from minipcax.core._random import global_key
+from minipcax.core.random import global_key
 from tests.dags import Block, structure
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minipcax as px
-from minipcax.core._filter import Filter, as_predicate
+from minipcax.core.filter import Filter, as_predicate
 from tests.dags import Bias, Block, Cache, Group, Weight, occurrences, outline, random_dag, structure, unique
 
 Pair = namedtuple("Pair", ["first", "second"])

@@ -15,7 +15,7 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from minipcax.core._trace import in_vmap
+from minipcax.core.trace import in_vmap
 from minipcax.functional._tracking import _remembered
 from tests.functional.support import Head, Holder, Net, State, Traces, Weight, arrays, check_no_tracer, close
 

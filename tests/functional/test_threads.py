@@ -12,7 +12,7 @@ import numpy as np
 
 import minipcax as px
 import minipcax.functional as pxf
-from minipcax.core._trace import in_vmap
+from minipcax.core.trace import in_vmap
 from minipcax.functional._tracking import collect
 from tests.functional.support import Holder, Net, arrays, check_no_tracer, close
 

@@ -7,6 +7,7 @@ not say when that is. But it can be asked which trace is under way, and two answ
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import jax
 from jax.extend.core import get_opaque_trace_state
@@ -54,3 +55,8 @@ def inside_vmap() -> Iterator[None]:
         yield
     finally:
         _vmap.depth -= 1
+
+
+# Its token stands for the latest change of structure by assignment, to a static value or to an attribute of a module.
+# While it is the same object, there was none: a transform sees in one comparison that a model it knows is as it was.
+last_change = SimpleNamespace(token=object())

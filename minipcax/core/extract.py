@@ -6,9 +6,9 @@ from typing import Any, TypeVar, overload
 import jax
 
 from minipcax.core._branch import Branch, Node
-from minipcax.core._filter import Predicate
 from minipcax.core._parameter import BaseParam, get, set
-from minipcax.core._tree import ParamRef, is_dynamic, is_param, leaves, tree_ref
+from minipcax.core.filter import Filter, Predicate, as_predicate
+from minipcax.core.tree import ParamRef, is_dynamic, is_param, leaves, tree_ref
 
 Tree = TypeVar("Tree")
 Extracted = TypeVar("Extracted")
@@ -113,3 +113,10 @@ def _in_order(params: Params | None, filter_fn: Predicate) -> Iterable[BaseParam
     if isinstance(given, list) and all(map(is_param, given)):
         return given
     return tree_extract(given, filter_fn=filter_fn)
+
+
+def clear_params(model: object, filter: Filter) -> None:
+    """Sets the selected parameters of a model, or of any tree of models, to `None`."""
+    select = as_predicate(filter)
+    for param in tree_extract(model, filter_fn=lambda param: is_dynamic(param) and select(param)):
+        param.set(None)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from jax import tree_util as jtu
 
 from minipcax.core._branch import Branch, Node, Path, parts
-from minipcax.core._filter import Predicate
 from minipcax.core._parameter import BaseParam, DynamicParam
+from minipcax.core.filter import Predicate
 
 Tree = TypeVar("Tree")
 
@@ -37,10 +37,12 @@ class ParamRef(BaseParam[Any]):
         return self
 
     def structure(self) -> tuple[Any, ...]:
+        """The position."""
         return (self._value,)
 
     @classmethod
     def from_structure(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> "ParamRef":
+        """A reference to this position."""
         return cls(*structure)
 
     def __eq__(self, other: object) -> bool:

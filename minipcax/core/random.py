@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, UInt32
 
 from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
-from minipcax.core._trace import current_trace, in_vmap, refuse_escape
+from minipcax.core.trace import current_trace, in_vmap, refuse_escape
 
 
 class _Loans(threading.local):
@@ -43,6 +43,7 @@ class RKGState(Param):
 
     @property
     def value(self) -> Any:  # a key, or a tracer that stands for one
+        """The key, or the one that is lent in its place."""
         lent = self._lent()
         if lent is not None:
             return lent.value

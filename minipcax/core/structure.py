@@ -1,11 +1,6 @@
 """What JAX does not trace: values inside the structure of a tree, which it compares."""
 
-from types import SimpleNamespace
 from typing import Any
-
-# Its token stands for the latest change of structure by assignment, to a static value or to an attribute of a module.
-# While it is the same object, there was none: a transform sees in one comparison that a model it knows is as it was.
-last_change = SimpleNamespace(token=object())
 
 
 class Structure:
