@@ -100,7 +100,7 @@ def wrap(fn: Function, names: tuple[str, ...]) -> Function:
     return fn
 
 
-def arrays(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """A pytree with numpy arrays for leaves, which nothing can change any more."""
     return jax.tree.map(np.array, value)
 
@@ -114,7 +114,7 @@ class Snapshot:
         self.params = [param for model in models for _, param in occurrences(model)]
         self.values = [param.get() for param in self.params]
         # The same value may be a dict that is changed in place.
-        self.contents = [arrays(value) for value in self.values if isinstance(value, dict)]
+        self.contents = [copied(value) for value in self.values if isinstance(value, dict)]
         self.key = px.RKG.key.get()
 
     def check(self) -> None:
@@ -122,7 +122,7 @@ class Snapshot:
         now = [param for model in self.models for _, param in occurrences(model)]
         assert all(a is b for a, b in zip(now, self.params, strict=True))
         assert all(param.get() is value for param, value in zip(self.params, self.values, strict=True))
-        contents = [arrays(value) for value in self.values if isinstance(value, dict)]
+        contents = [copied(value) for value in self.values if isinstance(value, dict)]
         jax.tree.map(np.testing.assert_array_equal, contents, self.contents)
         assert px.RKG.key.get() is self.key
         check_no_tracer()
@@ -150,13 +150,6 @@ class Traces:
         """How many there were since this was last asked."""
         count, self.count = self.count, 0
         return count
-
-
-def close(found: Any, expected: Any) -> None:
-    """The same tree of numbers, up to rounding."""
-    structures: list[Any] = [jax.tree.structure(found), jax.tree.structure(expected)]
-    assert structures[0] == structures[1]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), found, expected)
 
 
 def psum(x: Any, axis_name: str) -> jax.Array:

@@ -10,7 +10,8 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.utils as pxu
-from tests.functional.support import Holder, Net, Snapshot, State, Weight, close
+from tests.functional.support import Holder, Net, Snapshot, State, Weight
+from tests.oracles import close
 
 X, Y = jnp.array([1.0, 2.0]), jnp.array([-1.0, 0.5])
 W = jnp.array([[1.0, 2.0], [3.0, 4.0]])

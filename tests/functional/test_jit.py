@@ -12,7 +12,8 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.functional.support import Holder, Net, Snapshot, Traces, Weight, arrays, check_no_tracer, close
+from tests.functional.support import Holder, Net, Snapshot, Traces, Weight, check_no_tracer, copied
+from tests.oracles import close
 
 X = jnp.array([1.0, 2.0])
 
@@ -101,7 +102,7 @@ def test_a_program_returns_only_the_parameters_that_change() -> None:
     assert changed(read.lower(X, model=model)) == []
     (state,) = changed(write.lower(X, model=model))
     assert (state.shape, state.dtype) == ((2,), jnp.float32)
-    before = arrays([p.get() for p in px.tree_extract(model)])
+    before = copied([p.get() for p in px.tree_extract(model)])
     read(X, model=model)
     jax.tree.map(np.testing.assert_array_equal, [p.get() for p in px.tree_extract(model)], before)
 

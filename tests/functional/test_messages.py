@@ -11,7 +11,8 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
-from tests.functional.support import Head, Holder, Net, Snapshot, Weight, close
+from tests.functional.support import Head, Holder, Net, Snapshot, Weight
+from tests.oracles import close
 
 X = jnp.array([1.0, 2.0])
 

@@ -10,7 +10,8 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.functional.support import NESTINGS, TRIPLES, Holder, Net, State, check_no_tracer, close, wrap
+from tests.functional.support import NESTINGS, TRIPLES, Holder, Net, State, check_no_tracer, wrap
+from tests.oracles import close
 
 nestings = pytest.mark.parametrize("names", NESTINGS, ids=lambda names: "-".join(names) or "plain")
 

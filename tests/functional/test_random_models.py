@@ -16,7 +16,7 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 from tests.dags import Block, Cache, Weight, occurrences, outline, random_dag, unique
-from tests.functional.support import arrays, check_no_tracer
+from tests.functional.support import check_no_tracer, copied
 
 LANES = 2
 X = jnp.array([0.5, -1.5])
@@ -113,7 +113,7 @@ class Case:
 
     def keep(self) -> None:
         self.values = jax.tree.map(jnp.asarray, [param.get() for param in self.params])
-        self.before = arrays(self.values)
+        self.before = copied(self.values)
 
     def stack(self) -> None:
         """Gives the parameters of a sample a first axis of lanes that differ."""

@@ -10,7 +10,8 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.functional.support import Holder, close
+from tests.functional.support import Holder
+from tests.oracles import close
 
 SEED = 11
 

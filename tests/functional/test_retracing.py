@@ -17,7 +17,8 @@ import minipcax as px
 import minipcax.functional as pxf
 from minipcax.core.trace import in_vmap
 from minipcax.functional._tracking import _remembered
-from tests.functional.support import Head, Holder, Net, State, Traces, Weight, arrays, check_no_tracer, close
+from tests.functional.support import Head, Holder, Net, State, Traces, Weight, check_no_tracer, copied
+from tests.oracles import close
 
 X = jnp.array([1.0, 2.0])
 
@@ -38,7 +39,7 @@ def traced() -> tuple[Traces, pxf.Jit[..., Any]]:
 
 def values_of(model: Any) -> list[Any]:
     values: list[Any] = []
-    px.tree_apply(lambda p: values.append(arrays(p.get())), lambda node: isinstance(node, px.DynamicParam), model)
+    px.tree_apply(lambda p: values.append(copied(p.get())), lambda node: isinstance(node, px.DynamicParam), model)
     return values
 
 

@@ -14,7 +14,8 @@ import minipcax as px
 import minipcax.functional as pxf
 from minipcax.core.trace import in_vmap
 from minipcax.functional._tracking import collect
-from tests.functional.support import Holder, Net, arrays, check_no_tracer, close
+from tests.functional.support import Holder, Net, check_no_tracer, copied
+from tests.oracles import close
 
 THREADS = 8
 
@@ -137,10 +138,10 @@ def skeleton_of(models: list[Holder], number: int) -> Any:
 
 def test_one_model_may_be_read_by_all_threads() -> None:
     model = Net()
-    before = arrays([p.get() for p in px.tree_extract(model)])
+    before = copied([p.get() for p in px.tree_extract(model)])
     read = pxf.jit(lambda x, *, model: model(x))
     x = jnp.array([0.3, 0.4])
     expected = model(x)
     for value in at_once(lambda number: [read(x, model=model) for _ in range(20)][-1]):
         close(value, expected)
-    close(arrays([p.get() for p in px.tree_extract(model)]), before)
+    close(copied([p.get() for p in px.tree_extract(model)]), before)

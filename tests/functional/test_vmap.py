@@ -11,7 +11,8 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.utils as pxu
-from tests.functional.support import Holder, Net, Snapshot, State, Weight, check_no_tracer, close, psum
+from tests.functional.support import Holder, Net, Snapshot, State, Weight, check_no_tracer, psum
+from tests.oracles import close
 
 A = jnp.arange(24.0).reshape(2, 3, 4)
 

@@ -1,7 +1,6 @@
 """A chain of linear layers with a value node after each, and an optimiser that only takes note of the gradients."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -9,33 +8,21 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-import minipcax as px
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
-import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.oracles import Network, linears
 
 
-class Chain(pxc.EnergyModule):
+class Chain(Network):
     """u_l = f(W_l h_{l−1}), or with biases, without f at the end; the last node is observed."""
+
+    layers: list[pxnn.Linear]
 
     def __init__(
         self, sizes: list[int], act_fn: Callable[[Array], Array] = jnp.tanh, seed: int = 0, bias: bool = False
     ) -> None:
-        super().__init__()
-        rkg = px.RandomKeyGenerator(seed)
-        self.layers = [pxnn.Linear(a, b, bias, rkg=rkg) for a, b in pairwise(sizes)]
-        self.vodes = [pxc.Vode() for _ in self.layers]
-        self.vodes[-1].h.frozen = True
-        self.act_fn = px.static(act_fn)
-
-    def __call__(self, x: Array, y: Array | None = None) -> Array:
-        for layer, vode in zip(self.layers[:-1], self.vodes[:-1], strict=True):
-            x = vode(self.act_fn(layer(x)))
-        prediction: Array = self.vodes[-1](self.layers[-1](x), output="u")
-        if y is not None:
-            self.vodes[-1].set("h", y)
-        return prediction
+        super().__init__(linears(sizes, seed, bias), act_fn)
 
     def orthogonal(self) -> "Chain":
         """Gives it orthogonal weights."""

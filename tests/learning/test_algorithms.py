@@ -17,6 +17,7 @@ import minipcax as px
 import minipcax.learning as pxl
 import minipcax.utils as pxu
 from tests.learning.chains import Chain
+from tests.oracles import close
 
 SIZES = [5, 8, 7, 6, 3]
 BATCH, STEPS, LR_NODES, LR_WEIGHTS = 6, 4, 0.1, 0.2
@@ -26,14 +27,14 @@ Y = jnp.asarray(RNG.normal(size=(BATCH, SIZES[-1])), jnp.float32)
 Raw = list[tuple[Array, Array]]
 
 
-class Network(Chain):
+class Counted(Chain):
     calls = 0
 
     def __init__(self) -> None:
         super().__init__(SIZES, seed=3, bias=True)
 
     def __call__(self, x: Array, y: Array | None = None) -> Array:
-        Network.calls += 1
+        Counted.calls += 1
         return super().__call__(x, y)
 
     def raw(self) -> Raw:
@@ -63,12 +64,8 @@ def descend(values: Any, grads: Any, rate: float) -> Any:
     return jax.tree.map(lambda value, grad: value - rate * grad, values, grads)
 
 
-def close(found: Any, expected: Any) -> None:
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=2e-6, rtol=2e-6), found, expected)
-
-
-def train(algorithm: pxl.Algorithm, batches: int = 2) -> tuple[Network, Raw, pxl.Report]:
-    model = Network()
+def train(algorithm: pxl.Algorithm, batches: int = 2) -> tuple[Counted, Raw, pxl.Report]:
+    model = Counted()
     before = model.raw()
     nodes, weights = pxu.Optim(optax.sgd(LR_NODES)), pxu.Optim(optax.sgd(LR_WEIGHTS), pxl.WEIGHTS(model))
     for _ in range(batches):
@@ -125,13 +122,13 @@ def test_nudging_all_the_way_is_pc() -> None:
 
 
 def test_a_schedule_of_nudging_is_not_compiled_anew() -> None:
-    model = Network()
+    model = Counted()
     nodes, weights = pxu.Optim(optax.sgd(LR_NODES)), pxu.Optim(optax.sgd(LR_WEIGHTS), pxl.WEIGHTS(model))
     pxl.Nudging(0.5)(X, Y, model=model, nodes=nodes, weights=weights)
-    before = Network.calls
+    before = Counted.calls
     for beta in (0.6, -0.6):
         pxl.Nudging(beta)(X, Y, model=model, nodes=nodes, weights=weights)
-    assert Network.calls == before
+    assert Counted.calls == before
 
 
 def test_nudging_nowhere_is_refused() -> None:

@@ -16,8 +16,8 @@ from jax import Array
 import minipcax as px
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
-import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.oracles import Network, close, linears
 
 SIZES = (4, 6, 3)
 BATCH, STEPS, MOMENTUM, EPS = 8, 5, 0.7, 1e-3
@@ -29,27 +29,23 @@ Raw = dict[str, Array]
 Statistics = dict[str, tuple[Array, Array]]
 
 
-class Network(pxc.EnergyModule):
+class Model(Network):
     calls = 0
 
     def __init__(self) -> None:
-        super().__init__()
-        rkg = px.RandomKeyGenerator(2)
-        self.first, self.second = pxnn.Linear(*SIZES[:2], rkg=rkg), pxnn.Linear(*SIZES[1:], rkg=rkg)
+        super().__init__(linears(SIZES, seed=2))
         self.norms = {"1": norm(), "2": norm()}
-        self.hidden, self.output = pxc.Vode(), pxc.Vode()
-        self.output.h.frozen = True
 
     def __call__(self, x: Array, y: Array | None = None) -> Array:
-        Network.calls += 1
-        h = self.hidden(jnp.tanh(self.norms["1"](self.first(x))))
-        prediction: Array = self.output(self.second(self.norms["2"](h)), output="u")
-        if y is not None:
-            self.output.set("h", y)
-        return prediction
+        Model.calls += 1
+        return super().__call__(x, y)
+
+    def layer(self, number: int, x: Array) -> Any:
+        first, second = self.layers
+        return second(self.norms["2"](x)) if number else self.norms["1"](first(x))
 
     def raw(self) -> Raw:
-        named = {"1": self.first, "2": self.second, "n1": self.norms["1"], "n2": self.norms["2"]}
+        named = {"1": self.layers[0], "2": self.layers[1], "n1": self.norms["1"], "n2": self.norms["2"]}
         return {
             f"{kind}{name}": getattr(layer.nn, kind).get()
             for name, layer in named.items()
@@ -109,11 +105,7 @@ def relaxed(weights: Raw, h: Array, x: Array, y: Array, statistics: Statistics) 
     return h, history
 
 
-def close(found: Any, expected: Any) -> None:
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=2e-5, rtol=2e-5), found, expected)
-
-
-def optimisers(model: Network) -> dict[str, pxu.Optim]:
+def optimisers(model: Model) -> dict[str, pxu.Optim]:
     weights = pxu.Optim(optax.sgd(LR_WEIGHTS), pxl.WEIGHTS(model))
     return {"nodes": pxu.Optim(optax.sgd(LR_NODES)), "weights": weights}
 
@@ -121,11 +113,11 @@ def optimisers(model: Network) -> dict[str, pxu.Optim]:
 @pytest.mark.parametrize("mode", [None, px.Module.MODE.TRAIN])
 @pytest.mark.parametrize("unroll", [False, True])
 def test_training_is_what_it_is_by_hand(mode: px.Module.MODE | None, unroll: bool) -> None:
-    model = Network()
+    model = Model()
     if mode is not None:
         model.mode(mode)
     raw, optims, statistics = model.raw(), optimisers(model), Statistics()
-    before = Network.calls
+    before = Model.calls
     for x, y in zip(XS, YS, strict=True):
         history = pxl.PC(STEPS, unroll)(x, y, model=model, **optims).energies
         h, statistics = initial(raw, jnp.asarray(x), statistics)
@@ -138,17 +130,17 @@ def test_training_is_what_it_is_by_hand(mode: px.Module.MODE | None, unroll: boo
         assert model.mode() is mode
         assert [layer.mode() for layer in model.norms.values()] == [mode] * 2
         assert [layer.nn.inference for layer in model.norms.values()] == [False] * 2
-        calls, before = Network.calls - before, Network.calls
+        calls, before = Model.calls - before, Model.calls
     assert calls == 0, "the modes of the inside are not seen as another structure outside"
 
 
 def test_only_initialising_moves_them() -> None:
-    model = Network()
+    model = Model()
     optims = optimisers(model)
     x, y = XS[0], YS[0]
     pxl.initialise(x, y, model=model)
     h, statistics = initial(model.raw(), jnp.asarray(x), {})
-    close(model.hidden.h.get(), h)
+    close(model.vodes[0].h.get(), h)
     close(model.statistics(), statistics)
     held = [layer.state.get() for layer in model.norms.values()]
 
@@ -166,7 +158,7 @@ def test_only_initialising_moves_them() -> None:
 
 def test_in_eval_mode_nothing_moves_them() -> None:
     """Fine-tuning at fixed statistics: one layer's, or all."""
-    model = Network()
+    model = Model()
     optims = optimisers(model)
     pxl.PC(STEPS)(XS[0], YS[0], model=model, **optims)
     before = model.statistics()

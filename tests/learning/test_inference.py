@@ -31,7 +31,7 @@ SIZES = [4, 6, 5, 3]
 BATCH = 7
 
 
-class Network(Chain):
+class Model(Chain):
     def __init__(self, act_fn: Callable[[Array], Array], energy_fns: list[Any]) -> None:
         super().__init__(SIZES, act_fn, seed=1, bias=True)
         for vode, energy_fn in zip(self.vodes, energy_fns, strict=True):
@@ -132,9 +132,9 @@ class ByHand:
         return by_h, by_w, [delta.sum(0) for delta in by_a]
 
 
-def build(activation: str, energies: str) -> tuple[Network, ByHand, Floats, Floats]:
+def build(activation: str, energies: str) -> tuple[Model, ByHand, Floats, Floats]:
     used = ENERGIES[energies]
-    model = Network(ACTIVATIONS[activation].in_jax, [energy.in_jax for energy in used])
+    model = Model(ACTIVATIONS[activation].in_jax, [energy.in_jax for energy in used])
     definitions = [layer.nn for layer in model.layers]
     weights = [np.asarray(nn.weight, np.float64) for nn in definitions]
     by_hand = ByHand(ACTIVATIONS[activation], used, weights, [np.asarray(nn.bias, np.float64) for nn in definitions])
@@ -160,7 +160,7 @@ def test_gradients_of_the_energy(activation: str, energies: str) -> None:
 
     @pxf.jit
     @pxf.value_and_grad({"model": pxu.M(pxc.VodeParam | pxnn.LayerParam)})
-    def energy(x: Array, *, model: Network) -> Array:
+    def energy(x: Array, *, model: Model) -> Array:
         return pxl.energies(x, model=model).sum()
 
     value, grads = energy(as_jax(x), model=model)
@@ -194,15 +194,15 @@ def test_trajectory_of_inference(energies: str) -> None:
         trajectory.append(h)
 
     @pxf.value_and_grad({"model": pxl.NODES})
-    def energy(x: Array, *, model: Network) -> Array:
+    def energy(x: Array, *, model: Model) -> Array:
         return pxl.energies(x, model=model).sum()
 
-    def step(_: None, *, model: Network, optim: pxu.Optim) -> tuple[tuple[()], list[Array]]:
+    def step(_: None, *, model: Model, optim: pxu.Optim) -> tuple[tuple[()], list[Array]]:
         optim.step(model, energy(as_jax(x), model=model)[1]["model"])
         return (), model.states()
 
     @pxf.jit
-    def states(*, model: Network, optim: pxu.Optim) -> list[Array]:
+    def states(*, model: Model, optim: pxu.Optim) -> list[Array]:
         optim.init(pxl.NODES(model))
         return pxf.scan(step, length=20)(model=model, optim=optim)[1]
 

@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -16,8 +15,8 @@ import minipcax as px
 import minipcax.functional as pxf
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
-import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.oracles import Network, close, linears
 
 SIZES = [5, 8, 8, 8, 3]
 BATCH, STEPS = 6, 7
@@ -39,32 +38,24 @@ class Planted(Exception):
     """Raised on purpose."""
 
 
-class Network(pxc.EnergyModule):
+class Model(Network):
     """The hidden layers 2 and 3 are one, if tied."""
 
     countdown: int | None = None  # how many calls until one raises
     calls = 0
 
     def __init__(self, tied: bool = True) -> None:
-        super().__init__()
-        rkg = px.RandomKeyGenerator(3)
-        self.layers = [pxnn.Linear(a, b, rkg=rkg) for a, b in pairwise(SIZES)]
+        super().__init__(linears(SIZES, seed=3))
         if tied:
             self.layers[2] = pxnn.shared(self.layers[1])
-        self.vodes = [pxc.Vode() for _ in self.layers]
-        self.vodes[-1].h.frozen = True
         self.tag = px.static(0)
 
     def __call__(self, x: Array, y: Array | None = None) -> Array:
-        Network.calls += 1
-        if Network.countdown is not None:
-            Network.countdown -= 1
-        for layer, vode in zip(self.layers[:-1], self.vodes[:-1], strict=True):
-            x = vode(jnp.tanh(layer(x)))
-        prediction: Array = self.vodes[-1](self.layers[-1](x), output="u")
-        if y is not None:
-            self.vodes[-1].set("h", y)
-        if Network.countdown == 0:
+        Model.calls += 1
+        if Model.countdown is not None:
+            Model.countdown -= 1
+        prediction = super().__call__(x, y)
+        if Model.countdown == 0:
             px.RKG()
             self.layers[0].nn.weight += 1
             self.vodes[0].h.frozen = True
@@ -139,10 +130,6 @@ def raw_train(
     return optax.apply_updates(weights, updates), state, history
 
 
-def close(found: Any, expected: Any) -> None:
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6, rtol=1e-6), found, expected)
-
-
 NODE_OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "sgd": lambda: optax.sgd(0.1),
     "momentum": lambda: optax.sgd(0.05, momentum=0.5),
@@ -156,7 +143,7 @@ WEIGHT_OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
 @pytest.mark.parametrize("tied", [False, True], ids=["", "tied"])
 @pytest.mark.parametrize(("nodes", "weights"), [("sgd", "adamw"), ("momentum", "sgd")])
 def test_training_is_what_it_is_by_hand(nodes: str, weights: str, tied: bool) -> None:
-    model = Network(tied)
+    model = Model(tied)
     raw = model.raw(tied)
     optims = NODE_OPTIMISERS[nodes](), WEIGHT_OPTIMISERS[weights]()
     state = optims[1].init(raw)
@@ -178,7 +165,7 @@ def test_training_is_what_it_is_by_hand(nodes: str, weights: str, tied: bool) ->
 
 
 def test_its_parts_on_their_own() -> None:
-    model = Network()
+    model = Model()
     raw, x, y = model.raw(), jnp.asarray(XS[0]), jnp.asarray(YS[0])
     node_optim, weight_optim = optax.sgd(0.1, momentum=0.5), optax.sgd(0.2)
     optim = pxu.Optim(weight_optim, pxl.WEIGHTS(model))
@@ -206,7 +193,7 @@ def test_its_parts_on_their_own() -> None:
 
 
 def test_without_targets_the_output_is_its_prediction() -> None:
-    model = Network()
+    model = Model()
     pxl.initialise(XS[0], model=model)
     close(model.states(), raw_initial(model.raw(), jnp.asarray(XS[0])))
     close(pxl.energies(XS[0], model=model), jnp.zeros(BATCH))
@@ -214,7 +201,7 @@ def test_without_targets_the_output_is_its_prediction() -> None:
 
 def test_tied_layers() -> None:
     """The gradient is the sum of the two uses, the optimiser steps once, and it is one parameter all along."""
-    model, x, y = Network(), jnp.asarray(XS[0]), jnp.asarray(YS[0])
+    model, x, y = Model(), jnp.asarray(XS[0]), jnp.asarray(YS[0])
     weight, bias = model.layers[1].nn.weight, model.layers[1].nn.bias
     pxl.initialise(x, y, model=model)
     pxl.infer(x, STEPS, model=model, optim=pxu.Optim(optax.sgd(0.1)))
@@ -223,7 +210,7 @@ def test_tied_layers() -> None:
 
     @pxf.jit
     @pxf.grad({"model": pxl.WEIGHTS})
-    def energy(*, model: Network) -> Array:
+    def energy(*, model: Model) -> Array:
         return pxl.energies(x, model=model).mean()
 
     grads = energy(model=model)["model"]
@@ -247,7 +234,7 @@ def test_tied_layers() -> None:
 
 
 def test_frozen_weights_are_not_learned() -> None:
-    model = Network()
+    model = Model()
     model.layers[0].nn.weight.frozen = True
     frozen, free = model.layers[0].nn.weight.get(), model.layers[1].nn.weight.get()
     optim = pxu.Optim(optax.adamw(0.1), pxl.WEIGHTS(model))
@@ -257,18 +244,18 @@ def test_frozen_weights_are_not_learned() -> None:
 
 
 def calls_of(run: Callable[[], object]) -> int:
-    before = Network.calls
+    before = Model.calls
     run()
-    return Network.calls - before
+    return Model.calls - before
 
 
 def test_how_often_it_is_traced_does_not_depend_on_the_number_of_steps() -> None:
     counts = []
     for steps in (1, 4, 64):
-        model = Network()
+        model = Model()
         nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
 
-        def train(number: int, steps: int = steps, model: Network = model, optims: Any = (nodes, weights)) -> None:
+        def train(number: int, steps: int = steps, model: Model = model, optims: Any = (nodes, weights)) -> None:
             pxl.PC(steps)(XS[number], YS[number], model=model, nodes=optims[0], weights=optims[1])
 
         counts.append(calls_of(lambda train=train: train(0)))  # type: ignore[misc]  # mypy does not infer it
@@ -276,7 +263,7 @@ def test_how_often_it_is_traced_does_not_depend_on_the_number_of_steps() -> None
     assert counts[0] == counts[1] == counts[2] > 0
 
 
-def snapshot(model: Network, *others: Any) -> tuple[Any, ...]:
+def snapshot(model: Model, *others: Any) -> tuple[Any, ...]:
     """Every parameter, its value and attributes; every status; and the global key."""
     params = px.tree_extract((model, *others, px.RKG), filter_fn=lambda param: True)
     leaves = jax.tree.leaves([param.get() for param in params if isinstance(param, px.DynamicParam)])
@@ -291,7 +278,7 @@ def snapshot(model: Network, *others: Any) -> tuple[Any, ...]:
 
 
 def test_an_exception_during_training_leaves_all_as_it_was() -> None:
-    model = Network()
+    model = Model()
     nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.adam(0.1), pxl.WEIGHTS(model))
 
     def train() -> None:
@@ -302,7 +289,7 @@ def test_an_exception_during_training_leaves_all_as_it_was() -> None:
         for countdown in range(1, 100):
             model.tag.set(countdown)  # another structure, so that all is traced anew
             before = snapshot(model, nodes, weights)
-            Network.countdown = countdown
+            Model.countdown = countdown
             try:
                 train()
             except Planted:
@@ -312,16 +299,16 @@ def test_an_exception_during_training_leaves_all_as_it_was() -> None:
             else:
                 break
             finally:
-                Network.countdown = None
+                Model.countdown = None
     assert calls >= 3  # in initialisation, inference and learning
-    fresh = Network()
+    fresh = Model()
     pxl.PC(3)(XS[0], YS[0], model=fresh, nodes=nodes, weights=pxu.Optim(optax.adam(0.1), pxl.WEIGHTS(fresh)))
     close(model.raw(), fresh.raw())
 
 
 @pytest.mark.parametrize("filled", [None, BATCH, 2])
 def test_predictions_write_nothing(filled: int | None) -> None:
-    model = Network()
+    model = Model()
     if filled is not None:
         pxl.initialise(XS[1][:filled], YS[1][:filled], model=model)
         model.vodes[0].cache["u"] = jnp.ones((filled, 1))
@@ -336,7 +323,7 @@ def test_predictions_write_nothing(filled: int | None) -> None:
 
 
 def test_initialisation_for_a_batch_of_another_size() -> None:
-    model = Network()
+    model = Model()
     for size in (BATCH, 2, BATCH, 3):
         pxl.initialise(XS[0][:size], YS[0][:size], model=model)
         close(model.states()[:3], raw_initial(model.raw(), jnp.asarray(XS[0][:size]))[:3])

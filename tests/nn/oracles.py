@@ -101,7 +101,3 @@ def value_and_gradients(layer: Any, x: jax.Array, direction: jax.Array) -> tuple
     values = {name: param.get() for name, param in params.items()}
     (_, y), (grads, x_grad) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(values, x)
     return y, grads, x_grad
-
-
-def close(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    np.testing.assert_allclose(jnp.asarray(actual), expected, rtol=tolerance, atol=tolerance)

@@ -11,7 +11,6 @@ import minipcax.functional as pxf
 import minipcax.nn as pxnn
 from tests.nn.oracles import (
     Pads,
-    close,
     conv_matrix,
     first_key,
     linear_gradient,
@@ -20,6 +19,7 @@ from tests.nn.oracles import (
     uniform,
     value_and_gradients,
 )
+from tests.oracles import close
 
 # What is passed for sizes, channels and modes: (axes, in, out, kernel, then keywords), and the spatial shape of x.
 Case = tuple[tuple[int, int, int, Any], dict[str, Any], tuple[int, ...]]

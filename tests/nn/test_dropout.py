@@ -8,7 +8,8 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
-from tests.nn.oracles import close, normal
+from tests.nn.oracles import normal
+from tests.oracles import close
 
 KEY = jax.random.PRNGKey(3)
 

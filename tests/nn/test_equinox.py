@@ -16,9 +16,9 @@ import minipcax as px
 import minipcax.functional as pxf
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
-import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 from tests.nn.oracles import first_key, normal
+from tests.oracles import Network, arrays
 
 eqx: Any = pytest.importorskip("equinox")  # without types where it is not installed
 
@@ -58,10 +58,6 @@ POOLS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     ("LayerNorm", (5,), {"eps": 0.1, "use_weight": False}, (5,)),
     ("LayerNorm", (5,), {"use_bias": False}, (5,)),
 ]
-
-
-def arrays(tree: object) -> list[jax.Array]:
-    return [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
 
 
 def assert_same_function(ours: Callable[..., Any], theirs: Callable[..., Any], x: jax.Array) -> None:
@@ -196,22 +192,15 @@ def test_layer_around_attention() -> None:
     assert twin.nn.query_proj.weight is ours.nn.query_proj.weight
 
 
-class Network(pxc.EnergyModule):
+class WithForeign(Network):
     """A layer of equinox, called as `use` says, then a linear one; a value node after each."""
 
     def __init__(self, foreign: pxnn.Layer, use: Callable[..., jax.Array], hidden: int) -> None:
-        super().__init__()
-        self.use, self.foreign = px.static(use), foreign
-        self.linear = pxnn.Linear(hidden, 2, rkg=px.RandomKeyGenerator(1))
-        self.vodes = [pxc.Vode(), pxc.Vode()]
-        self.vodes[1].h.frozen = True
+        super().__init__([foreign, pxnn.Linear(hidden, 2, rkg=px.RandomKeyGenerator(1))], lambda x: x)
+        self.use = px.static(use)
 
-    def __call__(self, x: jax.Array, y: jax.Array | None = None) -> Any:
-        h = self.vodes[0](self.use(self.foreign, x))
-        prediction = self.vodes[1](self.linear(h.ravel()), output="u")
-        if y is not None:
-            self.vodes[1].set("h", y)
-        return prediction
+    def layer(self, number: int, x: jax.Array) -> Any:
+        return self.layers[1](x.ravel()) if number else self.use(self.layers[0], x)
 
 
 FOREIGN: dict[str, tuple[str, tuple[int, ...], Callable[..., Any], int]] = {
@@ -228,7 +217,7 @@ def test_training_in_a_predictive_coding_network(
     xs, ys = normal(0, (3, 5, 2, 3)), normal(1, (3, 5, 2))
     optimiser = optax.sgd(0.1, momentum=0.9)
     make = getattr(eqx.nn, name)
-    model = Network(pxnn.Layer(make, *sizes, key=first_key(0)), use, hidden)
+    model = WithForeign(pxnn.Layer(make, *sizes, key=first_key(0)), use, hidden)
     weights, nodes = pxu.Optim(optimiser, pxl.WEIGHTS(model)), pxu.Optim(optax.sgd(0.2))
     history = [pxl.PC(4)(x, y, model=model, nodes=nodes, weights=weights) for x, y in zip(xs, ys, strict=True)]
 
@@ -252,7 +241,7 @@ def test_training_in_a_predictive_coding_network(
         assert value < found.energies[-1]
         updates, state = optimiser.update(grads, state)
         layers = eqx.apply_updates(layers, updates)
-    trained = [*arrays(model.foreign), *arrays(model.linear)]
+    trained = [*arrays(model.layers)]
     for one, two, first in zip(trained, arrays(layers), initial, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
         assert float(jnp.abs(one - first).max()) > 1e-3

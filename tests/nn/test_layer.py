@@ -17,7 +17,8 @@ import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
-from tests.nn.oracles import close, normal
+from tests.nn.oracles import normal
+from tests.oracles import close
 
 
 @jax.tree_util.register_dataclass

@@ -7,7 +7,8 @@ import pytest
 
 import minipcax as px
 import minipcax.nn as pxnn
-from tests.nn.oracles import close, first_key, normal, uniform, value_and_gradients
+from tests.nn.oracles import first_key, normal, uniform, value_and_gradients
+from tests.oracles import close
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "bias"), [(3, 2, True), (1, 4, True), (4, 1, False)])

@@ -15,7 +15,8 @@ import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
-from tests.nn.oracles import close, normal
+from tests.nn.oracles import normal
+from tests.oracles import close
 
 Make = Callable[[Any], Any]
 
@@ -238,7 +239,7 @@ def test_a_batch_of_integers_is_normalised_as_floats() -> None:
     x = jnp.array([[1, 5], [4, 9]])
     layers = [pxnn.BatchNorm(2, "batch") for _ in range(2)]
     close(run(x, layer=layers[0]), run(x.astype(float), layer=layers[1]))
-    close(layers[0].state.get().mean, [2.5, 7])
+    close(layers[0].state.get().mean, np.array([2.5, 7]))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.utils as pxu
-from tests.nn.oracles import close, normal, value_and_gradients
+from tests.nn.oracles import normal, value_and_gradients
+from tests.oracles import close
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import minipcax.nn as pxnn
-from tests.nn.oracles import Numbers, close, normal, positions, value_and_gradients
+from tests.nn.oracles import Numbers, normal, positions, value_and_gradients
+from tests.oracles import close
 
 # A layer, the numpy reduction it stands for, kernel, stride, pads, whether use_ceil, and the shape of x.
 Case = tuple[pxnn.Layer, str, tuple[int, ...], tuple[int, ...], list[tuple[int, int]], bool, tuple[int, ...]]
@@ -123,7 +124,7 @@ def test_half_precision_is_kept(layer: pxnn.Layer) -> None:
 def test_integers_and_scalar_arrays() -> None:
     assert pxnn.MaxPool2d(2)(jnp.arange(4).reshape(1, 2, 2)).tolist() == [[[3]]]
     ones = jnp.ones((1, 4))
-    close(pxnn.Pool(jnp.array(0.0), jax.lax.add, 1, 2)(ones), [[2, 2, 2]])
+    close(pxnn.Pool(jnp.array(0.0), jax.lax.add, 1, 2)(ones), np.array([[2, 2, 2]]))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 from tests.dags import occurrences, random_dag
-from tests.nn.oracles import close, normal
+from tests.nn.oracles import normal
+from tests.oracles import close
 
 # A layer, and the shape of a sample.
 Cases = list[tuple[Callable[[], pxnn.Layer], tuple[int, ...]]]

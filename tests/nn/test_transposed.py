@@ -13,7 +13,8 @@ import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.utils as pxu
-from tests.nn.oracles import close, conv_matrix, first_key, normal, same_pads, uniform, value_and_gradients
+from tests.nn.oracles import conv_matrix, first_key, normal, same_pads, uniform, value_and_gradients
+from tests.oracles import close
 
 # What a convolution is made of, the spatial shapes that it leads from and to, its padding, and what the transpose needs
 # to know of the shape that it leads to.

@@ -3,7 +3,6 @@
 The network is 5-4-4-4-5 with a value node after each layer; its output is clamped to a target.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -15,8 +14,8 @@ from jax import Array
 import minipcax as px
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
-import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.oracles import Network, linears
 
 BATCH, STEPS = 6, 5
 RNG = np.random.default_rng(0)
@@ -34,38 +33,30 @@ KINDS: dict[str, Uses] = {
 SIZES = (5, 4, 4, 4, 5)
 
 
-class Network(pxc.EnergyModule):
+class Sharing(Network):
     def __init__(self, kind: str, seed: int = 3) -> None:
-        super().__init__()
-        rkg = px.RandomKeyGenerator(seed)
-        linears = [pxnn.Linear(a, b, rkg=rkg) for a, b in pairwise(SIZES)]
-        self.layers: list[pxnn.Linear | pxnn.Transposed] = [*linears]
+        super().__init__(linears(SIZES, seed))
         if kind == "layers":
-            self.layers[2] = pxnn.shared(linears[1])
+            self.layers[2] = pxnn.shared(self.layers[1])
         elif kind == "unrolled":
             del self.layers[2]
         elif kind == "parameters":
             self.layers[2].nn.weight = self.layers[1].nn.weight
             self.layers[2].nn.bias = self.layers[0].nn.bias
         elif kind == "transposed":
-            self.layers[2:] = [pxnn.Transposed(linears[1], rkg=rkg), pxnn.Transposed(linears[0], rkg=rkg)]
-        self.vodes = [pxc.Vode() for _ in range(4)]
-        self.vodes[-1].h.frozen = True
+            first, second = self.layers[:2]
+            rkg = px.RandomKeyGenerator(seed + 1)
+            self.layers[2:] = [pxnn.Transposed(second, rkg=rkg), pxnn.Transposed(first, rkg=rkg)]
 
-    def __call__(self, x: Array, y: Array | None = None) -> Array:
-        for layer, vode in zip(self.uses()[:-1], self.vodes[:-1], strict=True):
-            x = vode(jnp.tanh(layer(x)))
-        prediction: Array = self.vodes[-1](self.layers[-1](x), output="u")
-        if y is not None:
-            self.vodes[-1].set("h", y)
-        return prediction
+    def layer(self, number: int, x: Array) -> Any:
+        return self.uses()[number](x)
 
     def uses(self) -> list[pxnn.Linear | pxnn.Transposed]:
         """The layers in the order in which they are used; unrolled, the second is used twice."""
         return self.layers if len(self.layers) == 4 else [self.layers[n] for n in (0, 1, 1, 2)]
 
 
-def arrays(model: Network, kind: str) -> Arrays:
+def weights_of(model: Sharing, kind: str) -> Arrays:
     """The weights by their names in raw JAX: of each name, what its first use has."""
     found: Arrays = {}
     for layer, (weight, bias, _) in zip(model.uses(), KINDS[kind], strict=True):
@@ -110,7 +101,7 @@ def raw_train(
     return optax.apply_updates(weights, updates), state, history
 
 
-def trained(model: Network, batches: int, optim: pxu.Optim | None = None) -> list[Array]:
+def trained(model: Sharing, batches: int, optim: pxu.Optim | None = None) -> list[Array]:
     """Trains a model for some batches; returns the energies of each."""
     weights = optim or pxu.Optim(adamw(), pxl.WEIGHTS(model))
     nodes, algorithm = pxu.Optim(optax.sgd(0.1)), pxl.PC(STEPS)
@@ -121,9 +112,3 @@ def trained(model: Network, batches: int, optim: pxu.Optim | None = None) -> lis
 def adamw() -> optax.GradientTransformation:
     """Its moments and its decay show how often it steps a parameter."""
     return optax.adamw(1e-2, weight_decay=0.1)
-
-
-def close(found: Any, expected: Any, tolerance: float = 1e-6) -> None:
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance), found, expected
-    )

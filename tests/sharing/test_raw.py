@@ -13,19 +13,8 @@ import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
-from tests.sharing.support import (
-    BATCH,
-    KINDS,
-    XS,
-    YS,
-    Network,
-    adamw,
-    arrays,
-    close,
-    raw_energies,
-    raw_train,
-    trained,
-)
+from tests.oracles import close
+from tests.sharing.support import BATCH, KINDS, XS, YS, Sharing, adamw, raw_energies, raw_train, trained, weights_of
 
 # The paths of what is shared, by the first.
 WEIGHTS, BIASES = ([f".layers[{n}].nn.{name}" for n in range(4)] for name in ("weight", "bias"))
@@ -46,9 +35,9 @@ def _promotion() -> Any:
 
 @pxf.jit
 @pxf.value_and_grad({"model": pxl.NODES | pxl.WEIGHTS}, has_aux=True)
-def energy_and_gradients(x: jax.Array, *, model: Network) -> tuple[jax.Array, dict[str, jax.Array]]:
+def energy_and_gradients(x: jax.Array, *, model: Sharing) -> tuple[jax.Array, dict[str, jax.Array]]:
     @pxf.vmap({"model": pxu.M(pxc.VodeParam | pxc.VodeParam.Cache).to((None, 0))})
-    def energies(x: jax.Array, *, model: Network) -> dict[str, jax.Array]:
+    def energies(x: jax.Array, *, model: Sharing) -> dict[str, jax.Array]:
         model(x)
         return model.energies()
 
@@ -59,7 +48,7 @@ def energy_and_gradients(x: jax.Array, *, model: Network) -> tuple[jax.Array, di
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_energies_and_gradients(kind: str) -> None:
-    model, x, y = Network(kind), XS[0], YS[0]
+    model, x, y = Sharing(kind), XS[0], YS[0]
     assert pxnn.shared_params(model) == SHARED[kind]
     pxl.initialise(x, y, model=model)
     rng = np.random.default_rng(1)
@@ -77,7 +66,7 @@ def test_energies_and_gradients(kind: str) -> None:
 
         return jax.grad(total, argnums=(0, 1), has_aux=True)(weights, hidden)
 
-    (weight_grads, node_grads), expected = by_hand(arrays(model, kind), hidden)
+    (weight_grads, node_grads), expected = by_hand(weights_of(model, kind), hidden)
     close(list(found.values()), list(expected))
     grads = grads["model"]
     close([vode.h.get() for vode in grads.vodes[:-1]], node_grads)
@@ -102,9 +91,9 @@ def by_path(tree: Any) -> dict[str, pxnn.LayerParam]:
 )
 def test_fifty_steps_of_training(kind: str) -> None:
     """Decay and moments are applied once for each parameter, however often it is used."""
-    model = Network(kind)
+    model = Sharing(kind)
     params = by_path(model)
-    weights = arrays(model, kind)
+    weights = weights_of(model, kind)
     optim = adamw()
     ours = pxu.Optim(optim, pxl.WEIGHTS(model))
     state = optim.init(weights)
@@ -113,6 +102,6 @@ def test_fifty_steps_of_training(kind: str) -> None:
     for n, history in enumerate(histories):
         weights, state, expected = by_hand(weights, state, XS[n % 4], YS[n % 4])
         close(history, expected)
-    close(arrays(model, kind), weights)
+    close(weights_of(model, kind), weights)
     assert len(jax.tree.leaves(ours)) == len(jax.tree.leaves(state))
     assert all(by_path(model)[path] is param for path, param in params.items())

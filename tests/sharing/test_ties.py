@@ -15,7 +15,7 @@ import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.utils as pxu
 from tests.nn.oracles import normal
-from tests.sharing.support import close
+from tests.oracles import close
 
 X = normal(0, (3,))
 WEIGHTS = pxu.M(pxnn.LayerParam)

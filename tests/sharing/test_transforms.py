@@ -10,7 +10,7 @@ import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.utils as pxu
-from tests.sharing.support import close
+from tests.oracles import close
 
 RNG = np.random.default_rng(1)
 X = jnp.asarray(RNG.normal(size=(4, 3)), jnp.float32)  # a batch of samples, or a sequence of inputs

@@ -40,7 +40,7 @@ class Model(px.Module):
         self.count = px.Param(jnp.array(3))
 
 
-def arrays(tree: Any) -> dict[str, Array]:
+def values_of(tree: Any) -> dict[str, Array]:
     """The values of a and b, of a model or of its gradients or updates."""
     return {name: getattr(tree, name).get() for name in ("a", "b")}
 
@@ -62,7 +62,7 @@ def raw_loss(values: dict[str, Array], x: Array) -> Array:
 
 
 def check(tree: Any, expected: dict[str, Array], atol: float = 1e-6) -> None:
-    found = arrays(tree)
+    found = values_of(tree)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=atol, rtol=atol, err_msg=name)
 
@@ -89,7 +89,7 @@ XS = [jnp.array([1.0, -1.0, 0.5]), jnp.array([0.0, 2.0, 0.1]), jnp.array([3.0, 0
 def test_steps_are_optax_steps(build: Build, compiled: bool) -> None:
     model, direct = Model(), build()
     optim = pxu.Optim(direct, WEIGHTS(model))
-    values = arrays(model)
+    values = values_of(model)
     state = direct.init(values)
 
     def train(x: Array, *, model: Model, optim: pxu.Optim) -> Any:
@@ -129,7 +129,7 @@ def test_a_function_that_returns_an_optimiser() -> None:
     for x in XS:
         for each, optim in zip((model, other), optims, strict=True):
             optim.step(each, loss(x, model=each)[1]["model"])
-    check(other, arrays(model), atol=0)
+    check(other, values_of(model), atol=0)
 
 
 def test_the_state_never_holds_the_models_parameters() -> None:
@@ -145,13 +145,13 @@ def test_the_state_never_holds_the_models_parameters() -> None:
 @pytest.mark.parametrize("scale_by", [0.5, jnp.array(0.5), np.float32(0.5), np.float64(0.5), np.array(0.5)])
 def test_scale_by_scales_the_gradients_and_not_the_callers(scale_by: Any) -> None:
     model = Model()
-    values = arrays(model)
+    values = values_of(model)
     direct = optax.sgd(0.1, momentum=0.9)
     optim = pxu.Optim(direct, WEIGHTS(model))
     _, grads = loss(XS[0], model=model)
-    before = arrays(grads["model"])
+    before = values_of(grads["model"])
     optim.step(model, grads["model"], scale_by)
-    assert all(arrays(grads["model"])[name] is value for name, value in before.items())
+    assert all(values_of(grads["model"])[name] is value for name, value in before.items())
     scaled = {name: 0.5 * value for name, value in before.items()}
     check(model, optax.apply_updates(values, direct.update(scaled, direct.init(values), values)[0]))
 
@@ -167,15 +167,15 @@ def test_a_scale_of_another_dtype_leaves_the_state_as_it_is() -> None:
 
 def test_updates_without_applying_them() -> None:
     model = Model()
-    values = arrays(model)
+    values = values_of(model)
     optim = pxu.Optim(optax.sgd(0.1, momentum=0.9), WEIGHTS(model))
     _, grads = loss(XS[0], model=model)
     updates = optim.step(model, grads["model"], apply_updates=False)
-    assert all(arrays(model)[name] is value for name, value in values.items())
-    check(updates, {name: -0.1 * grad for name, grad in arrays(grads["model"]).items()})
+    assert all(values_of(model)[name] is value for name, value in values.items())
+    check(updates, {name: -0.1 * grad for name, grad in values_of(grads["model"]).items()})
     # The state has moved on all the same, as optax's does.
     second = optim.step(model, grads["model"], apply_updates=False)
-    check(second, {name: -0.1 * 1.9 * grad for name, grad in arrays(grads["model"]).items()})
+    check(second, {name: -0.1 * 1.9 * grad for name, grad in values_of(grads["model"]).items()})
 
 
 def test_a_shared_parameter_is_stepped_once_with_the_sum_of_its_gradients() -> None:
@@ -261,11 +261,11 @@ def test_a_missing_gradient(remove: Callable[[Any], None]) -> None:
     optim = pxu.Optim(optax.adam(0.1), WEIGHTS(model))
     _, grads = loss(XS[0], model=model)
     remove(grads["model"])
-    values, state = arrays(model), jax.tree.leaves(optim.state)
+    values, state = values_of(model), jax.tree.leaves(optim.state)
     with pytest.raises(ValueError, match=r"no gradient for \.b: expected one for every.*allow_none=True"):
         optim.step(model, grads["model"])
     assert optim.step(model, grads["model"], allow_none=True) is None
-    assert all(arrays(model)[name] is value for name, value in values.items())
+    assert all(values_of(model)[name] is value for name, value in values.items())
     assert all(one is other for one, other in zip(jax.tree.leaves(optim.state), state, strict=True))
 
 
@@ -433,7 +433,7 @@ def test_initialised_inside_a_transform_and_stepped_outside() -> None:
     for x in XS:
         inside.step(model, loss(x, model=model)[1]["model"])
         outside.step(other, loss(x, model=other)[1]["model"])
-    check(model, arrays(other), atol=0)
+    check(model, values_of(other), atol=0)
 
 
 def test_initialised_again_for_every_batch_inside_jit() -> None:
@@ -448,7 +448,7 @@ def test_initialised_again_for_every_batch_inside_jit() -> None:
         optim.clear()
 
     model, direct = Model(), optax.sgd(0.05, momentum=0.9)
-    optim, values = pxu.Optim(direct), arrays(model)
+    optim, values = pxu.Optim(direct), values_of(model)
     for x in XS:
         state = direct.init(values)
         for _ in range(2):
@@ -480,13 +480,13 @@ def test_in_a_scan_and_under_vmap() -> None:
     optim = pxu.Optim(direct)
     train(xs, model=model, optim=optim)
     for lane, x in enumerate(XS):
-        values = arrays(Model())
+        values = values_of(Model())
         state = direct.init(values)
         for _ in range(3):
             updates, state = direct.update(jax.grad(raw_loss)(values, x), state, values)
             values = optax.apply_updates(values, updates)
         for name, value in values.items():
-            np.testing.assert_allclose(arrays(model)[name][lane], value, atol=1e-6)
+            np.testing.assert_allclose(values_of(model)[name][lane], value, atol=1e-6)
     # Momentum works element by element, so the states of all lanes are that of the whole.
     grads = Model()
     for param in (grads.a, grads.b):
@@ -505,7 +505,7 @@ def test_hyperparameters_can_be_read_and_changed_between_steps() -> None:
 
     for rate in (0.1, 0.5, 0.0):
         optim.state.get().hyperparams["learning_rate"] = jnp.array(rate)
-        gradient = jax.grad(raw_loss)(arrays(model), XS[0])
+        gradient = jax.grad(raw_loss)(values_of(model), XS[0])
         check(train(XS[0], model=model, optim=optim), {name: -rate * grad for name, grad in gradient.items()})
 
 

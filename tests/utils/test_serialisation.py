@@ -24,6 +24,7 @@ import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from tests.oracles import Network
 
 Weight = pxnn.LayerParam
 
@@ -242,34 +243,27 @@ def test_an_optimiser_goes_on_where_it_was(tmp_path: Path) -> None:
         assert all(one is other for one, other in zip(leaves(there), before, strict=True))
 
 
-class Network(pxc.EnergyModule):
+class Resumed(Network):
     """Everything that goes on from step to step: tied weights, running statistics, keys drawn."""
 
     def __init__(self) -> None:
-        super().__init__()
         first = pxnn.Linear(2, 2)
-        self.layers = [first, pxnn.shared(first)]
+        super().__init__([first, pxnn.shared(first)], lambda x: x)
         self.norm = pxnn.BatchNorm(2, "batch")
         self.dropout = pxnn.Dropout(0.5)
-        self.vodes = [pxc.Vode(), pxc.Vode()]
-        self.vodes[1].h.frozen = True
 
-    def __call__(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
-        x = self.vodes[0](self.norm(self.layers[0](x)))
-        u: jax.Array = self.vodes[1](self.layers[1](self.dropout(x, key=px.RKG())), output="u")
-        if y is not None:
-            self.vodes[1].set("h", y)
-        return u
+    def layer(self, number: int, x: jax.Array) -> Any:
+        return self.layers[1](self.dropout(x, key=px.RKG())) if number else self.norm(self.layers[0](x))
 
 
 def test_a_run_is_resumed_bit_by_bit(tmp_path: Path) -> None:
     x, y = jnp.arange(8.0).reshape(4, 2), jnp.ones((4, 2))
 
-    def build() -> tuple[Network, pxu.Optim]:
-        model = Network()
+    def build() -> tuple[Resumed, pxu.Optim]:
+        model = Resumed()
         return model, pxu.Optim(optax.sgd(0.1, momentum=0.9), pxl.WEIGHTS(model))
 
-    def train(model: Network, weights: pxu.Optim) -> None:
+    def train(model: Resumed, weights: pxu.Optim) -> None:
         pxl.PC(2)(x, y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
 
     model, weights = build()
