@@ -5,7 +5,6 @@ traced, the thread that traces it sees the traced key, and every other thread th
 function does, however it ends.
 """
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +15,7 @@ from jaxtyping import Array, Int, UInt32
 
 from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
-from minipcax.core.trace import current_trace, in_vmap, refuse_escape
-
-
-class _Loans(threading.local):
-    """What holds the keys that are lent to this thread in place of that of `RKG`, innermost last."""
-
-    def __init__(self) -> None:
-        self.states: list[Param] = []
-
-
-_loans = _Loans()
+from minipcax.core.trace import current_trace, in_vmap, refuse_escape, thread
 
 
 class RKGState(Param):
@@ -47,7 +36,7 @@ class RKGState(Param):
         lent = self._lent()
         if lent is not None:
             return lent.value
-        if self._value is None and self is global_key:
+        if self._value is None and self.is_carried:
             with jax.ensure_compile_time_eval():  # a trace that happens to be the first to look must not keep it
                 self._value = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)
         return self._value
@@ -82,17 +71,17 @@ class RKGState(Param):
         return self is global_key
 
     def _lent(self) -> Param | None:
-        return _loans.states[-1] if _loans.states and self is global_key else None
+        return thread.lent_keys[-1] if thread.lent_keys and self.is_carried else None
 
     @staticmethod
     @contextmanager
     def lend(key: object) -> Iterator[None]:
         """Within the block, this thread sees `key` as that of `RKG`, and what is written there goes to it."""
-        _loans.states.append(Param(key))
+        thread.lent_keys.append(Param(key))
         try:
             yield
         finally:
-            _loans.states.pop()
+            thread.lent_keys.pop()
 
 
 class RandomKeyGenerator(BaseModule):

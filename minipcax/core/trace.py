@@ -1,62 +1,69 @@
-"""What JAX is tracing, in this thread.
+"""What is true while a function is traced: all state of this library that is neither in a model nor in an argument.
 
-While JAX traces a function, arrays are stand-ins, called tracers, which mean nothing once the trace is over. JAX does
-not say when that is. But it can be asked which trace is under way, and two answers can be compared.
+While JAX traces a function, arrays are replaced by tracers, which mean nothing once the trace is over. JAX does not say
+when that happens, but it can be asked which trace is under way, and two answers can be compared. So whatever may hold a
+value remembers the trace in which it was made, and refuses the tracers of any other.
+
+Beside that there are three facts. Two belong to the thread that traces: the keys that stand in for that of `RKG` (see
+`random`), and how many `vmap`s are under way. The third, `last_change`, is for all threads.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 from jax.extend.core import get_opaque_trace_state
 
 current_trace: Callable[[], object] = get_opaque_trace_state  # equal to another answer in the same trace
 
-with jax.core.eval_context():  # for what first imports this may itself be traced
+with jax.core.eval_context():  # the first import of this file may itself be traced
     OUTSIDE = current_trace()  # of every trace
 
 
 def refuse_escape(place: str, made_in: object, value: object, advice: str = "") -> None:
-    """Refuses to leave a tracer in something that was made in another trace than the one that is under way."""
+    """Raises if a tracer would be left in something that was made in another trace than the present one."""
     if has_tracers(value) and made_in != current_trace():
         raise RuntimeError(
-            f"a transform of JAX would leave a tracer in {place}, which was made outside of it: plain JAX is not told "
-            "what a function writes; use the transform of minipcax.functional, and pass what holds it as a keyword "
-            f"argument{advice}"
+            f"a transform of JAX would leave a tracer in {place}, which was made outside of it: plain JAX is not "
+            "told what a function writes; use the transform of minipcax.functional, and pass what holds it as a "
+            f"keyword argument{advice}"
         )
 
 
 def has_tracers(value: object) -> bool:
-    """Whether a value is, or holds, one that JAX is tracing."""
+    """Whether a value is, or holds, a tracer."""
     if isinstance(value, (jax.Array, str, type(None))):  # as nearly always
         return isinstance(value, jax.core.Tracer)
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
-class _VmapDepth(threading.local):
-    depth = 0
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.lent_keys: list[Any] = []  # parameters, innermost last
+        self.vmap_depth = 0
 
 
-_vmap = _VmapDepth()
+thread = _Thread()
 
 
 def in_vmap() -> bool:
     """Whether this thread is inside a `vmap` of minipcax: whether a node sees one sample, or the whole batch."""
-    return _vmap.depth > 0
+    return thread.vmap_depth > 0
 
 
 @contextmanager
 def inside_vmap() -> Iterator[None]:
     """Within the block, `in_vmap` is true for this thread."""
-    _vmap.depth += 1
+    thread.vmap_depth += 1
     try:
         yield
     finally:
-        _vmap.depth -= 1
+        thread.vmap_depth -= 1
 
 
-# Its token stands for the latest change of structure by assignment, to a static value or to an attribute of a module.
-# While it is the same object, there was none: a transform sees in one comparison that a model it knows is as it was.
+# Every assignment to a static value or to an attribute of a module puts a new object here. As long as it is the same,
+# a transform sees in one comparison that the attributes of a model it knows are as they were.
 last_change = SimpleNamespace(token=object())

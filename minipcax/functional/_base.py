@@ -2,12 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+import minipcax.functional._refusals as refusals
 from minipcax.core import RKG, BaseModule, BaseParam
 from minipcax.core.tree import walk
-from minipcax.functional._tracking import Keywords, Skeleton, Value, run
+from minipcax.functional._types import Keywords
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -18,27 +19,17 @@ Instance = TypeVar("Instance")
 class Transform(Generic[P, R]):
     """A function of pure positional and tracked keyword arguments, which behaves as the one it wraps.
 
-    As a method, it tracks `self`. Keywords that the function was bound to, or has as defaults, are tracked when they
-    hold parameters.
+    As a method, it tracks `self`. Keywords that the function is bound to, or has as defaults, are tracked if they hold
+    parameters, until a call gives others in their place.
 
     Raises:
-        TypeError: a positional argument that the function was bound to holds parameters.
+        TypeError: a positional argument that the function is bound to holds parameters.
     """
-
-    _more_positions: ClassVar[int] = 0  # how many positional arguments fn is given beyond those of the call
 
     def __init__(self, fn: Callable[..., Any]) -> None:  # what fn returns is not always what the transform returns
         self.fn = fn
-        self._function, self._arguments, keywords = _taken_apart(fn)
-        self._bound = {name: value for name, value in keywords.items() if _is_tracked(value)}
-        self._names: dict[str, str] = {}  # of what is bound, its name, where that is not its keyword
-        self._options = {name: value for name, value in keywords.items() if name not in self._bound}
-        if _is_tracked(self._arguments):
-            raise TypeError(
-                f"{describe(fn)} is bound to parameters by position, where their values would be taken once and for "
-                "all: bind them by keyword, which is tracked, or pass them in the call"
-            )
-        # What a call gives by position takes the place of a default.
+        self._bound = _bound_keywords(fn)
+        # An argument that a call gives by position takes the place of a default.
         self._positions = [p.name for p in parameters_of(fn) if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
         functools.update_wrapper(self, fn, updated=())
 
@@ -47,27 +38,16 @@ class Transform(Generic[P, R]):
         return self._transformed(args, self._keywords(args, kwargs) if self._bound else kwargs)  # type: ignore[no-any-return]  # JAX does not know what fn returns
 
     def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
-        """The keyword arguments of a call, with those that the function comes with."""
-        given = {*self._positions[: len(args) + self._more_positions], *kwargs}
-        return {
-            **{key: value for key, value in self._bound.items() if self._names.get(key, key) not in given},
-            **kwargs,
-        }
+        """The keyword arguments of a call, with those that the function is bound to."""
+        given = {*self._positions[: len(args)], *kwargs}
+        return {**{name: value for name, value in self._bound.items() if name not in given}, **kwargs}
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
-        raise NotImplementedError  # each transform has its own
+        raise NotImplementedError
 
     def _call(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
-        """The plain function; a method gets its `self` first, unless another transform is there to track it."""
-        args, keywords = (*self._arguments, *args), {**self._options, **keywords}
-        if "self" in keywords and not isinstance(self._function, Transform):
-            args = (keywords.pop("self"), *args)
-        return self._function(*args, **keywords)
-
-    def _run(
-        self, skeleton: Skeleton, values: Sequence[Value], args: tuple[Any, ...]
-    ) -> tuple[Any, list[Value], frozenset[int]]:
-        return run(self._call, skeleton, values, args)
+        """The plain function, called with copies of the tracked keywords, and of whatever it is bound to."""
+        return _call(self.fn, args, {**keywords})
 
     def __get__(
         self: "Transform[Concatenate[Instance, Q], R]", instance: Instance, owner: type[Instance] | None = None
@@ -78,6 +58,33 @@ class Transform(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(fn={describe(self.fn)})"
+
+
+def _call(fn: Callable[..., Any], args: tuple[Any, ...], keywords: Keywords) -> Any:
+    """Calls a function with copies of what it is bound to. `self` goes first, unless a transform takes it by name."""
+    if isinstance(fn, functools.partial):
+        return _call(fn.func, (*fn.args, *args), {**fn.keywords, **keywords})
+    if isinstance(fn, BaseModule):
+        return _call(type(fn).__call__, args, keywords)
+    if "self" in keywords and not isinstance(fn, Transform):
+        fn, args = getattr(fn, "__func__", fn), (keywords.pop("self"), *args)
+    return fn(*args, **keywords)
+
+
+def _bound_keywords(fn: Callable[..., Any]) -> Keywords:
+    """Whatever a function is bound to that holds parameters, by keyword."""
+    if isinstance(fn, functools.partial):
+        if _is_tracked(fn.args):
+            raise refusals.bound_by_position(describe(fn))
+        keywords = {**_bound_keywords(fn.func), **fn.keywords}
+        return {name: value for name, value in keywords.items() if _is_tracked(value)}
+    if isinstance(fn, Transform):
+        return fn._bound
+    if isinstance(fn, BaseModule):
+        return {**_bound_keywords(type(fn).__call__), "self": fn}
+    if inspect.ismethod(fn) and _is_tracked(fn.__self__):
+        return {**_bound_keywords(fn.__func__), "self": fn.__self__}
+    return {p.name: p.default for p in parameters_of(fn) if p.default is not p.empty and _is_tracked(p.default)}
 
 
 def decorator(name: str, make: Callable[[Callable[..., Any]], Any]) -> Callable[..., Any]:
@@ -104,26 +111,6 @@ def named_after(fn: Callable[..., Any], pure: Callable[..., Any]) -> Callable[..
     return pure
 
 
-def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
-    return _innermost(fn.func) if isinstance(fn, functools.partial) else fn
-
-
-def _taken_apart(fn: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], Keywords]:
-    """The function inside a callable, and the positional and keyword arguments that it comes with."""
-    if isinstance(fn, functools.partial):
-        function, args, keywords = _taken_apart(fn.func)
-        return function, (*args, *fn.args), {**keywords, **fn.keywords}
-    if isinstance(fn, BaseModule):
-        function, args, keywords = _taken_apart(type(fn).__call__)
-        return function, args, {**keywords, "self": fn}
-    if inspect.ismethod(fn) and _is_tracked(fn.__self__):
-        function, args, keywords = _taken_apart(fn.__func__)
-        return function, args, {**keywords, "self": fn.__self__}
-    if isinstance(fn, Transform):
-        return fn, (), fn._bound
-    return fn, (), {p.name: p.default for p in parameters_of(fn) if p.default is not p.empty and _is_tracked(p.default)}
-
-
 def parameters_of(fn: Callable[..., Any]) -> Iterable[inspect.Parameter]:
     """What a function takes, as far as Python can tell."""
     try:
@@ -135,6 +122,10 @@ def parameters_of(fn: Callable[..., Any]) -> Iterable[inspect.Parameter]:
 def _is_tracked(value: object) -> bool:
     """Whether a value holds what may change from call to call. The key of `RKG` goes along with every call anyway."""
     return value is not RKG and any(isinstance(node, (BaseParam, BaseModule)) for _, node in walk(value))
+
+
+def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return _innermost(fn.func) if isinstance(fn, functools.partial) else fn
 
 
 def describe(fn: Callable[..., Any]) -> str:

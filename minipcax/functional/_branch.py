@@ -1,6 +1,7 @@
 """`cond` and `switch`: branches inside compiled functions, over stateful models.
 
-A branch gives back the values of all parameters, whether it changed them or not.
+Every branch returns the values of all parameters, whether it changed them or not, because the branches of one program
+must return the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,27 +13,24 @@ from jax.typing import ArrayLike
 
 from minipcax.core import tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
-from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output, types_of
-from minipcax.functional._tracking import Keywords, Value, as_tree, collect, write_back
+from minipcax.functional._flow import Call, FlowTransform, check_form, check_output, types_of
+from minipcax.functional._tracking import as_tree, collect, run, write_back
+from minipcax.functional._types import Keywords, Value
 
 
-class Switch(Transform[P, R]):
-    """What `switch` makes; `Cond` is its case of two branches.
+class Switch(FlowTransform[P, R]):
+    """The callable returned by `switch`; `Cond` is the case of two branches.
 
     Example:
         >>> switch([lambda x: x, lambda x: -x, abs])
         Switch(fn=<lambda>, <lambda>, abs)
     """
 
-    _more_positions = -1  # what decides is not for the branches
-
     def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:  # see Transform
         self.branches = tuple(branches)
         if not self.branches:
             raise ValueError("switch expected at least one branch, found none")
-        super().__init__(self.branches[0])
-        self._bound = {}
-        self._parts = [Part(branch, self) for branch in self.branches]
+        super().__init__(*self.branches)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(fn={', '.join(map(describe, self.branches))})"
@@ -43,27 +41,27 @@ class Switch(Transform[P, R]):
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         if not args:
             raise TypeError(f"{self!r} expected what decides between its branches as the first argument, found none")
-        which, *rest = as_tree(args)
+        keywords, calls = self._with_bound(args[1:], keywords)
         tracked = collect(keywords)
         changed: set[int] = set()
-        types: dict[int, Any] = {}  # of what the first branch makes of each parameter
+        types: dict[int, Any] = {}  # of each parameter after the first branch
         outputs: list[Any] = []
 
-        def pure(part: Part) -> Callable[..., Any]:
+        def pure(fn: Callable[..., Any], call: Call) -> Callable[..., Any]:
             def branch(values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
-                output, after, changes = part._run(tracked.skeleton, values, args)
+                output, after, changes = run(call, tracked.skeleton, values, args)
                 for index, value in enumerate(map(types_of, after)):
                     first = types.setdefault(index, value)
-                    refuse_new_form(first, value, "in all branches", partial(tracked.path, index, keywords))
+                    check_form(first, value, "in all branches", partial(tracked.path, index, keywords))
                 changed.update(changes)
                 outputs.append(types_of(output))
-                refuse_other_output(outputs[0], outputs[-1], "the branches return different outputs")
+                check_output(outputs[0], outputs[-1], "the branches return different outputs")
                 return output, [value if jax.tree.leaves(value) else None for value in after]
 
-            return named_after(part.fn, branch)
+            return named_after(fn, branch)
 
-        functions = [pure(part) for part in self._parts]
-        output, after = self._select(which, functions, (tracked.values(keywords), *rest))
+        which, *rest = as_tree(args)
+        output, after = self._select(which, [*map(pure, self.branches, calls)], (tracked.values(keywords), *rest))
         write_back(tracked.leaves, {index: after[index] for index in changed})
         return tree_unref(output)
 
@@ -89,7 +87,7 @@ def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, 
 
 
 class Cond(Switch[P, R]):
-    """What `cond` makes.
+    """The callable returned by `cond`.
 
     Example:
         >>> cond(lambda x: x, lambda x: -x)

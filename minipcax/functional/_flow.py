@@ -1,17 +1,44 @@
-"""What loops and branches share: they keep the form of all values, and consist of several functions.
+"""What loops and branches share: they consist of several functions, and keep the form of all values.
 
-A compiled loop has one program for all of its steps, and what follows a branch must not depend on which was taken. So
-neither may change what values look like: their containers, shapes and dtypes, and whether a parameter is cleared.
+A compiled loop has one program for all of its steps, and whatever follows a branch must not depend on which was taken.
+So neither may change what values look like: their containers, shapes and dtypes, and whether a parameter is cleared.
 """
 
 from collections.abc import Callable
-from itertools import count
+from functools import partial
 from typing import Any
 
 import jax
 
-from minipcax.functional._base import Transform
-from minipcax.functional._tracking import Keywords, Value
+from minipcax.functional._base import P, R, Transform
+from minipcax.functional._types import Keywords, Value
+
+Call = Callable[[tuple[Any, ...], Keywords], Any]
+
+
+class FlowTransform(Transform[P, R]):
+    """A transform of several functions, each of which may be bound to models of its own."""
+
+    def __init__(self, *functions: Callable[..., Any]) -> None:
+        super().__init__(functions[0])
+        self._bound = {}
+        self._functions = [Transform[..., Any](fn) for fn in functions]
+
+    def _with_bound(self, args: tuple[Any, ...], keywords: Keywords) -> tuple[Keywords, list[Call]]:
+        """The keywords with all that the functions are bound to, each object once; and how to call each with them."""
+        tracked, calls = {**keywords}, list[Call]()
+        for function in self._functions:
+            keys = {}
+            for name, value in function._keywords(args, keywords).items():
+                key = name if name in keywords else f"{name} ({len(tracked)})"  # not the name of any other keyword
+                keys[name] = next((known for known, other in tracked.items() if other is value), key)
+                tracked[keys[name]] = value
+            calls.append(partial(_call_by_keys, function, keys))
+        return tracked, calls
+
+
+def _call_by_keys(function: Transform[..., Any], keys: dict[str, str], args: tuple[Any, ...], tracked: Keywords) -> Any:
+    return function._call(args, {name: tracked[key] for name, key in keys.items()})
 
 
 def types_of(value: Value) -> Any:
@@ -26,12 +53,11 @@ def _form(types: Any) -> Any:
     return jax.tree.map(lambda array: f"{array.dtype}{list(array.shape)}", types)
 
 
-def refuse_other_output(before: Any, after: Any, what: str) -> None:
-    """Refuses types of outputs that do not fit those before. A Python number takes on any dtype."""
+def check_output(before: Any, after: Any, what: str) -> None:
+    """Raises if the types of two outputs differ. A Python number takes on any dtype."""
     structures: list[Any] = [jax.tree.structure(types) for types in (before, after)]
-    if structures[0] == structures[1] and all(map(_fit, jax.tree.leaves(before), jax.tree.leaves(after))):
-        return
-    raise TypeError(f"{what}: expected {_form(before)}, found {_form(after)}; return the same shapes and dtypes")
+    if not (structures[0] == structures[1] and all(map(_fit, jax.tree.leaves(before), jax.tree.leaves(after)))):
+        raise TypeError(f"{what}: expected {_form(before)}, found {_form(after)}; return the same shapes and dtypes")
 
 
 def _fit(one: Any, other: Any) -> bool:
@@ -39,29 +65,10 @@ def _fit(one: Any, other: Any) -> bool:
     return bool(one.shape == other.shape and (one.dtype == other.dtype or weak))
 
 
-def refuse_new_form(before: Any, after: Any, where: str, path: Callable[[], str]) -> None:
-    """Refuses types of a parameter's values that are not the same before and after."""
+def check_form(before: Any, after: Any, where: str, path: Callable[[], str]) -> None:
+    """Raises if a parameter's values before and after have different types."""
     if _form(before) != _form(after):
         raise ValueError(
             f"the parameter {path()} does not keep its form {where}: expected {_form(before)}, found {_form(after)}; "
             "give it its shape and dtype before, and set or clear it on all ways through"
         )
-
-
-class Part(Transform[..., Any]):
-    """One of the functions of a loop or branch. Each may be bound to a model of its own, under the same name."""
-
-    def __init__(self, fn: Callable[..., Any], whole: Transform[..., Any]) -> None:
-        super().__init__(fn)
-        self._all_bound = whole._bound
-        self._keys: dict[str, str] = {}  # by name, the keyword under which the whole carries what this one is bound to
-        for name, value in self._bound.items():
-            numbered = (f"{name} ({number})" for number in count(1))  # no keyword of a caller's
-            self._keys[name] = next(key for key in numbered if whole._bound.setdefault(key, value) is value)
-            whole._names[self._keys[name]] = name
-
-    def _call(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
-        given = {name: value for name, value in keywords.items() if name not in self._all_bound}
-        # What a caller gives takes the place of what is bound to that name, which is then not carried.
-        own = {name: keywords[key] for name, key in self._keys.items() if key in keywords}
-        return super()._call(args, {**given, **own})

@@ -5,14 +5,15 @@ from functools import partial
 from typing import Any, Literal, TypeVar, TypeVarTuple, overload
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+import minipcax.functional._refusals as refusals
 from minipcax.core import Param, StaticParam, get, tree_ref, tree_unref
 from minipcax.core.tree import ParamRef, is_param
 from minipcax.functional._base import P, R, Transform, decorator
 from minipcax.functional._masking import Mask, answers
-from minipcax.functional._tracking import ARRAY_TYPES, Keywords, Skeleton, Value, as_tree, collect, write_back
+from minipcax.functional._tracking import Skeleton, as_tree, collect, run, write_back
+from minipcax.functional._types import Keywords, Value
 
 Scalar = TypeVar("Scalar", bound=ArrayLike | Param)
 Aux = TypeVarTuple("Aux")
@@ -23,7 +24,7 @@ PositionalGradients = Any
 
 
 class ValueAndGrad(Transform[P, R]):
-    """What `value_and_grad` makes.
+    """The callable returned by `value_and_grad`.
 
     Example:
         >>> jit(value_and_grad()(jnp.sin))
@@ -43,32 +44,30 @@ class ValueAndGrad(Transform[P, R]):
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         tracked = collect(keywords)
         values = tracked.values(keywords)
-        chosen = [
-            index
-            for index, answer in enumerate(answers(self.kwargs_mask, keywords))
-            if _is_chosen(answer, values[index], partial(tracked.path, index, keywords))
-        ]
+        chosen = []
+        for index, answer in enumerate(answers(self.kwargs_mask, keywords)):
+            name = partial(tracked.path, index, keywords)
+            refusals.check_is_bool(answer, name)
+            if answer is not None and answer is not False:
+                refusals.check_differentiable(values[index], name)
+                chosen.append(index)
 
-        one = isinstance(self.argnums, int)
         argnums = []
         for number in (self.argnums,) if isinstance(self.argnums, int) else self.argnums:
-            if not -len(args) <= number < len(args):
-                raise ValueError(
-                    f"argnums of grad names the positional argument {number}, but the call has {len(args)} of them"
-                )
+            refusals.check_argnum(number, len(args))
             argnums.append(number % len(args))
-        # What other arguments share with those to differentiate is one parameter, which is differentiated.
+        # The arguments to differentiate come first, so that what others share with them is differentiated, too.
         order = [*dict.fromkeys((*argnums, *range(len(args))))]
 
         def pure(selected: dict[int, Value], *ordered: Any) -> tuple[Any, Any]:
             inputs = [selected.get(index, value) for index, value in enumerate(values)]
             by_number = dict(zip(order, tree_unref(ordered), strict=True))
             in_order = tree_ref(tuple(by_number[number] for number in range(len(args))))
-            output, after, changed = self._run(tracked.skeleton, inputs, in_order)
+            output, after, changed = run(self._call, tracked.skeleton, inputs, in_order)
             if self.has_aux and not (isinstance(output, (tuple, list)) and output):
                 raise TypeError(f"with has_aux, grad expected the function to return value, *aux, found {output!r}")
             value, *aux = tree_unref(output) if self.has_aux else (output,)
-            _refuse_non_scalar(get(value))
+            refusals.check_scalar(get(value))
             return get(value), (tree_ref(tuple(aux)), {index: after[index] for index in changed})
 
         differentiate = jax.value_and_grad(pure, argnums=tuple(range(len({*argnums}) + 1)), has_aux=True)
@@ -81,6 +80,7 @@ class ValueAndGrad(Transform[P, R]):
         gradients = _gradients(tracked.skeleton, grads)
         by_number = dict(zip(order, tree_unref(tuple(positional)), strict=False))
         in_order = tuple(by_number[number] for number in argnums)
+        one = isinstance(self.argnums, int)
         result = (in_order[0] if one else in_order, gradients) if argnums else gradients
         return self._returned((value, aux) if self.has_aux else value, aux, result)
 
@@ -89,7 +89,7 @@ class ValueAndGrad(Transform[P, R]):
 
 
 class Grad(ValueAndGrad[P, R]):
-    """What `grad` makes.
+    """The callable returned by `grad`.
 
     Example:
         >>> grad()(jnp.sin)
@@ -100,41 +100,12 @@ class Grad(ValueAndGrad[P, R]):
         return (grads, aux) if self.has_aux else grads
 
 
-def _refuse_non_scalar(value: object) -> None:
-    if isinstance(value, ARRAY_TYPES) and jnp.shape(value) == ():
-        return
-    found = f"an array of shape {jnp.shape(value)}" if isinstance(value, ARRAY_TYPES) else f"a {type(value).__name__}"
-    raise TypeError(
-        f"grad expected the function to return a scalar, found {found}: sum or average it; what comes beside the value "
-        "needs has_aux=True"
-    )
-
-
-def _is_chosen(answer: object, value: Value, path: Callable[[], str]) -> bool:
-    """Whether a mask selects a parameter: it says True, or keeps it (as `M` does)."""
-    if answer is None or answer is False:
-        return False
-    if answer is not True and not is_param(answer):
-        raise TypeError(f"the mask of grad gives {answer!r} for {path()}: expected True, False or None")
-    for array in jax.tree.leaves(value):
-        if not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
-            raise TypeError(
-                f"the mask of grad selects {path()}, whose dtype is {jnp.result_type(array)}: only floating-point "
-                "values have gradients; leave it out of the mask"
-            )
-    return True
-
-
 def _gradients(skeleton: Skeleton, grads: dict[int, Value]) -> Gradients:
     """The keyword arguments with gradients in place of values, and None where there is none."""
-    nodes = [
-        None
-        if index not in grads
-        else grads[index]
-        if kind is None
-        else kind[0].from_structure(kind[1], (grads[index],))
-        for index, kind in enumerate(skeleton.kinds)
-    ]
+    nodes: list[Any] = [None] * len(skeleton.kinds)
+    for index, grad in grads.items():
+        kind = skeleton.kinds[index]
+        nodes[index] = grad if kind is None else kind[0].from_structure(kind[1], (grad,))
     tree = skeleton.treedef.unflatten(nodes)[1]
     gradients: Gradients = jax.tree.map(
         lambda node: None if isinstance(node, (ParamRef, StaticParam)) else node, tree, is_leaf=is_param

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from minipcax.core import get, tree_ref, tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
-from minipcax.functional._flow import Part, refuse_new_form, refuse_other_output, types_of
-from minipcax.functional._tracking import Keywords, Tracked, Value, collect, write_back
+from minipcax.functional._flow import FlowTransform, check_form, check_output, types_of
+from minipcax.functional._tracking import Tracked, collect, run, write_back
+from minipcax.functional._types import Keywords, Value
 
 X = TypeVar("X")
 Y = TypeVar("Y")
@@ -28,14 +29,12 @@ def _tuple(carry: Any) -> tuple[Any, ...]:
 
 
 class Scan(Transform[P, R]):
-    """What `scan` makes.
+    """The callable returned by `scan`.
 
     Example:
         >>> scan(lambda x, total: (total + x, None), jnp.arange(3))
         Scan(fn=<lambda>)
     """
-
-    _more_positions = 1  # the x of a step
 
     def __init__(
         self,
@@ -53,21 +52,24 @@ class Scan(Transform[P, R]):
             )
         self.xs, self.length, self.reverse, self.unroll = xs, length, reverse, unroll
 
+    def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
+        return super()._keywords((None, *args), kwargs)  # a step is given x before the carry
+
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         tracked = collect(keywords)
         changed: set[int] = set()
 
         def body(state: tuple[tuple[Any, ...], list[Value]], x: Any) -> tuple[Any, Any]:
             carry, values = state
-            output, after, changes = self._run(tracked.skeleton, values, tree_ref((tree_unref(x), *tree_unref(carry))))
+            output, after, changes = run(
+                self._call, tracked.skeleton, values, tree_ref((tree_unref(x), *tree_unref(carry)))
+            )
             output = tree_unref(output)
             if not (isinstance(output, (tuple, list)) and len(output) == 2):
                 raise TypeError(f"scan expected the function to return (carry, y), found {output!r}")
             new_carry, y = map(tree_ref, output)
             new_carry = _tuple(new_carry)
-            refuse_other_output(
-                types_of(carry), types_of(new_carry), "the carry of scan changes its form from step to step"
-            )
+            check_output(types_of(carry), types_of(new_carry), "the carry of scan changes its form from step to step")
             return (new_carry, _kept(tracked, keywords, values, after, changes, changed)), y
 
         (carry, after), ys = jax.lax.scan(
@@ -94,7 +96,7 @@ def _kept(
     carried = list(before)
     for index in changes:
         types = types_of(before[index]), types_of(after[index])
-        refuse_new_form(*types, "across a loop", partial(tracked.path, index, keywords))
+        check_form(*types, "across a loop", partial(tracked.path, index, keywords))
         if jax.tree.leaves(after[index]):
             carried[index] = after[index]
             changed.add(index)
@@ -152,8 +154,8 @@ def scan(
     return Scan(f, xs, length, reverse, unroll)
 
 
-class WhileLoop(Transform[P, R]):
-    """What `while_loop` makes.
+class WhileLoop(FlowTransform[P, R]):
+    """The callable returned by `while_loop`.
 
     Example:
         >>> while_loop(lambda n: n + 1, lambda n: n < 3)
@@ -161,21 +163,20 @@ class WhileLoop(Transform[P, R]):
     """
 
     def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:  # see Transform
-        super().__init__(fn)
+        super().__init__(fn, cond_fun)
         self.cond_fun = cond_fun
-        self._bound = {}
-        self._step, self._condition = Part(fn, self), Part(cond_fun, self)
 
     def __repr__(self) -> str:
         return f"WhileLoop(fn={describe(self.fn)}, cond_fun={describe(self.cond_fun)})"
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        keywords, (step, condition) = self._with_bound(args, keywords)
         tracked = collect(keywords)
         changed: set[int] = set()
 
         def goes_on(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state
-            answer = get(self._condition._run(tracked.skeleton, values, carry)[0])
+            answer = get(run(condition, tracked.skeleton, values, carry)[0])
             if not (np.shape(answer) == () and jax.numpy.issubdtype(jax.numpy.result_type(answer), bool)):
                 raise TypeError(
                     "while_loop(f, cond_fun) expected cond_fun to return a scalar bool, found "
@@ -185,12 +186,12 @@ class WhileLoop(Transform[P, R]):
 
         def body(state: tuple[tuple[Any, ...], list[Value]]) -> Any:
             carry, values = state
-            output, after, changes = self._step._run(tracked.skeleton, values, carry)
+            output, after, changes = run(step, tracked.skeleton, values, carry)
             output = _tuple(output)
             what = (
                 "the carry of while_loop changes its form from step to step (the step comes first, then the condition)"
             )
-            refuse_other_output(types_of(carry), types_of(output), what)
+            check_output(types_of(carry), types_of(output), what)
             return output, _kept(tracked, keywords, values, after, changes, changed)
 
         carry, after = jax.lax.while_loop(

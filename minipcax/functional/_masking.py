@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import jax
 from jax.tree_util import all_leaves
 
+import minipcax.functional._refusals as refusals
 from minipcax.core import get, tree_ref
 from minipcax.core.random import global_key
 from minipcax.core.tree import is_dynamic, is_param
 from minipcax.functional._base import parameters_of
-from minipcax.functional._tracking import ARRAY_TYPES, Keywords
+from minipcax.functional._types import ARRAY_TYPES, Keywords
 
 Answer = TypeVar("Answer")  # what the transform asks for: an axis, or a bool
 # A callable gives a tree of any make; the keys are keywords, or tuples of them.
@@ -32,18 +33,13 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
     tree = tree_ref((global_key, keywords))[1]
     if callable(mask):
         answered = _ask(mask, tree)
-        if not (isinstance(answered, Mapping) and answered.keys() == keywords.keys()):
-            raise ValueError(
-                f"expected the mask to give a dict with the keywords {sorted(keywords)}, as it is given, found "
-                f"{answered!r}"
-            )
+        refusals.check_answer_by_keyword(answered, keywords)
     elif isinstance(mask, Mapping):
         answered = dict.fromkeys(keywords)
         for names, submask in mask.items():
-            for name in names if isinstance(names, tuple) else (names,):
-                if name not in keywords:
-                    raise ValueError(f"the mask names the keyword {name!r}, expected one of {sorted(keywords)}")
-                answered[name] = _answer(submask, tree[name])
+            names = names if isinstance(names, tuple) else (names,)
+            refusals.check_keywords(names, keywords)
+            answered |= {name: _answer(submask, tree[name]) for name in names}
     else:
         raise TypeError(f"expected a mask that is a callable or a dict by keyword, found {mask!r}")
 
@@ -51,7 +47,7 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
 
     def visit(node: Any, answer: Any) -> None:
         if is_dynamic(node) or isinstance(node, ARRAY_TYPES):
-            # What is not the parameter itself, kept, may be its answer, where a mask has gone down to the leaves.
+            # A parameter may hold the answer, where a mask has gone down to the leaves, unless it is the node itself.
             found.append(answer if answer is node else get(answer))
 
     for name in sorted(keywords):
@@ -59,10 +55,7 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
         try:
             jax.tree.map(visit, tree[name], answer, is_leaf=is_param)
         except ValueError as error:
-            raise ValueError(
-                f"the mask for the keyword {name!r} does not fit it: expected a tree of the same structure, with one "
-                f"answer in the place of each parameter, found {answer!r}"
-            ) from error
+            raise refusals.mask_does_not_fit(name, answer) from error
     return [None, *found]
 
 

@@ -81,7 +81,7 @@ def test_another_static_argument_retraces() -> None:
 
 def changed(lowered: jax.stages.Lowered) -> list[Any]:
     """The parameters that a program returns."""
-    _, changes = lowered.out_info
+    *_, changes = lowered.out_info
     return jax.tree.leaves(changes)
 
 

@@ -296,7 +296,7 @@ def test_a_number_that_should_be_structure(use: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError) as caught:
         pxf.jit(lambda *, model: inner(model=model))(model=model)
     (note,) = [note for note in caught.value.__notes__ if "static" in note]
-    assert note.startswith("model.inner.steps: traced, as numbers are; wrap what is a size or flag in static(...)")
+    assert note.startswith("model.inner.steps: traced, as numbers are; wrap a size or flag in static(...)")
 
 
 @through

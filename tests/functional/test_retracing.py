@@ -16,7 +16,7 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 from minipcax.core.trace import in_vmap
-from minipcax.functional._tracking import _remembered
+from minipcax.functional._memory import _remembered
 from tests.functional.support import Head, Holder, Net, State, Traces, Weight, check_no_tracer, copied
 from tests.oracles import close
 
@@ -627,7 +627,7 @@ def test_positional_arguments_retrace_as_in_jax() -> None:
 
 
 def roots() -> list[Any]:
-    return [ref() for tracked in _remembered.values() for ref in tracked.alive]
+    return [ref() for _, _, alive in _remembered.values() for ref in alive]
 
 
 def test_models_are_remembered_weakly() -> None:
