@@ -1,7 +1,7 @@
-"""What a model is made of: parameters, modules, and the tree they form.
+"""The parts of a model: parameters, modules, and the tree that they form.
 
 Read `_parameter`, `_param`, `_static`, `tree`, `_module`, `_ties` and `random` in this order. Files without an
-underscore are used by the other packages as well.
+underscore are for the other packages, too.
 """
 
 from minipcax.core._module import BaseModule, Module

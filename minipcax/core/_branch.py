@@ -1,4 +1,4 @@
-"""One step down a tree: the children of a node, and how a node of its kind is made of others."""
+"""One step down a tree: the children of a node, and how to make such a node from other children."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self
@@ -8,20 +8,19 @@ from jax import tree_util as jtu
 from minipcax.core._parameter import BaseParam
 from minipcax.core.trace import current_trace
 
-# Nodes of a tree may be of any type, and its leaves too.
-Node = Any
+Node = Any  # of a tree: users put objects of their own there
 Path = tuple[Any, ...]
-# The nodes right below one, with the keys that lead to them; and what makes a node of its kind from others.
+# The nodes right below one, with the keys that lead to them; and a function that makes such a node from others.
 Parts = tuple[Sequence[tuple[Path, Node]], Callable[[Iterable[Node]], Node]]
 
 
 class Branch:
-    """A node that is taken apart by its own attributes: the base of modules, which are defined after these walks."""
+    """A node whose children are its own attributes: the base of modules, which are defined further on."""
 
     __slots__ = ("__dict__", "__weakref__", "_trace", "_view")
-    _static_names: ClassVar[tuple[str, ...]] = ()  # of the attributes that are no children
+    _static_names: ClassVar[tuple[str, ...]] = ()  # of attributes that are not children
     _trace: object  # in which it was made
-    _view: Any  # None, or of a view, see `_ties`: the node that it is of, and its children for JAX
+    _view: Any  # None; or, in a view (see `_ties`), the node that it shows, and its children for JAX
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         return cls._blank()
@@ -33,25 +32,25 @@ class Branch:
         _set_trace(node, current_trace())
         return node
 
-    def __getstate__(self) -> dict[str, Any]:  # a copy has its own
+    def __getstate__(self) -> dict[str, Any]:  # but for the trace, of which a copy has its own
         return vars(self)
 
     def _names(self) -> tuple[str, ...]:
-        """Which attributes are children, in order."""
+        """The attributes that are children, in order."""
         raise NotImplementedError
 
     def _with(self, children: Iterable[Node]) -> Self:
-        """Another node like this one, with other children."""
+        """A node like this one, with other children."""
         raise NotImplementedError
 
 
-# Past the attributes that a module is made of.
+# These two bypass `__setattr__`, which is for children.
 _set_view: Callable[[Branch, Any], None] = vars(Branch)["_view"].__set__
 _set_trace: Callable[[Branch, object], None] = vars(Branch)["_trace"].__set__
 
 
 def parts(node: Node) -> Parts | None:
-    """A node taken apart by one level; `None` if it is a leaf. What a parameter holds is its own affair."""
+    """Takes a node apart by one level; `None` for a leaf, such as a parameter, whatever that holds."""
     if isinstance(node, BaseParam):
         return None
     if isinstance(node, Branch):

@@ -1,15 +1,15 @@
-"""Modules: what a model is built from.
+"""Modules: the building blocks of a model.
 
 A module is a plain Python object whose attributes are its children in the pytree: parameters, other modules, and lists
-and dicts of these. There is no registration and no declaration of fields:
+and dicts of these. Nothing is registered, and no fields are declared:
 
     class Model(Module):
         def __init__(self):
             super().__init__()
             self.scale = Param(1.0)
 
-Two things are structure instead of children: the values of `StaticParam`s, and the attributes that a class names with
-`class Layer(Module, static=("size",))`, for what is the layer's definition rather than its state.
+Two things are structure instead of children: the values of `StaticParam`s, and the attributes that a class names, as in
+`class Layer(Module, static=("size",))`, because they define the layer and are not part of its state.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ from minipcax.core.trace import last_change, refuse_escape
 from minipcax.core.tree import children, leaves, path_name, walk
 
 Child = Any  # a parameter, a module, a bare array, or a container of these
-# What a pytree says of a module beside its children: their names, the static attributes, and whether it has ties.
+# The part of a module that is not its children: their names, the static attributes, and whether it has ties.
 Definition = tuple[tuple[str, ...], tuple[tuple[str, Structure], ...], HasTies]
 AnyModule = TypeVar("AnyModule", bound="BaseModule")
 
@@ -39,8 +39,8 @@ AnyModule = TypeVar("AnyModule", bound="BaseModule")
 class BaseModule(Branch):
     """A pytree of its attributes, in the order in which its class first assigned them.
 
-    Assign attributes in the ordinary way: transforms do not look for what is put into `vars(module)` directly.
-    `module.frozen = True` sets it for all parameters below: inference and learning leave them as they are.
+    Assign attributes in the ordinary way: transforms do not notice a change of `vars(module)`. `module.frozen = True`
+    freezes all parameters below it, which inference and learning then leave as they are.
 
     Example:
         >>> class Pair(BaseModule):
@@ -75,21 +75,21 @@ class BaseModule(Branch):
         _register(cls)
 
     if TYPE_CHECKING:
-        frozen: Any  # a bool, see above, unless a model gives the name to a child
+        frozen: Any  # a bool, unless a model has a child of that name
 
-    else:  # a type checker should refuse what is not declared
+    else:  # so that a misspelt attribute is an error for a type checker
 
         def __getattr__(self, name):
             if name == "frozen":
                 return bool(self._params_below()) and all(param.frozen for param in self._params_below())
-            return super().__getattribute__(name)  # which says what is missing
+            return super().__getattribute__(name)  # raises
 
         def __setattr__(self, name, value):
             if name == "frozen" and isinstance(value, bool):
                 for param in self._params_below():
                     param.frozen = value
                 return
-            if name == "__orig_class__":  # with it Python notes that the object was made by Vode[...](); it is no child
+            if name == "__orig_class__":  # Python's own note on an object made by Vode[...]()
                 return
             present = vars(self).get(name)
             if isinstance(present, DynamicParam) and isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
@@ -99,7 +99,7 @@ class BaseModule(Branch):
                 )
             refuse_escape(f"{type(self).__name__}.{name}", self._trace, value)
             if name in self._static_names:
-                # A function of the class's own may close over what it only reads, such as a model that it is for.
+                # A function may close over a model that it only reads.
                 refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,", closures=False)
             type(self)._order.setdefault(name)
             super().__setattr__(name, value)
@@ -133,10 +133,11 @@ class BaseModule(Branch):
     @classmethod
     @cache
     def _layout(cls, attributes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Which of an object's attributes are children, and which are static, in order. It never changes, for names are
-        only ever added to the order, at its end.
+        """The attributes of an object that are children, and those that are static, in order.
+
+        The answer never changes, because names are only added at the end of the order.
         """
-        for name in attributes:  # those that were put there behind the back of __setattr__
+        for name in attributes:  # some may have got there without __setattr__
             cls._order.setdefault(name)
         return (
             tuple(name for name in cls._order if name in attributes and name not in cls._static_names),
@@ -162,9 +163,12 @@ class BaseModule(Branch):
     @overload
     def submodules(self, cls: type[AnyModule]) -> Iterator[AnyModule]: ...
     def submodules(self, cls: type[Any] | None = None) -> Iterator[Any]:
-        """Yields the nearest modules of class `cls` (by default any) below this one, each once.
+        """Yields the nearest modules of a class below this one, each once.
 
-        It looks through lists, tuples, dicts and modules of other classes, and stops at each match.
+        It looks through lists, tuples, dicts and modules of other classes, but not below a match.
+
+        Args:
+            cls: the class; by default any module.
         """
         target = cls or BaseModule
         seen = {id(self)}
@@ -215,7 +219,7 @@ class Module(BaseModule, static=("_mode",)):
     """
 
     class MODE(Enum):
-        """What a model is being used for."""
+        """The purpose for which a model is called."""
 
         TRAIN = "train"
         EVAL = "eval"
@@ -223,7 +227,7 @@ class Module(BaseModule, static=("_mode",)):
     _mode: MODE | None = None
 
     def mode(self, value: MODE | None = None) -> MODE | None:
-        """Sets the mode of this module and all below it; returns the mode, which `mode(None)` leaves as it is."""
+        """Sets the mode of this module and of all below it, unless it is `None`; returns the mode."""
         if value is not None:
             if not isinstance(value, Module.MODE):
                 raise ValueError(f"expected Module.MODE.TRAIN or Module.MODE.EVAL, found {value!r}")

@@ -1,4 +1,4 @@
-"""The dynamic parameters that models are made of: one array that acts like an array, and a dict of arrays."""
+"""The parameters that models hold: one that acts like its array, and a dict of arrays."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,15 +9,15 @@ from jax.typing import DTypeLike
 from minipcax.core._parameter import DynamicParam, get, is_own_name
 from minipcax.core.operators import ArrayOperators, array_of
 
-# An array, any pytree of arrays, or None when cleared: a parameter holds what it is given.
+# An array, any pytree of arrays, or None when cleared.
 Value = Any
 
 
 class Param(ArrayOperators, DynamicParam[Value]):
     """A parameter that stands for its array in arithmetic.
 
-    Operators give bare arrays; augmented assignment changes the parameter in place. It may also hold any pytree of
-    arrays, or `None` when it is cleared.
+    Operators return plain arrays; augmented assignment changes the parameter in place. A `Param` may also hold any
+    pytree of arrays, or `None` when it is cleared.
 
     Raises:
         AttributeError: an operator or array attribute is used while the parameter is cleared.
@@ -34,7 +34,7 @@ class Param(ArrayOperators, DynamicParam[Value]):
 
     __slots__ = ()
 
-    # By convention, what inference and learning leave as it is.
+    # Inference and learning leave frozen parameters as they are.
     frozen: bool = False
 
     def __init__(self, value: Value = None) -> None:
@@ -75,10 +75,10 @@ Values = dict[str, Any] | None  # arrays, or pytrees of them; `None` when cleare
 
 
 class ParamDict(DynamicParam[Values]):
-    """A parameter that holds a dict of arrays, the very dict it is given; without one it is cleared, and reads empty.
+    """A parameter that holds a dict of arrays; without one it is cleared, and reads as empty.
 
     Raises:
-        KeyError: `[key]` of a key that is not there, which is every key of a cleared one.
+        KeyError: `[key]` is not there.
 
     Example:
         >>> p = ParamDict()
@@ -95,7 +95,7 @@ class ParamDict(DynamicParam[Values]):
         super().__init__(value)
 
     def get(self, key: str | None = None, default: object = None) -> Any:  # the dict, or what it holds
-        """Returns what the dict holds under `key`, else `default`; without a key, the whole dict."""
+        """Returns the entry under `key`, or `default` if there is none; without a key, the whole dict."""
         if key is None:
             return self.value
         return (self.value or {}).get(key, default)
@@ -117,7 +117,7 @@ class ParamDict(DynamicParam[Values]):
 
 
 class ParamCache:
-    """Marks parameters that hold temporary results, so that a mask can clear them together.
+    """Marks parameters that hold intermediate results, so that a mask can clear them together.
 
     Example:
         >>> class Cache(ParamDict, ParamCache): ...

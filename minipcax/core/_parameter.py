@@ -1,11 +1,11 @@
 """Parameters: named boxes around values, which live in a model and keep their identity.
 
-JAX works on immutable arrays and pure functions. A *parameter* is the mutable thing on top: a box that holds one value,
-and that many places of a model may hold at once. Changing what is in the box (`set`) is seen by all of them; the box
-itself, not the array in it, is what "shared" means here.
+JAX works on immutable arrays and pure functions. A *parameter* is the mutable thing on top: a box with one value in it,
+which several places of a model may hold at once. When the value is replaced (`set`), all of them see it: what is shared
+is the box, not the array.
 
 Every parameter is a JAX pytree with one child, its value, so `jax.tree.map` reaches the array inside. Any other
-attribute (`p.frozen = True`) is part of the tree's *structure*: JAX compares it, and never traces it.
+attribute (`p.frozen = True`) is part of the tree's *structure*, which JAX compares and never traces.
 
     BaseParam            one value, get, set
     ├── DynamicParam     transforms trace the value, and write it back
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class BaseParam(Generic[T]):
     """The abstract root: a box around one value.
 
-    Subclasses are pytrees as soon as they are defined.
+    A subclass is a pytree as soon as it is defined.
 
     Example:
         >>> import copy
@@ -39,7 +39,7 @@ class BaseParam(Generic[T]):
         True
     """
 
-    # A slot is what lets a transform read hundreds of values at C speed; `__dict__` holds the static attributes.
+    # A transform reads hundreds of values at C speed because they are in a slot. Attributes are in `__dict__`.
     __slots__ = ("__dict__", "__weakref__", "_value")
 
     _has_leaves: ClassVar[bool] = True
@@ -60,15 +60,15 @@ class BaseParam(Generic[T]):
         )
 
     def structure(self) -> tuple[Structure, ...]:
-        """What a pytree says of this parameter beside its value: the static attributes, by name."""
+        """The part of this parameter that is not its value: the names and values of its attributes."""
         attributes = vars(self)
-        if not attributes:  # as most
+        if not attributes:  # as is usual
             return ()
         return tuple(item for name in sorted(attributes) for item in (Structure(name), Structure(attributes[name])))
 
     @classmethod
     def from_structure(cls, structure: tuple[Structure, ...], children: Iterable[T]) -> Self:
-        """Puts a new parameter together from its structure and its value."""
+        """Makes a new parameter from its structure and its value."""
         param = cls.__new__(cls)
         (param._value,) = children
         if not structure:
@@ -79,7 +79,7 @@ class BaseParam(Generic[T]):
 
     @property
     def value(self) -> T:
-        """What is in the box."""
+        """The value."""
         return self._value
 
     @value.setter
@@ -101,7 +101,7 @@ class BaseParam(Generic[T]):
 
     def __bool__(self) -> bool:
         raise TypeError(
-            f"parameters can not be used as Python bool (found a {type(self).__name__}); to see whether one is there, "
+            f"parameters cannot be used as Python bool (found a {type(self).__name__}); to see whether one is there, "
             "compare with `is None`; to test its value, use `.get()`"
         )
 
@@ -123,28 +123,30 @@ class DynamicParam(BaseParam[T]):
         [1.0, 2.0]
     """
 
-    # The trace in which this object was made. Only the tracers of that one end with it.
+    # The trace in which this parameter was made. It may hold the tracers of that one, for they end together.
     __slots__ = ("_trace",)
     _trace: object
 
-    is_carried: ClassVar[bool] = False  # whether every transform carries it, without being told
+    is_carried: ClassVar[bool] = False  # whether every call carries it, without being told
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         param = object.__new__(cls)
         param._trace = current_trace()
         return param
 
-    def __getstate__(self) -> tuple[Any, dict[str, Any]]:  # Python's own: the attributes, or None, and the slots
+    def __getstate__(self) -> tuple[Any, dict[str, Any]]:  # attributes, and slots
         attributes, slots = cast(Any, super().__getstate__())
-        return attributes, {name: value for name, value in slots.items() if name != "_trace"}  # a copy has its own
+        return attributes, {
+            name: value for name, value in slots.items() if name != "_trace"
+        }  # of which a copy has its own
 
     def check(self, value: object) -> None:
-        """Refuses a tracer that would be left here when the trace that it belongs to is over."""
+        """Raises if a tracer would be left here after the trace that it belongs to."""
         refuse_escape(f"this {type(self).__name__}", self._trace, value)
 
 
 def is_own_name(name: str) -> bool:
-    """Whether an attribute is never looked up in a parameter's value: special names, and the value itself."""
+    """Whether an attribute is a parameter's own, and so never looked up in its value."""
     return name == "value" or (name.startswith("__") and name.endswith("__"))
 
 
@@ -157,9 +159,9 @@ def get(x: BaseParam[T]) -> T: ...
 @overload
 def get(x: PlainArray) -> PlainArray: ...
 @overload
-def get(x: Any) -> Any: ...  # itself, or, where it may be a parameter, its value: no type relates the two
+def get(x: Any) -> Any: ...  # no type says "the value of a parameter, or the object itself"
 def get(x: Any) -> Any:
-    """Unwraps a parameter; passes anything else through.
+    """Returns the value of a parameter, and anything else unchanged.
 
     Example:
         >>> get(Param(3)), get(3)
@@ -171,9 +173,11 @@ def get(x: Any) -> Any:
 @overload
 def set(obj: AnyParam, x: Any) -> AnyParam: ...  # x: whatever the parameter may hold, or another parameter
 @overload
-def set(obj: Any, x: Any) -> Any: ...  # see get
+def set(obj: Any, x: Any) -> Any: ...  # as in get
 def set(obj: Any, x: Any) -> Any:
-    """Writes `x` into a parameter and returns it; for anything else, returns `x`. Unwraps `x` in both cases.
+    """Writes `x` into a parameter, and returns the parameter; if `obj` is anything else, returns `x`.
+
+    `x` may itself be a parameter, which stands for its value.
 
     Example:
         >>> p = Param(1)

@@ -1,4 +1,4 @@
-"""Static parameters: functions, names, modes, and whatever else JAX must not trace."""
+"""Static parameters: functions, names, modes, and anything else that JAX must not trace."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -21,10 +21,13 @@ R = TypeVar("R")
 
 
 class StaticParam(BaseParam[T]):
-    """A parameter whose value JAX must not trace: it is part of the tree structure.
+    """A parameter whose value JAX does not trace: it is part of the tree structure.
 
-    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replace it with `set`: what changes
-    inside a dict or list that it holds is not seen.
+    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replace the value with `set`: changes
+    inside a dict or list are not noticed.
+
+    Raises:
+        TypeError: the value is an array, or is or holds a parameter or a tracer.
 
     Example:
         >>> act_fn = static(jax.nn.relu)
@@ -44,7 +47,7 @@ class StaticParam(BaseParam[T]):
         super().__init__(value)
 
     def check(self, value: object) -> None:
-        """Refuses what is a parameter, or holds one at any depth."""
+        """Raises if a value is, or holds at any depth, a parameter or a tracer."""
         refuse_params(value, "static(...)")
         if has_tracers(value):
             raise TypeError("static(...) is for what JAX must not trace, found a value that it is tracing: use a Param")
@@ -59,7 +62,7 @@ class StaticParam(BaseParam[T]):
     def __call__(self: "StaticParam[Callable[P, R]]", /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.value(*args, **kwargs)
 
-    def __iter__(self: "StaticParam[Any]") -> Iterator[Any]:  # whatever the value iterates over
+    def __iter__(self: "StaticParam[Any]") -> Iterator[Any]:  # of whatever the value holds
         return iter(self.value)
 
     def __len__(self: "StaticParam[Any]") -> int:
@@ -68,7 +71,7 @@ class StaticParam(BaseParam[T]):
     def __contains__(self: "StaticParam[Any]", item: object) -> bool:
         return item in self.value
 
-    def __getitem__(self: "StaticParam[Any]", index: object) -> Any:  # whatever the value holds
+    def __getitem__(self: "StaticParam[Any]", index: object) -> Any:  # the same
         return self.value[index]
 
     def __eq__(self, other: object) -> bool:
@@ -77,21 +80,21 @@ class StaticParam(BaseParam[T]):
     def __hash__(self) -> int:
         return hash(self.value)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:  # as Python has it
-        """How it is pickled: of a function that has a name, as `jnp.tanh`, the name, as Python does with its own."""
+    def __reduce_ex__(self, protocol: Any) -> Any:  # as in `object`
+        """Pickles a function by its name, as Python does, also where that is one of JAX's, such as `jnp.tanh`."""
         name: Any = getattr(self.value, "__qualname__", None) or getattr(self.value, "__name__", None)
-        with suppress(AttributeError, ImportError, TypeError, ValueError):  # it has no name, or another has it
+        with suppress(AttributeError, ImportError, TypeError, ValueError):  # it has no name, or shares it
             if callable(self.value) and _static_by_name(self.value.__module__, name).value is self.value:
                 return _static_by_name, (self.value.__module__, name), vars(self) or None
         return super().__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         copied = copy(self)
-        if not callable(self.value):  # Python keeps functions as they are; JAX's own would become others
+        if not callable(self.value):  # as Python copies functions
             copied.value = deepcopy(self.value, memo)
         return copied
 
-    if not TYPE_CHECKING:  # a type checker should refuse what is not declared
+    if not TYPE_CHECKING:  # so that a misspelt attribute is an error for a type checker
 
         def __setattr__(self, name, value):
             super().__setattr__(name, value)
@@ -112,7 +115,7 @@ def static(value: StaticParam[T]) -> StaticParam[T]: ...
 @overload
 def static(value: T) -> StaticParam[T]: ...
 def static(value: Any) -> Any:
-    """Marks a value as structure; what is static already is returned as it is.
+    """Makes a value static: part of the tree structure. One that is static already is returned unchanged.
 
     Example:
         >>> static(3), static(static(3)) == 3

@@ -1,9 +1,9 @@
 """Ties: how a model that plain JAX takes apart keeps its sharing.
 
-For `jax.tree.map`, `jax.grad` or `optax`, a model is a tree with a leaf for each path, so that one parameter would
-become several. Instead, the nearest module that holds all paths to a parameter gives it to JAX once, in the first
-place, and puts a `Tie`, which has no leaf, in the others. When JAX puts that module together again, around whatever
-leaves, it follows its ties:
+For `jax.tree.map`, `jax.grad` or `optax`, a model is a tree with a leaf for each path, so that one parameter with two
+paths would become two. Instead, the nearest module above both paths gives JAX the parameter in the first place, and a
+`Tie`, which has no leaf, in the second. When JAX builds that module again, around any other leaves, the module follows
+its ties:
 
       model                     what JAX is given               what JAX gives back
        ├ layers[0].weight ─┐     ├ layers[0].weight: W           ├ layers[0].weight ─┐
@@ -11,10 +11,10 @@ leaves, it follows its ties:
        └ scale: s                │   up, then layers[0].weight)  └ scale: f(s)
                                  └ scale: s
 
-A tie says how many keys up its module is, and which keys lead from there to the parameter. The modules on the way to a
-tie are given to JAX as *views*: other objects with the same attributes, whose children, for JAX only, hold the tie.
-So there are two ways to look at a model: as it is, by its attributes, as all functions of `tree` do, and as JAX does,
-which sees into views (`in_view`).
+A tie says how many keys up the module is that follows it, and which keys lead down from there to the parameter. JAX is
+given *views* of the modules on the way to a tie: other objects with the same attributes, which show JAX children of
+their own, with the tie among them. So there are two ways to look at a model: by its attributes, as all functions in
+`tree` do, and as JAX does, which also looks into views (`in_view`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,10 +30,10 @@ from minipcax.core.tree import ParamRef, children, path_name
 
 
 class Tie(ParamRef):
-    """Stands where a parameter occurs again, for JAX. What is read from it or set in it is the parameter's."""
+    """Stands where a parameter occurs again, for JAX. To read or set it is to read or set the parameter."""
 
     __slots__ = ("_target",)
-    _target: BaseParam[Any] | None  # not there any more in a tree that JAX has put together from something else
+    _target: BaseParam[Any] | None  # None after JAX has built the tree again
 
     def __init__(self, levels: int, path: Path, target: BaseParam[Any] | None = None) -> None:
         for name, value in (("_value", (levels, path)), ("_target", target)):
@@ -41,12 +41,12 @@ class Tie(ParamRef):
 
     @property
     def original(self) -> BaseParam[Any]:
-        """The parameter itself, where it is known."""
+        """The parameter, if it is known."""
         return self if self._target is None else self._target
 
     @property
     def value(self) -> Any:
-        """What the parameter holds."""
+        """The value of the parameter."""
         return self._known().value
 
     @value.setter
@@ -84,8 +84,8 @@ class Tie(ParamRef):
 class HasTies:
     """Part of the structure of a module: whether it has ties to follow.
 
-    Any two are equal, for the ties are themselves nodes of the tree, and compared there. So a tree with an axis or a
-    label in the place of each parameter fits a model with ties as well.
+    Any two are equal, because the ties are nodes of the tree, where they are compared. So a tree with an axis in the
+    place of each parameter fits a model with ties.
     """
 
     answer: bool = field(compare=False)
@@ -98,7 +98,7 @@ YES, NO = HasTies(True), HasTies(False)
 
 
 def tied(module: Branch, names: tuple[str, ...]) -> tuple[Sequence[Node], HasTies]:
-    """The children of a module as JAX is given them."""
+    """The children of a module, as JAX is given them."""
     in_view = module._view is not None
     attributes = vars(module)
     given = module._view[1] if in_view else [attributes[name] for name in names]
@@ -107,7 +107,7 @@ def tied(module: Branch, names: tuple[str, ...]) -> tuple[Sequence[Node], HasTie
     first: dict[int, tuple[Path, Path]] = {}
 
     def tie(path: Path, node: Node, inside: Path) -> Node:
-        """What JAX is given for a node; `inside` is the path of the outermost module that it is in, or ()."""
+        """The node that JAX is given; `inside` is the path of the outermost module around it, or ()."""
         if isinstance(node, ParamRef):
             return node
         if isinstance(node, BaseParam):
@@ -126,7 +126,7 @@ def tied(module: Branch, names: tuple[str, ...]) -> tuple[Sequence[Node], HasTie
 
 
 def _given(node: Branch, in_view: bool) -> Sequence[Node]:
-    """The children of a module; of a view, those that are for JAX."""
+    """The children of a module, or those that a view shows JAX."""
     if in_view and node._view is not None:
         children: Sequence[Node] = node._view[1]
         return children
@@ -142,16 +142,16 @@ def _view_of(node: Branch, given: Sequence[Node]) -> Branch:
 
 
 def _seen_through(node: Branch) -> Branch:
-    """The module that a view is of, if it is one: someone may put what JAX showed them into another module."""
+    """The module behind a view: someone may put a node that JAX showed them into another module."""
     return node if node._view is None else node._view[0]
 
 
 def _has_repeats(given: Sequence[Node], in_view: bool) -> bool:
-    """Whether a parameter occurs more than once in or below these nodes, or there are views where none should be."""
+    """Whether a parameter occurs more than once in or below these nodes, or there is a view where none should be."""
     if len(given) == 1 and isinstance(given[0], Branch) and (in_view or given[0]._view is None):
-        return False  # it ties these itself
+        return False  # that module has its own ties
     params, nodes = [], [*given]
-    for node in nodes:  # which grows
+    for node in nodes:  # grows as it goes
         if isinstance(node, BaseParam):
             if not isinstance(node, ParamRef):
                 params.append(id(node))
@@ -173,7 +173,7 @@ def _has_repeats(given: Sequence[Node], in_view: bool) -> bool:
 
 
 def followed(below: Sequence[tuple[Path, Node]]) -> list[Node]:
-    """The children of a module that JAX has put together, where the ties of this module are followed."""
+    """The children of a module that JAX has built, after following the ties of this module."""
 
     def follow(path: Path, node: Node) -> Node:
         if isinstance(node, Tie):
@@ -190,7 +190,7 @@ def followed(below: Sequence[tuple[Path, Node]]) -> list[Node]:
 
 
 def _at(path: Path, below: Sequence[tuple[Path, Node]], otherwise: Node) -> Node:
-    """What is at the end of a path; something else, where JAX was made to put something in its way."""
+    """The node at the end of a path, or `otherwise` if something else is in its way."""
     key, *rest = path
     child = next((child for (its_key,), child in below if its_key == key), otherwise)
     return _at(tuple(rest), children(child), otherwise) if rest and child is not otherwise else child

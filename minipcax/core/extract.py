@@ -38,10 +38,10 @@ def tree_extract(
 
     Args:
         tree: where to look.
-        rest: trees of the same structure; `extract_fn` gets what they hold at each parameter's place as well.
-        extract_fn: what to return of each parameter; by default the parameter.
+        rest: trees of the same structure; `extract_fn` is also given what they hold in the place of each parameter.
+        extract_fn: what to return for each parameter; by default the parameter itself.
         filter_fn: which parameters; by default the dynamic ones.
-        is_pytree: promises that there are no repeats, which saves looking for them.
+        is_pytree: promises that no parameter occurs twice, which saves looking for repeats.
 
     Example:
         >>> p = Param(1.0)
@@ -69,24 +69,25 @@ def tree_inject(
     *,
     params: Params | None = None,
     values: Iterable[object] | None = None,
-    inject_fn: Callable[[Any, Any], object] = set,  # see tree_apply
+    inject_fn: Callable[[Any, Any], object] = set,  # of a parameter and a value
     filter_fn: Predicate = is_dynamic,
     is_pytree: bool = False,
     strict: bool = True,
 ) -> Tree:
-    """Writes values, or those of other parameters, into the parameters of a tree, in place; returns the tree.
+    """Writes values, or those of other parameters, into the parameters of a tree in place, and returns the tree.
 
     Args:
         tree: where to write.
-        params: parameters whose values to write, in traversal order, one for each parameter of the tree: a sequence of
-            parameters, or any tree that holds them, of which `filter_fn` selects those to read.
-        values: the same as plain values; give one of the two.
+        params: the parameters to read, in traversal order, one for each parameter of the tree: a sequence of them, or
+            any tree, of which `filter_fn` selects some.
+        values: plain values instead of parameters.
         inject_fn: how to write; called with the parameter and the value.
         filter_fn: which parameters; by default the dynamic ones.
-        is_pytree: promises that there are no repeats, which saves looking for them.
-        strict: whether the number of values must be that of the parameters; else the shorter decides.
+        is_pytree: promises that no parameter occurs twice, which saves looking for repeats.
+        strict: whether there must be as many values as parameters; otherwise the shorter of the two decides.
 
     Raises:
+        TypeError: both or neither of `params` and `values` are given.
         ValueError: the counts differ. Nothing is written.
 
     Example:

@@ -1,4 +1,4 @@
-"""Filters: the ways in which people say which parameters they mean."""
+"""Filters: the ways to say which parameters one means."""
 
 from collections.abc import Callable
 from types import UnionType
@@ -9,22 +9,22 @@ from minipcax.core._parameter import BaseParam
 
 @runtime_checkable
 class Mask(Protocol):
-    """What `utils.M` is: it tells of one parameter whether it selects it."""
+    """Selects parameters, as `utils.M` does."""
 
     def apply(self, leaf: BaseParam[Any], /) -> bool:
         """Whether the mask selects a parameter."""
         ...
 
 
-Predicate = Callable[[Any], bool]  # of a parameter of any class
+Predicate = Callable[[Any], bool]  # which knows what class of parameters it is for
 Filter = type | UnionType | Mask | Predicate
 
 
 def as_predicate(filter: Filter) -> Predicate:
-    """One function for all kinds of filters: a class, a union of classes, a predicate, or a mask.
+    """Turns a filter, which is a class, a union of classes, a predicate or a mask, into a predicate.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: `filter` is none of these.
     """
     if isinstance(filter, (type, UnionType)):
         return lambda param: isinstance(param, filter)

@@ -1,7 +1,7 @@
-"""Arithmetic forwarding: what makes a parameter stand for its array in an expression.
+"""Arithmetic forwarding: how a parameter stands for its array in an expression.
 
-Python looks operators up on the class, so forwarding them takes one method each. Each is made here from the function of
-the standard module `operator` that it stands for: one line an operator.
+Python looks operators up on the class, so that each needs a method of its own. It is made from the function in the
+standard module `operator` that it stands for, in one line.
 """
 
 import operator
@@ -19,15 +19,17 @@ Operand = ArrayLike | BaseParam[Any]
 R = TypeVar("R")
 
 
-def array_of(x: Any) -> Any:  # the value of a parameter is whatever was put into it
-    """The value of a parameter, which must not be cleared; anything else as it is."""
+def array_of(x: Any) -> Any:  # a parameter holds what was put into it
+    """Returns the value of a parameter, which must not be cleared; returns anything else unchanged."""
     value = get(x)
     if value is None and x is not None:
         raise AttributeError(f"this {type(x).__name__} is cleared (its value is None): set it before you use it")
     return value
 
 
-def _unary(op: Callable[[Any], Any], returns: type[R]) -> Callable[[Any], R]:  # `operator` does not say what it returns
+def _unary(
+    op: Callable[[Any], Any], returns: type[R]
+) -> Callable[[Any], R]:  # `operator` has no types for what it returns
     def method(self: Any) -> Any:
         return op(array_of(self))
 
@@ -53,7 +55,7 @@ def _augmented(op: Callable[[Any, Any], Any]) -> Callable[[Any, Operand], Any]:
 
 
 class ArrayOperators:
-    """Every operator of `jax.Array`, on the value of a parameter; augmented ones change the parameter in place."""
+    """Every operator of `jax.Array`, applied to the value; augmented assignment changes the parameter in place."""
 
     __slots__ = ()
     __array_priority__ = 100  # so that numpy leaves `numpy_array + param` to the parameter, as it does for jax.Array
@@ -113,7 +115,7 @@ class ArrayOperators:
     __irshift__ = _augmented(operator.rshift)
 
     __eq__ = _binary(operator.eq)  # type: ignore[assignment]  # elements are compared, as jax.Array does
-    __ne__ = _binary(operator.ne)  # type: ignore[assignment]  # the same
+    __ne__ = _binary(operator.ne)  # type: ignore[assignment]  # as above
     __lt__ = _binary(operator.lt)
     __le__ = _binary(operator.le)
     __gt__ = _binary(operator.gt)

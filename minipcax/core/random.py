@@ -21,7 +21,7 @@ from minipcax.core.trace import current_trace, in_vmap, refuse_escape, thread
 class RKGState(Param):
     """The key of a random key generator.
 
-    That of `RKG` is drawn from the clock when it is first needed, for importing must not start JAX.
+    The key of `RKG` is taken from the clock when it is first needed, because an import must not start JAX.
 
     Example:
         >>> RandomKeyGenerator(3).key, RandomKeyGenerator(3).key.tolist()
@@ -31,13 +31,13 @@ class RKGState(Param):
     __slots__ = ()
 
     @property
-    def value(self) -> Any:  # a key, or a tracer that stands for one
+    def value(self) -> Any:  # an array, or in a transform a tracer
         """The key, or the one that is lent in its place."""
         lent = self._lent()
         if lent is not None:
             return lent.value
         if self._value is None and self.is_carried:
-            with jax.ensure_compile_time_eval():  # a trace that happens to be the first to look must not keep it
+            with jax.ensure_compile_time_eval():  # the first to look may be a trace, which must not keep it
                 self._value = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)
         return self._value
 
@@ -48,8 +48,8 @@ class RKGState(Param):
         (self if lent is None else lent)._value = key
 
     def check(self, value: object) -> None:
-        """Refuses a tracer that would be left behind, and a draw that would be the same in all lanes of a `vmap`."""
-        if self._lent() is not None:  # a loan ends with the trace that it was made for
+        """Raises if a tracer would be left behind, or if all lanes of a `vmap` would draw the same."""
+        if self._lent() is not None:  # which ends with the trace that it was made for
             return
         if in_vmap() and self._trace != current_trace():
             raise RuntimeError(
@@ -60,13 +60,13 @@ class RKGState(Param):
         refuse_escape(f"this {type(self).__name__}", self._trace, value, advice)
 
     def split(self, n: int = 1) -> UInt32[Array, "{n} 2"]:
-        """Draws n keys, as the generator does."""
+        """Draws n keys."""
         keys = jax.random.split(self.get(), n + 1)
         self.set(keys[0])
         return keys[1:]
 
     @property
-    def is_carried(self) -> bool:  # type: ignore[override]  # the others need not ask
+    def is_carried(self) -> bool:  # type: ignore[override]  # a property, for one class
         """Whether this is the key of `RKG`."""
         return self is global_key
 
@@ -76,7 +76,7 @@ class RKGState(Param):
     @staticmethod
     @contextmanager
     def lend(key: object) -> Iterator[None]:
-        """Within the block, this thread sees `key` as that of `RKG`, and what is written there goes to it."""
+        """Within the block, this thread reads `key` as that of `RKG`, and writes to it."""
         thread.lent_keys.append(Param(key))
         try:
             yield
@@ -85,7 +85,7 @@ class RKGState(Param):
 
 
 class RandomKeyGenerator(BaseModule):
-    """Draws random keys, and remembers how far it has come.
+    """Draws random keys from a state that each draw moves on.
 
     Each draw is `jax.random.split(key, n + 1)`: the first row becomes the new state, the others are handed out.
 
@@ -117,7 +117,7 @@ class RandomKeyGenerator(BaseModule):
         return self.key.split(1)[0] if n is None else self.key.split(n)
 
 
-with jax.core.eval_context():  # see OUTSIDE
+with jax.core.eval_context():  # as of any parameter that is made outside of all traces
     global_key = RKGState(None)
-RKG = RandomKeyGenerator.__new__(RandomKeyGenerator)  # not from a seed: see RKGState
-vars(RKG)["key"] = global_key  # for assigning it would look at its value
+RKG = RandomKeyGenerator.__new__(RandomKeyGenerator)  # without a seed
+vars(RKG)["key"] = global_key  # an assignment would look at its value

@@ -1,4 +1,4 @@
-"""What an object holds, at any depth: for refusing parameters where transforms would not find them."""
+"""A search through all that any object holds, for refusing parameters where transforms would not find them."""
 
 import functools
 import inspect
@@ -13,17 +13,17 @@ _HOLD_NOTHING = (type, ModuleType, Enum, str, bytes, int, float, complex, Builti
 
 
 def reach(value: object, wanted: Callable[[object], bool], closures: bool = True) -> str | None:
-    """Where in or below an object there is one that is wanted, as people would write it; `None` if nowhere.
+    """Returns where the first wanted object is, in or below `value`, as a path; `None` if there is none.
 
-    What a function closes over is below it, unless `closures` is False.
+    A function holds the variables that it closes over, unless `closures` is False.
 
     Example:
         >>> reach({"block": [1, Param(2.0)]}, lambda node: isinstance(node, Param))
         "['block'][1]"
     """
     below = [("", value)] if not isinstance(value, _HOLD_NOTHING) else []
-    seen = {id(value): value}  # with the objects, for Python may use the id of one that is gone again
-    for path, node in below:  # which grows
+    seen = {id(value): value}  # keeps the objects alive, so that Python cannot use their ids again
+    for path, node in below:  # grows as it goes
         if wanted(node):
             return path
         for key, child in _parts(node) if closures or not isinstance(node, FunctionType) else ():

@@ -1,26 +1,26 @@
-"""The words for what parameters and modules refuse, which other packages use as well."""
+"""What parameters and modules refuse, and the words for it."""
 
 from minipcax.core._parameter import DynamicParam
 from minipcax.core.reach import reach
 
 
 def kind_of(value: object) -> str:
-    """What a value is, for a message: "an int", "the class Linear"."""
+    """Describes a value in a message: "an int", "the class Linear"."""
     name = value.__name__ if isinstance(value, type) else type(value).__name__
     return f"the class {name}" if isinstance(value, type) else f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
 
 
 def path_to_param(value: object, closures: bool = True) -> str | None:
-    """Where in or below any object there is a parameter that transforms would have to be told of; see `reach`."""
+    """Returns where in or below an object there is a parameter that transforms must track, or `None`."""
     return reach(value, lambda node: isinstance(node, DynamicParam) and not node.is_carried, closures)
 
 
 def refuse_params(value: object, place: str, closures: bool = True) -> None:
-    """Refuses parameters where transforms take what there is as structure."""
+    """Raises if a value that transforms take as structure is or holds a parameter."""
     where = path_to_param(value, closures)
     if where is not None:
         found = f"a {type(value).__name__}" + (f" that holds a parameter at {where}" if where else "")
         raise TypeError(
-            f"{place} is for what JAX must not trace, found {found}, which would be fixed for good and never learn: "
+            f"{place} is for what JAX must not trace, found {found}, which would keep its value and never learn: "
             "assign a Param or a Module as it is; if a class of your own holds it, make that class a Module"
         )

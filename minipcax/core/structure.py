@@ -1,18 +1,18 @@
-"""What JAX does not trace: values inside the structure of a tree, which it compares."""
+"""Values inside the structure of a tree, which JAX compares and does not trace."""
 
 from typing import Any
 
 
 class Structure:
-    """A value inside JAX's tree structure: equal to another when type and value are. It need not be hashable."""
+    """A value inside JAX's tree structure: two are equal if their types and values are. It need not be hashable."""
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: Any) -> None:  # anything at all
+    def __init__(self, value: Any) -> None:
         self._value = snapshot(value)
 
     def get(self) -> Any:
-        """The value, for someone who may change what it holds."""
+        """Returns the value: a copy, if it is a dict, list or set, which the receiver may change."""
         return snapshot(self._value)
 
     def __eq__(self, other: object) -> bool:
@@ -36,7 +36,7 @@ class Structure:
 
 
 def snapshot(value: Any) -> Any:
-    """The same value, which does not change when its container does: JAX keeps structure to compare with later ones."""
+    """Copies dicts, lists and sets, because JAX keeps structure, to compare it with that of later calls."""
     if type(value) is dict:
         return {key: snapshot(item) for key, item in value.items()}
     if type(value) in (list, set):

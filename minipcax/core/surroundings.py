@@ -1,7 +1,10 @@
-"""What a function reads without being given it: in its closure, and among the globals that it names."""
+"""The objects that a function reads without being given them: in its closure, and among the globals that it names."""
 
+import dis
 import inspect
-from functools import partial
+from collections.abc import Iterator
+from functools import cache, partial
+from types import CodeType, FunctionType
 from typing import Any
 
 import jax
@@ -11,20 +14,33 @@ from minipcax.core._parameter import BaseParam
 from minipcax.core.random import RKG
 
 
+def surroundings(fn: FunctionType) -> dict[str, Any]:
+    """The variables that a function, or one defined inside it, reads from around it."""
+    globals = {name: fn.__globals__[name] for name in _names_of_globals(fn.__code__) if name in fn.__globals__}
+    return {**inspect.getclosurevars(fn).nonlocals, **globals}
+
+
+@cache
+def _names_of_globals(code: CodeType) -> tuple[str, ...]:
+    def names(code: CodeType) -> Iterator[str]:
+        yield from (step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL")
+        for inner in code.co_consts:
+            if isinstance(inner, CodeType):
+                yield from names(inner)
+
+    return tuple(dict.fromkeys(names(code)))
+
+
 def held_by(fn: object, seen: frozenset[int] = frozenset()) -> list[Any]:
-    """The values that a function reads without being given them, where Python can tell, also through what it calls."""
+    """The parameters, modules and numbers that a function reads from around it, also through what it calls."""
     if isinstance(fn, partial):
         return held_by(fn.func, seen)
-    fn = inspect.unwrap(fn) if callable(fn) else fn  # what jax.jit has wrapped, for one
+    fn = inspect.unwrap(fn) if callable(fn) else fn  # such as the function inside `jax.jit(function)`
     if id(fn) in seen or str(getattr(fn, "__module__", "")).partition(".")[0] in ("jax", "jaxlib", "minipcax"):
         return []
-    if inspect.isfunction(fn):
-        around = inspect.getclosurevars(fn)
-        values = [*around.nonlocals.values(), *around.globals.values()]
-    else:
-        values = [*getattr(fn, "__dict__", {}).values()]
+    around = surroundings(fn) if isinstance(fn, FunctionType) else getattr(fn, "__dict__", {})
     found: list[Any] = []
-    for value in values:
+    for value in around.values():
         if isinstance(value, (BaseParam, BaseModule, jax.Array, float)):
             found += [value] if value is not RKG else []
         elif isinstance(value, (list, tuple, dict)):

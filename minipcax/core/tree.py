@@ -7,7 +7,7 @@ several paths. Flattening would turn each path into a copy. So the repeats are f
     tree_ref(a) == [p, q, reference(0)] # a true tree, which JAX may take apart
     tree_unref(...) == [p, q, p]        # the same object twice again
 
-The functions here see a model as it is, with every occurrence of a parameter. What JAX sees of it, see `_ties`.
+The functions here see a model with every occurrence of a parameter. For how JAX sees it, see `_ties`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,9 +23,9 @@ Tree = TypeVar("Tree")
 
 
 class ParamRef(BaseParam[Any]):
-    """Stands where a parameter occurs again: its value is the parameter's position among all, in traversal order.
+    """Stands where a parameter occurs again. Its value is the position of the parameter, in traversal order.
 
-    A reference that `tree_ref` finds in its argument is wrapped in one more, which `tree_unref` takes off again.
+    If the argument of `tree_ref` already holds a reference, that is wrapped in another, which `tree_unref` removes.
     """
 
     __slots__ = ()
@@ -33,7 +33,7 @@ class ParamRef(BaseParam[Any]):
 
     @property
     def original(self) -> BaseParam[Any]:
-        """What a walk over a model as it is finds in this place."""
+        """The node that is meant to be in this place: for a `Tie`, the parameter."""
         return self
 
     def structure(self) -> tuple[Any, ...]:
@@ -53,7 +53,7 @@ class ParamRef(BaseParam[Any]):
 
 
 def is_param(node: Node) -> bool:
-    """Whether a node is a parameter, where a walk over a model stops."""
+    """Whether a node is a parameter."""
     return isinstance(node, BaseParam)
 
 
@@ -84,13 +84,13 @@ def tree_ref(pydag: Tree) -> Tree:
         positions[id(node)] = len(positions)
         return node
 
-    views: list[Branch] = []  # in the places of which there are now modules
+    views: list[Branch] = []  # which have been replaced by modules
     tree: Tree = map_params(ref, pydag, views)
     return tree if repeats or views else pydag
 
 
 def tree_unref(tree: Tree) -> Tree:
-    """Puts the parameters back that `tree_ref` replaced.
+    """Puts back the parameters that `tree_ref` replaced.
 
     Raises:
         ValueError: a reference points at a parameter that the tree does not have.
@@ -123,13 +123,13 @@ def tree_unref(tree: Tree) -> Tree:
 
 
 def children(node: Node) -> Sequence[tuple[Path, Node]]:
-    """The nodes right below one, with the keys that lead to them."""
+    """The nodes right below a node, with the keys that lead to them."""
     taken_apart = parts(node)
     return taken_apart[0] if taken_apart else ()
 
 
 def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
-    """Every node with its path, from the root down, once per occurrence."""
+    """Yields every node with its path, from the root down, once per occurrence."""
     node = node.original if isinstance(node, ParamRef) else node
     yield path, node
     for key, child in children(node):
@@ -137,7 +137,7 @@ def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
 
 
 def leaves(node: Node) -> list[Node]:
-    """The parameters, and what else is not taken apart, in order, once per occurrence."""
+    """The parameters and all other leaves, in order, once per occurrence."""
     found: list[Node] = []
 
     def look(node: Node) -> None:
@@ -158,13 +158,13 @@ def leaves(node: Node) -> list[Node]:
 
 
 def map_params(fn: Callable[[Any], object], node: Node, views: list[Branch] | None = None) -> Node:
-    """A new tree of the same make, with `fn` of every parameter in its place, once per occurrence.
+    """Returns a tree of the same structure, with `fn(param)` in the place of every occurrence of a parameter.
 
-    There are no views (see `_ties`) in it; those that were found are added to `views`.
+    It holds no views (see `_ties`); those that it finds are added to `views`.
     """
     if isinstance(node, BaseParam):
         return fn(node.original if isinstance(node, ParamRef) else node)
-    if isinstance(node, Branch):  # without the keys, which take time to make
+    if isinstance(node, Branch):  # not through `parts`, which makes keys, and that takes time
         if views is not None and node._view is not None:
             views.append(node)
         attributes = vars(node)
@@ -188,11 +188,15 @@ def paths_of_params(tree: object) -> list[tuple[DynamicParam[Any], list[str]]]:
     return list(found.values())
 
 
-# Functions that are applied to nodes take those of their own types, which filter_fn alone knows.
+# `fn` takes nodes of the types that `filter_fn` accepts, which no type can say.
 def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: object, recursive: bool = True) -> None:
-    """Runs `fn` on every node that `filter_fn` accepts, once per occurrence, from the root down.
+    """Calls `fn` with every node that `filter_fn` accepts, once per occurrence, from the root down.
 
-    With `recursive=False` it does not look below a match.
+    Args:
+        fn: what to call.
+        filter_fn: which nodes to call it with.
+        tree: where to look.
+        recursive: whether to look below a match, too.
 
     Example:
         >>> tree_apply(lambda p: p.set(0), lambda node: isinstance(node, Param), [p := Param(1)])

@@ -2,13 +2,13 @@
 
 The protocol is the same for all of them:
 
-- Positional arguments are pure values. A parameter passed that way is a copy: what is written to it is lost. What is
-  shared in the arguments is shared in the copies, and what a function returns keeps its sharing.
-- Keyword arguments are tracked. What the function writes into a parameter that it reaches through them is in the
-  caller's own parameter when the call has returned: once for a parameter that is reached by many paths, and through any
-  nesting of transforms. If the function raises, everything is as it was before the call.
-- Static values and attributes are structure: changing them outside compiles anew, changes made inside do not escape.
-- `RKG` goes along without being told.
+- Positional arguments are pure values. A parameter passed that way is a copy, and writing to it changes nothing else.
+  Sharing within the arguments is kept in the copies, and sharing within the outputs is kept as well.
+- Keyword arguments are tracked. If the function writes to a parameter that it reaches through them, the caller's own
+  parameter has the new value when the call has returned: once for a parameter that several paths lead to, and through
+  any nesting of transforms. If the function raises, everything is as it was before the call.
+- Static values and attributes are structure: a change from outside compiles anew, a change from inside does not escape.
+- `RKG` is carried along by every call.
 - A mask says which parameters to map or differentiate: `M`, any callable on the keyword arguments, or a dict by
   keyword.
 

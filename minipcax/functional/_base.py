@@ -1,4 +1,4 @@
-"""The shape that all transforms share: a callable that stands for the function it wraps."""
+"""What all transforms share: each is a callable that stands for the function that it wraps."""
 
 import functools
 import inspect
@@ -17,7 +17,7 @@ Instance = TypeVar("Instance")
 
 
 class Transform(Generic[P, R]):
-    """A function of pure positional and tracked keyword arguments, which behaves as the one it wraps.
+    """A function of pure positional and tracked keyword arguments, which behaves like the one that it wraps.
 
     As a method, it tracks `self`. Keywords that the function is bound to, or has as defaults, are tracked if they hold
     parameters, until a call gives others in their place.
@@ -26,7 +26,7 @@ class Transform(Generic[P, R]):
         TypeError: a positional argument that the function is bound to holds parameters.
     """
 
-    def __init__(self, fn: Callable[..., Any]) -> None:  # what fn returns is not always what the transform returns
+    def __init__(self, fn: Callable[..., Any]) -> None:  # fn may return something else than the transform
         self.fn = fn
         self._bound = _bound_keywords(fn)
         # An argument that a call gives by position takes the place of a default.
@@ -88,7 +88,7 @@ def _bound_keywords(fn: Callable[..., Any]) -> Keywords:
 
 
 def decorator(name: str, make: Callable[[Callable[..., Any]], Any]) -> Callable[..., Any]:
-    """What `grad(...)` or `vmap(...)` returns, which takes the function, if that was not given in place of a mask."""
+    """The decorator returned by `grad(...)` or `vmap(...)`, which must not have been given the function already."""
 
     def decorate(*args: Any, **kwargs: Any) -> Any:
         if len(args) != 1 or kwargs or not callable(args[0]):
@@ -103,7 +103,7 @@ def decorator(name: str, make: Callable[[Callable[..., Any]], Any]) -> Callable[
 
 
 def named_after(fn: Callable[..., Any], pure: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes JAX's messages and profiles, which see a pure function, speak of the user's."""
+    """Gives a pure function the name of the user's, for the messages and profiles of JAX."""
     signature = inspect.signature(pure)
     functools.update_wrapper(pure, fn, updated=())
     pure.__name__ = pure.__qualname__ = getattr(fn, "__name__", type(fn).__name__)
@@ -112,15 +112,15 @@ def named_after(fn: Callable[..., Any], pure: Callable[..., Any]) -> Callable[..
 
 
 def parameters_of(fn: Callable[..., Any]) -> Iterable[inspect.Parameter]:
-    """What a function takes, as far as Python can tell."""
+    """The parameters of a function, as far as Python can tell."""
     try:
         return inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):  # a builtin that does not say
+    except (TypeError, ValueError):  # of a builtin
         return ()
 
 
 def _is_tracked(value: object) -> bool:
-    """Whether a value holds what may change from call to call. The key of `RKG` goes along with every call anyway."""
+    """Whether a value holds parameters or modules. Every call carries the key of `RKG` anyway."""
     return value is not RKG and any(isinstance(node, (BaseParam, BaseModule)) for _, node in walk(value))
 
 
@@ -129,7 +129,7 @@ def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def describe(fn: Callable[..., Any]) -> str:
-    """A function's name with its default and bound arguments; an object's class name."""
+    """The name of a function, with its default and bound arguments; the class of any other object."""
     if isinstance(_innermost(fn), Transform):
         return repr(_innermost(fn))
     if isinstance(fn, functools.partial):

@@ -101,7 +101,7 @@ class Cond(Switch[P, R]):
         return jax.lax.cond(which, *functions, *args)
 
 
-# mypy takes P and R from true_fun alone, and so refuses a false_fun that is not like it, because that has a union type.
+# mypy infers P and R from true_fun alone, because false_fun has a union type, and so refuses one that differs.
 def cond(true_fun: Callable[P, R], false_fun: Callable[P, R] | Transform[P, R]) -> Cond[Concatenate[ArrayLike, P], R]:
     """Runs one of two functions: `jax.lax.cond`, with tracked keyword arguments.
 

@@ -17,10 +17,9 @@ from minipcax.functional._types import Keywords, Value
 
 Scalar = TypeVar("Scalar", bound=ArrayLike | Param)
 Aux = TypeVarTuple("Aux")
-# The structure of the keyword arguments, with a parameter that holds the gradient, or None, in each parameter's place;
-# with respect to positional arguments, whatever those are made of.
+# The structure of the keyword arguments, with a parameter that holds the gradient, or None, in each parameter's place.
 Gradients = dict[str, Any]
-PositionalGradients = Any
+PositionalGradients = Any  # trees of the structure of the arguments
 
 
 class ValueAndGrad(Transform[P, R]):
@@ -101,7 +100,7 @@ class Grad(ValueAndGrad[P, R]):
 
 
 def _gradients(skeleton: Skeleton, grads: dict[int, Value]) -> Gradients:
-    """The keyword arguments with gradients in place of values, and None where there is none."""
+    """The keyword arguments with gradients in the places of values, and `None` elsewhere."""
     nodes: list[Any] = [None] * len(skeleton.kinds)
     for index, grad in grads.items():
         kind = skeleton.kinds[index]
@@ -135,17 +134,17 @@ def value_and_grad(
 def value_and_grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """The value of a function and its gradients: `jax.value_and_grad`, with tracked keyword arguments.
 
-    A shared parameter gets the sum over its uses, at its first occurrence.
+    The gradient of a shared parameter is the sum over its uses, in the place of its first occurrence.
 
     Args:
         kwargs_mask: True for each parameter to differentiate.
         argnums: which positional arguments to differentiate as well.
-        has_aux: whether the function returns `value, *aux` instead of a scalar value.
+        has_aux: whether the function returns `value, *aux` instead of just the value.
 
     Returns:
-        `(value, grads)`, or `((value, aux), grads)` where `aux` is a tuple. The gradients are a dict with the structure
-        of the keyword arguments, a parameter that holds the gradient where the mask is True, and `None` elsewhere;
-        with `argnums`, a pair: those of the positional arguments, and this dict.
+        `(value, grads)`, or `((value, aux), grads)`, where `aux` is a tuple. The gradients are a dict of the structure
+        of the keyword arguments: a parameter that holds the gradient where the mask is True, and `None` elsewhere.
+        With `argnums` they are a pair: the gradients of the positional arguments, and this dict.
 
     Example:
         >>> @value_and_grad({"w": True})

@@ -1,7 +1,7 @@
 """`jit`: compiled functions of stateful models.
 
-The compiled program takes the values of all parameters and gives back those that changed, so a call that changes
-nothing costs no copies. Which ones change is known when the function is traced.
+The compiled program takes the values of all parameters and returns those that changed, so a call that changes nothing
+copies nothing. Which ones change is known when the function has been traced.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from minipcax.functional._tracking import Skeleton, as_tree, collect, run, write
 from minipcax.functional._types import Keywords, Value
 
 Named = tuple[tuple[str, Structure], ...]  # static keywords
-Static = tuple[Skeleton, Named]  # what a program is compiled for, beside the shapes of arrays
+Static = tuple[Skeleton, Named]  # beside the shapes of arrays, what a program is compiled for
 
 
 class Jit(Transform[P, R]):
@@ -53,7 +53,7 @@ class Jit(Transform[P, R]):
             warn_of_models(fn)
             skeleton, named = static
             output, after, changed = run(partial(self._call_with, named), skeleton, values, args)
-            # Neither has an array in it: so the structure of what is returned tells whether something repeats.
+            # Neither holds an array, so this is known from the structure of the output: no call has to look for it.
             repeats = None if tree_unref(output) is output else ()
             return output, repeats, {index: after[index] for index in changed}
 
@@ -122,7 +122,7 @@ def _sequence(given: Any) -> tuple[Any, ...]:
 
 
 def _shifted(argnums: tuple[int, ...], by: int) -> tuple[int, ...]:
-    """Positions of the user's arguments among those of the function that JAX sees; negative ones count from the end."""
+    """Positions among the arguments of the function that JAX sees. Negative ones count from the end, and stay."""
     return tuple(number + by if number >= 0 else number for number in argnums)
 
 
@@ -144,7 +144,7 @@ def jit(
 def jit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Compiles a function: `jax.jit`, with tracked keyword arguments.
 
-    It traces once for each structure of the arguments. Bare or with options, it is a decorator.
+    It traces once for each structure of the arguments. Use it as a decorator, bare or with options.
 
     Args:
         fn: the function.

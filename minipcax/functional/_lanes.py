@@ -14,7 +14,7 @@ from minipcax.functional._types import ARRAY_TYPES, Axes, Value
 
 
 class Lanes:
-    """What a call maps over, of which it is told piece by piece."""
+    """The arrays over which a call maps, added one argument at a time."""
 
     def __init__(self) -> None:
         self._mapped: list[tuple[refusals.Name, Value, int]] = []

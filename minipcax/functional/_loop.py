@@ -1,6 +1,6 @@
 """`scan` and `while_loop`: loops inside compiled functions, over stateful models.
 
-A loop carries the values of all parameters from one step to the next; JAX leaves out those that never change.
+A loop carries the values of all parameters from one step to the next. JAX leaves out those that never change.
 """
 
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def _kept(
     changes: frozenset[int],
     changed: set[int],
 ) -> list[Value]:
-    """The values to carry into the next step; notes in `changed` which ones this step changed."""
+    """The values to carry into the next step. Adds the positions of those that this step changed to `changed`."""
     carried = list(before)
     for index in changes:
         types = types_of(before[index]), types_of(after[index])
@@ -121,7 +121,7 @@ def scan(
 ) -> Scan[Concatenate[Carry, P], tuple[tuple[Carry], Y]]: ...
 def scan(
     f: Callable[..., Any],
-    xs: Any = None,  # what f takes as x, but with a leading axis of steps; arrays of numpy become those of JAX
+    xs: Any = None,  # a tree of arrays, of JAX or numpy
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
@@ -130,10 +130,10 @@ def scan(
 
     Args:
         f: one step, `f(x, *carry, **tracked) -> (carry, y)`.
-        xs: what to loop over, arrays with a leading axis of steps; without it, `x` is `None`.
-        length: the number of steps, where there are no `xs`.
+        xs: arrays with a leading axis of steps; without them, `x` is `None`.
+        length: the number of steps, if there are no `xs`.
         reverse: whether to start from the end.
-        unroll: how many steps to put into one pass of the compiled loop.
+        unroll: how many steps to compile as one iteration of the loop.
 
     Returns:
         A function of the initial carry and the tracked keywords, which returns the last carry, a tuple, and the stacked
@@ -215,7 +215,7 @@ def while_loop(f: Callable[..., Any], cond_fun: Callable[..., Any]) -> Any:
 
     Args:
         f: one step, `f(*carry, **tracked) -> carry`.
-        cond_fun: whether to go on, a scalar bool, from the same arguments; what it writes or draws is not kept.
+        cond_fun: whether to go on, a scalar bool, from the same arguments. Whatever it writes or draws is dropped.
 
     Returns:
         A function of the initial carry and the tracked keywords, which returns the last carry, a tuple.

@@ -1,8 +1,8 @@
-"""Masks: which parameters a transform treats how.
+"""Masks: how a transform treats each parameter.
 
-`vmap` wants an axis for each parameter, `grad` wants to know whether to differentiate it. A mask answers for all of
-them at once: a callable (such as `utils.M`) that takes the dict of keyword arguments and gives the same tree with
-answers in the parameters' places, or a dict with a callable, or one answer, for each keyword.
+`vmap` needs an axis for each parameter, `grad` needs to know whether to differentiate it. A mask answers for all of
+them. It is a callable, such as `utils.M`, that takes the dict of keyword arguments and returns the same tree with an
+answer in the place of each parameter; or a dict with such a callable, or with one answer, for each keyword.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,17 +18,17 @@ from minipcax.core.tree import is_dynamic, is_param
 from minipcax.functional._base import parameters_of
 from minipcax.functional._types import ARRAY_TYPES, Keywords
 
-Answer = TypeVar("Answer")  # what the transform asks for: an axis, or a bool
-# A callable gives a tree of any make; the keys are keywords, or tuples of them.
+Answer = TypeVar("Answer")  # an axis, or a bool
+# The keys are keywords, or tuples of them.
 Mask = Callable[..., Any] | Mapping[Any, Callable[..., Any] | Answer | None]
 
 
 def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
-    """What a mask says of each leaf, in the order of `Tracked.leaves`; `None` where it says nothing.
+    """The answers of a mask, in the order of `Tracked.leaves`; `None` where it has none.
 
     Raises:
         TypeError: the mask is neither a callable nor a dict.
-        ValueError: the mask names a keyword that was not passed, or gives something that does not fit.
+        ValueError: the mask names a keyword that was not passed, or its answers do not fit the arguments.
     """
     tree = tree_ref((global_key, keywords))[1]
     if callable(mask):
@@ -47,7 +47,7 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
 
     def visit(node: Any, answer: Any) -> None:
         if is_dynamic(node) or isinstance(node, ARRAY_TYPES):
-            # A parameter may hold the answer, where a mask has gone down to the leaves, unless it is the node itself.
+            # A mask that maps the arrays leaves its answer inside a parameter; one that keeps the node means yes.
             found.append(answer if answer is node else get(answer))
 
     for name in sorted(keywords):
@@ -60,9 +60,9 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
 
 
 def _answer(submask: Any, tree: Any) -> Any:
-    """What a mask says of one keyword, as a tree of answers."""
+    """The answers of a mask for one keyword, as a tree."""
     is_answer = is_param(submask) or all_leaves([submask])
-    if isinstance(submask, type(tree)) and not is_answer:  # such a tree, whose class may have a __call__
+    if isinstance(submask, type(tree)) and not is_answer:  # a tree of answers, whose class may have a __call__
         return submask
     if callable(submask):
         return _ask(submask, tree)
