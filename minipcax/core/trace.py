@@ -15,9 +15,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
-from jax.extend.core import get_opaque_trace_state
+import jax.extend
 
-current_trace: Callable[[], object] = get_opaque_trace_state  # equal to another answer in the same trace
+_home: Any = jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core  # until jax 0.8
+current_trace: Callable[[], object] = _home.get_opaque_trace_state  # equal to another answer in the same trace
 
 with jax.core.eval_context():  # the first import of this file may itself be traced
     OUTSIDE = current_trace()  # of every trace
