@@ -69,8 +69,10 @@ def train(data: Dataset, options: argparse.Namespace) -> None:
 
     order = np.random.default_rng(options.seed)
     for epoch in range(1, options.epochs + 1):
-        for batch in np.array_split(order.permutation(len(images)), max(1, len(images) // options.batch_size)):
-            report = algorithm(everything[batch], images[batch], model=model, nodes=nodes, weights=weights)
+        batches = np.array_split(order.permutation(len(images)), max(1, len(images) // options.batch_size))
+        *_, report = (
+            algorithm(everything[batch], images[batch], model=model, nodes=nodes, weights=weights) for batch in batches
+        )
         report.check()
         if epoch % max(1, options.epochs // 10) == 0:
             print(f"epoch {epoch}: energy {report.energies[0]:.3f} before inference, {report.energies[-1]:.3f} after")

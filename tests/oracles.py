@@ -45,13 +45,13 @@ class Network(pxc.EnergyModule):
     def __call__(self, x: Array, y: Array | None = None) -> Array:
         *hidden, last = self.vodes
         for number, vode in enumerate(hidden):
-            x = vode(self.act_fn(self.layer(number, x)))
-        prediction: Array = last(self.layer(len(hidden), x), output="u")
+            x = vode(self.act_fn(self.apply_layer(number, x)))
+        prediction: Array = last(self.apply_layer(len(hidden), x), output="u")
         if y is not None:
             last.set("h", y)
         return prediction
 
-    def layer(self, number: int, x: Array) -> Any:
+    def apply_layer(self, number: int, x: Array) -> Any:
         """The output of a layer, before f."""
         return self.layers[number](x)
 

@@ -38,9 +38,9 @@ def train(name: str, depth: int, seed: int, data: Dataset) -> float:
     model = pxl.ResidualNetwork(images.shape[1], WIDTH, 10, depth, act_fn, scaled, rkg)
     weights = pxu.Optim(optax.adam(rate), pxl.WEIGHTS(model))
     nodes, algorithm = pxu.Optim(optax.sgd(0.1)), pxl.PC(STEPS)
-    batches = len(images) // BATCH
-    for batch in np.random.default_rng(seed).permutation(len(images))[: batches * BATCH].reshape(batches, BATCH):
-        report = algorithm(images[batch], targets[batch], model=model, nodes=nodes, weights=weights)
+    count = len(images) // BATCH
+    batches = np.random.default_rng(seed).permutation(len(images))[: count * BATCH].reshape(count, BATCH)
+    *_, report = (algorithm(images[n], targets[n], model=model, nodes=nodes, weights=weights) for n in batches)
     try:
         report.check()
     except FloatingPointError as error:

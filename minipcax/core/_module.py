@@ -144,7 +144,7 @@ class BaseModule(Branch):
             tuple(name for name in cls._static_names if name in attributes),
         )
 
-    def _flatten_with_keys(self) -> tuple[tuple[tuple[GetAttrKey, Child], ...], Definition]:
+    def _flatten_with_keys(self) -> tuple[tuple[tuple[Any, Child], ...], Definition]:
         values, definition = self._flatten()
         return tuple((GetAttrKey(name), value) for name, value in zip(definition[0], values, strict=True)), definition
 

@@ -110,7 +110,7 @@ def tree_inject(
 
 
 def _in_order(params: Params | None, filter_fn: Predicate) -> Iterable[BaseParam[Any]]:
-    given = params if params is None or isinstance(params, (BaseParam, Branch, Mapping)) else list(params)
+    given: Any = params if params is None or isinstance(params, (BaseParam, Branch, Mapping)) else list(params)
     if isinstance(given, list) and all(map(is_param, given)):
         return given
     return tree_extract(given, filter_fn=filter_fn)

@@ -28,8 +28,7 @@ def as_predicate(filter: Filter) -> Predicate:
     """
     if isinstance(filter, (type, UnionType)):
         return lambda param: isinstance(param, filter)
-    if hasattr(filter, "apply"):
-        return filter.apply
-    if callable(filter):
-        return filter
+    predicate: Predicate | None = getattr(filter, "apply", filter if callable(filter) else None)
+    if predicate is not None:
+        return predicate
     raise TypeError(f"expected a class, a union of classes, a predicate or an M to select parameters, found {filter!r}")

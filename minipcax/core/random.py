@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, overload
 
 import jax
+import jax.core
 from jaxtyping import Array, Int, UInt32
 
 from minipcax.core._module import BaseModule
@@ -42,10 +43,10 @@ class RKGState(Param):
         return self._value
 
     @value.setter
-    def value(self, key: object) -> None:
-        self.check(key)
+    def value(self, value: object) -> None:
+        self.check(value)
         lent = self._lent()
-        (self if lent is None else lent)._value = key
+        (self if lent is None else lent)._value = value
 
     def check(self, value: object) -> None:
         """Raises if a tracer would be left behind, or if all lanes of a `vmap` would draw the same."""

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.extend
+import jax.core
+import jax.extend.core
 
 _home: Any = jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core  # until jax 0.8
 current_trace: Callable[[], object] = _home.get_opaque_trace_state  # equal to another answer in the same trace

@@ -15,7 +15,8 @@ from minipcax.functional._masking import Mask, answers
 from minipcax.functional._tracking import Skeleton, as_tree, collect, run, write_back
 from minipcax.functional._types import Keywords, Value
 
-Scalar = TypeVar("Scalar", bound=ArrayLike | Param)
+Number = ArrayLike | Param
+Scalar = TypeVar("Scalar", bound=Number)
 Aux = TypeVarTuple("Aux")
 # The structure of the keyword arguments, with a parameter that holds the gradient, or None, in each parameter's place.
 Gradients = dict[str, Any]
@@ -160,20 +161,20 @@ def value_and_grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = 
 @overload
 def grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
     kwargs_mask: Mask[bool] = ..., argnums: tuple[()] = (), has_aux: Literal[False] = False
-) -> Callable[[Callable[P, Scalar]], Grad[P, Gradients]]: ...
+) -> Callable[[Callable[P, Number]], Grad[P, Gradients]]: ...
 @overload
 def grad(  # type: ignore[overload-overlap]  # an empty sequence fits both; it counts as the first
     kwargs_mask: Mask[bool] = ..., argnums: tuple[()] = (), *, has_aux: Literal[True]
-) -> Callable[[Callable[P, tuple[Scalar, *Aux]]], Grad[P, tuple[Gradients, tuple[*Aux]]]]: ...
+) -> Callable[[Callable[P, tuple[Number, *Aux]]], Grad[P, tuple[Gradients, tuple[*Aux]]]]: ...
 @overload
 def grad(
     kwargs_mask: Mask[bool] = ..., *, argnums: int | Sequence[int], has_aux: Literal[False] = False
-) -> Callable[[Callable[P, Scalar]], Grad[P, tuple[PositionalGradients, Gradients]]]: ...
+) -> Callable[[Callable[P, Number]], Grad[P, tuple[PositionalGradients, Gradients]]]: ...
 @overload
 def grad(
     kwargs_mask: Mask[bool] = ..., *, argnums: int | Sequence[int], has_aux: Literal[True]
 ) -> Callable[
-    [Callable[P, tuple[Scalar, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]
+    [Callable[P, tuple[Number, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]
 ]: ...
 def grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """The gradients of a function: `value_and_grad` without the value.

@@ -28,9 +28,10 @@ class Lanes:
             raise refusals.axes_do_not_fit(axes, name) from error
         for axis, part in pairs:
             refusals.check_is_axis(axis, "in_axes", name)
-            for array in [] if axis is None else jax.tree.leaves(part):
-                refusals.check_has_axis(axis, array, name)
-                self._mapped.append((name, array, axis))
+            if axis is not None:
+                for array in jax.tree.leaves(part):
+                    refusals.check_has_axis(axis, array, name)
+                    self._mapped.append((name, array, axis))
 
     def count(self) -> int:
         """How many lanes there are."""

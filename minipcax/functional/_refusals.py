@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from minipcax.core import BaseModule
 from minipcax.core.refusals import path_to_param
@@ -91,7 +92,7 @@ def noting_numbers(keywords: Keywords) -> Iterator[None]:
         unknown = isinstance(error, jax.errors.ConcretizationTypeError) or "concrete" in str(error)
         # An inner transform may have said it already.
         if unknown and not any("static(...)" in note for note in getattr(error, "__notes__", ())):
-            tracers = [(path, node) for path, node in walk(keywords) if isinstance(node, jax.core.Tracer)]
+            tracers = [(path, node) for path, node in walk(keywords) if isinstance(node, Tracer)]
             numbers = [keyword_path(path) for path, node in tracers if len(path) > 1 and node.shape == ()]
             if numbers:
                 error.add_note(f"{', '.join(numbers)}: traced, as numbers are; wrap a size or flag in static(...)")
@@ -107,7 +108,7 @@ def check_usable(inputs: Sequence[tuple[str, Any]], error: Exception) -> None:
                     f"{name} is or holds a {type(leaf).__name__}, which JAX cannot carry: expected arrays or numbers; "
                     "wrap anything else in static(...), or name a positional argument in static_argnums"
                 ) from error
-            if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+            if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
                 raise RuntimeError(
                     f"{name} holds an array that was donated to an earlier call, so its memory is used again: use what "
                     "that call returned or wrote, or do not donate it"

@@ -98,7 +98,7 @@ class Algorithm(ABC):
         static = tuple((name, value) for name, value in vars(self).items() if name not in traced)
         return [*traced.values()], (tuple(traced), static)
 
-    def _flatten_with_keys(self) -> tuple[list[tuple[GetAttrKey, Any]], tuple[Any, ...]]:
+    def _flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
         values, structure = self._flatten()
         return [(GetAttrKey(name), value) for name, value in zip(structure[0], values, strict=True)], structure
 

@@ -70,6 +70,7 @@ def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # JAX has no
 def _flow_of_scan(step: Any, sources: Sequence[Sources], consts: int, carried: int) -> list[Sources]:
     """What influences the carry and the outputs of a loop: as much as it grows to from step to step."""
     carry, before = list(sources[consts : consts + carried]), None
+    outputs: list[Sources] = []
     while carry != before:
         before = carry
         outputs = _flow(step, [*sources[:consts], *carry, *sources[consts + carried :]])

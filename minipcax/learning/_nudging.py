@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from minipcax.learning._algorithm import Algorithm
@@ -64,7 +65,7 @@ class Nudging(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = not isinstance(self.beta, jax.core.Tracer)
+        known = not isinstance(self.beta, Tracer)
         if known and (isinstance(self.beta, (bool, str)) or np.ndim(self.beta) or not 0 < abs(self.beta) <= 1):
             raise ValueError(
                 f"Nudging expected a beta other than 0, by which the gradients are divided, and from -1 to 1, found "

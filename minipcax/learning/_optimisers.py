@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from minipcax.core import BaseModule, Param
+from minipcax.core import BaseModule, Param, get
 from minipcax.core.surroundings import held_by
 from minipcax.core.tree import is_param, path_name, paths_of_params
 from minipcax.learning._model import WEIGHTS, Model, vodes
@@ -105,7 +105,7 @@ def warn_of_unlearned(model: Model, influential: frozenset[str]) -> None:
         name = path_name(path)
         plain = type(node) is Param and not node.frozen
         bare = isinstance(node, jax.Array) and not node.aval.weak_type  # numbers are weak
-        value = node.get() if plain else node
+        value = get(node)
         if (plain or bare) and _is_inexact(value) and any(f"{found}.".startswith(f"{name}.") for found in influential):
             warnings.warn(
                 f"{name} takes part in the prediction, but is {'a plain Param' if plain else 'a bare array'}, which no "

@@ -154,7 +154,9 @@ def _check_definition(cls: object, definition: object) -> None:
 class ArrayLayer(Layer):
     """A layer of this library: from one array to another, by a definition that takes parameters as they are."""
 
-    def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | None = None) -> Num[Array, "..."]:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  # it knows what its definitions take
+        self, x: Num[Array, "..."] | Param, *, key: Array | None = None
+    ) -> Num[Array, "..."]:
         """The layer's equation, for one sample; only `Dropout` draws from the key."""
         y: Array = self.nn(self.sample(x))
         return y

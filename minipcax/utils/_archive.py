@@ -83,7 +83,7 @@ class Archive:
                 return array
             if isinstance(array, np.ndarray) and not array.dtype.isnative:
                 array = array.astype(array.dtype.newbyteorder("="))
-            where = expected.sharding if getattr(expected, "committed", False) else None
+            where = expected.sharding if expected is not None and getattr(expected, "committed", False) else None
             return jnp.asarray(array) if where is None else jax.device_put(array, where)
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from minipcax.core import DynamicParam
@@ -161,7 +162,7 @@ def _selected(model: Tree, filter: Filter, otherwise: str) -> Selected:
             "as Param for an optimiser"
         )
     for param, (path, *_) in selected:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(param.get())):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(param.get())):
             raise ValueError(f"parameters are saved and loaded outside of transforms, but {path} is traced")
     return selected
 

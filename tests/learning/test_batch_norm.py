@@ -40,7 +40,7 @@ class Model(Network):
         Model.calls += 1
         return super().__call__(x, y)
 
-    def layer(self, number: int, x: Array) -> Any:
+    def apply_layer(self, number: int, x: Array) -> Any:
         first, second = self.layers
         return second(self.norms["2"](x)) if number else self.norms["1"](first(x))
 

@@ -199,7 +199,7 @@ class WithForeign(Network):
         super().__init__([foreign, pxnn.Linear(hidden, 2, rkg=px.RandomKeyGenerator(1))], lambda x: x)
         self.use = px.static(use)
 
-    def layer(self, number: int, x: jax.Array) -> Any:
+    def apply_layer(self, number: int, x: jax.Array) -> Any:
         return self.layers[1](x.ravel()) if number else self.use(self.layers[0], x)
 
 

@@ -48,7 +48,7 @@ class Sharing(Network):
             rkg = px.RandomKeyGenerator(seed + 1)
             self.layers[2:] = [pxnn.Transposed(second, rkg=rkg), pxnn.Transposed(first, rkg=rkg)]
 
-    def layer(self, number: int, x: Array) -> Any:
+    def apply_layer(self, number: int, x: Array) -> Any:
         return self.uses()[number](x)
 
     def uses(self) -> list[pxnn.Linear | pxnn.Transposed]:

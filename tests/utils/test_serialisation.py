@@ -252,7 +252,7 @@ class Resumed(Network):
         self.norm = pxnn.BatchNorm(2, "batch")
         self.dropout = pxnn.Dropout(0.5)
 
-    def layer(self, number: int, x: jax.Array) -> Any:
+    def apply_layer(self, number: int, x: jax.Array) -> Any:
         return self.layers[1](self.dropout(x, key=px.RKG())) if number else self.norm(self.layers[0](x))
 
 
