@@ -1,7 +1,5 @@
 """Transposed convolutions."""
 
-from typing import Any, ClassVar
-
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -9,80 +7,12 @@ from jaxtyping import Array, Float, Num
 
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.core.operators import array_of
-from minipcax.nn._conv import ConvDefinition
-from minipcax.nn._layer import ArrayLayer
-from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis
+from minipcax.nn._conv import Convolution
+from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis, wrong
 
 
-class ConvTransposeDefinition(ConvDefinition, static=("output_padding",)):
-    """y = b + Cᵀ x: see `ConvTranspose`."""
-
-    name: ClassVar[str] = "ConvTranspose"
-
-    def __init__(self, output_padding: Sizes, *conv: Any) -> None:  # what ConvDefinition takes
-        super().__init__(*conv)
-        self.output_padding = per_axis(self.name, "output_padding", output_padding, self.num_spatial_dims, least=0)
-        if any(extra >= stride for extra, stride in zip(self.output_padding, self.stride, strict=True)):
-            raise ValueError(
-                f"{self.name} expected output_padding to be less than stride {self.stride}, found {output_padding!r}"
-            )
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The spatial shape of y, for that of x: the one which C maps to that of x."""
-        sizes = zip(shape, self.stride, self.span, self.output_padding, strict=True)
-        if isinstance(self.padding, str) and self.padding != "VALID":
-            return tuple(n * stride - extra for n, stride, _, extra in sizes)
-        pads = ((0, 0),) * len(shape) if isinstance(self.padding, str) else self.padding
-        output = tuple((n - 1) * stride + span + extra for n, stride, span, extra in sizes)
-        return tuple(n - before - after for n, (before, after) in zip(output, pads, strict=True))
-
-    def kernel(self) -> Float[Array, "..."]:
-        """W as the kernel of C, which leads from y's channels to those of x, group by group, and is not flipped."""
-        weight, groups = array_of(self.weight), self.groups
-        by_group = weight.reshape(groups, self.out_channels // groups, *weight.shape[1:]).swapaxes(1, 2)
-        return jnp.flip(by_group.reshape(self.in_channels, -1, *self.kernel_size), range(2, weight.ndim))
-
-    def __call__(self, x: Num[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
-        check_sample(self.name, x.shape, self.in_channels, self.num_spatial_dims)
-        shape = self.output_shape(x.shape[1:])
-        if min(shape) < 1:
-            raise ValueError(
-                f"{self.name} expected padding {self.padding} to leave something of y, found x of shape {x.shape}, "
-                f"which gives spatial sizes {shape}"
-            )
-        kernel = self.kernel()
-        dtype = jnp.result_type(x, kernel)
-        template = jax.eval_shape(lambda: jnp.zeros((self.out_channels, *shape), dtype))
-        transpose = jax.linear_transpose(lambda y: self.convolve(y, kernel.astype(dtype)), template)
-        return self.plus_bias(transpose(x.astype(dtype))[0], self.out_channels)
-
-
-class ConvTranspose(ArrayLayer):
-    """A transposed convolution: y = b + Cᵀ x, where the linear map C is a `Conv` from y's channels and shape to x's.
-
-    y[o, q] = b[o] + Σ_i Σ_{p, k : stride · p + dilation · k = q + before} W[o, i, K − 1 − k] · x[i, p]
-
-    K is the kernel size. The size of an axis of y is (n − 1) · stride − before − after + dilation · (K − 1) + 1 +
-    output_padding for explicit padding, n · stride − output_padding for "SAME".
-
-    Args: those of `Conv`, of which stride, padding, dilation, groups and padding_mode are C's (so padding makes y
-    smaller, and W has shape (out_channels, in_channels / groups, *kernel)), and
-        output_padding: chooses between the shapes of y that C maps to that of x; less than stride, an int or one per
-            axis.
-
-    Raises:
-        ValueError: an argument is not understood, or x has other channels or axes, or y would be empty.
-
-    Example:
-        >>> layer = ConvTranspose(1, 4, 2, kernel_size=3, stride=2, padding=1, output_padding=1)
-        >>> layer(jnp.ones((4, 4))).shape, layer.nn.weight
-        ((2, 8), LayerParam([2,4,3], float32))
-
-    Reference:
-        Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016, chapter 4.
-    """
-
-    nn: ConvTransposeDefinition
+class TransposedConvolution(Convolution, static=("output_padding",)):
+    """y = b + Cᵀ x, where C is a convolution from y's channels to x's: the base of `ConvTranspose` and `Transposed`."""
 
     def __init__(
         self,
@@ -101,5 +31,64 @@ class ConvTranspose(ArrayLayer):
         *,
         rkg: RandomKeyGenerator = RKG,
     ) -> None:
-        conv = num_spatial_dims, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, use_bias
-        super().__init__(ConvTransposeDefinition, output_padding, *conv, padding_mode, dtype, rkg)
+        sizes = num_spatial_dims, in_channels, out_channels, kernel_size, stride, padding, dilation, groups
+        super().__init__(*sizes, use_bias, padding_mode, dtype, rkg=rkg)
+        self.output_padding = per_axis(self, "output_padding", output_padding, self.num_spatial_dims, least=0)
+        if any(extra >= stride for extra, stride in zip(self.output_padding, self.stride, strict=True)):
+            raise wrong(self, f"output_padding to be less than stride {self.stride}", repr(output_padding))
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The spatial shape of y for that of x. C maps several shapes to that of x; `output_padding` chooses one."""
+        sizes = zip(shape, self.stride, self._span(), self.output_padding, strict=True)
+        if isinstance(self.padding, str) and self.padding != "VALID":
+            return tuple(n * stride - extra for n, stride, _, extra in sizes)
+        pads = ((0, 0),) * len(shape) if isinstance(self.padding, str) else self.padding
+        output = tuple((n - 1) * stride + span + extra for n, stride, span, extra in sizes)
+        return tuple(n - before - after for n, (before, after) in zip(output, pads, strict=True))
+
+    def _transpose(
+        self, x: Num[Array, "in_channels *spatial"], kernel: Float[Array, "..."]
+    ) -> Float[Array, "out_channels *output"]:
+        """Returns b + Cᵀ x, where C has this kernel."""
+        check_sample(self, x.shape, self.in_channels, self.num_spatial_dims)
+        shape = self._output_shape(x.shape[1:])
+        if min(shape) < 1:
+            found = f"x of shape {x.shape}, which gives spatial sizes {shape}"
+            raise wrong(self, f"padding {self.padding} to leave something of y", found)
+        dtype = jnp.result_type(x, kernel)
+        template = jax.ShapeDtypeStruct((self.out_channels, *shape), dtype)  # type: ignore[no-untyped-call]  # jax
+        transpose = jax.linear_transpose(lambda y: self._convolve(y, kernel.astype(dtype)), template)
+        return self._plus_bias(transpose(x.astype(dtype))[0], self.out_channels)
+
+
+class ConvTranspose(TransposedConvolution):
+    """A transposed convolution: y = b + Cᵀ x, where the linear map C is a `Conv` from y's channels and shape to x's.
+
+    y[o, q] = b[o] + Σ_i Σ_{p, k : stride · p + dilation · k = q + before} W[o, i, K − 1 − k] · x[i, p]
+
+    K is the kernel size. The size of an axis of y is (n − 1) · stride − before − after + dilation · (K − 1) + 1 +
+    output_padding for explicit padding, n · stride − output_padding for "SAME".
+
+    Args: those of `Conv`, where stride, padding, dilation, groups and padding_mode are those of C (so padding makes y
+    smaller, and W has shape (out_channels, in_channels / groups, *kernel)), and
+        output_padding: chooses between the shapes of y that C maps to that of x; less than stride, an int or one per
+            axis.
+
+    Raises:
+        ValueError: an argument is wrong, or x has other channels or axes, or y would be empty.
+
+    Example:
+        >>> layer = ConvTranspose(1, 4, 2, kernel_size=3, stride=2, padding=1, output_padding=1)
+        >>> layer(jnp.ones((4, 4))).shape, layer.nn.weight
+        ((2, 8), LayerParam([2,4,3], float32))
+
+    Reference:
+        Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016, chapter 4.
+    """
+
+    def _forward(self, x: Num[Array, "in_channels *spatial"]) -> Float[Array, "out_channels *output"]:
+        # W has y's channels first, and is flipped in space. The kernel of C is neither; channels swap group by group.
+        weight, groups = array_of(self.nn.weight), self.groups
+        by_group = weight.reshape(groups, self.out_channels // groups, *weight.shape[1:]).swapaxes(1, 2)
+        kernel = by_group.reshape(self.in_channels, -1, *self.kernel_size)
+        return self._transpose(x, jnp.flip(kernel, range(2, weight.ndim)))

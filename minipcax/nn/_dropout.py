@@ -9,31 +9,13 @@ from jaxtyping import Array, Num
 
 from minipcax.core import Param, get
 from minipcax.core.refusals import kind_of
-from minipcax.nn._layer import ArrayLayer, Definition, is_array
+from minipcax.nn._layer import ArrayLayer
+from minipcax.nn._parameter import Parameters, is_array
 from minipcax.nn._sizes import flag, number
 
 
-class DropoutDefinition(Definition, static=("p", "inference")):
-    """y = x ∘ m / (1 − p): see `Dropout`."""
-
-    def __init__(self, p: float | np.floating[Any], inference: bool) -> None:
-        self.p = number("Dropout", "p", p, "a probability", most=1)
-        self.inference = flag("Dropout", "inference", inference)
-
-    def __call__(self, x: Num[Array, "*shape"], *, key: Array | None = None) -> Num[Array, "*shape"]:
-        keep = 1 - number("Dropout", "p", self.p, "a probability", most=1)  # it may have been changed
-        if self.inference or keep == 1:
-            return x
-        if key is None:
-            raise RuntimeError("Dropout needs a key while training: call it with key=RKG(), or call .eval() first")
-        if not is_array(key):
-            raise TypeError(f"Dropout expected a random key, as key=RKG() gives, found {kind_of(key)}")
-        mask = jax.random.bernoulli(key, keep, x.shape)
-        return jnp.where(mask, x, 0) / (keep or 1)
-
-
-class Dropout(ArrayLayer):
-    """Sets each element to zero with probability p, and scales the others so that the mean stays: y = x ∘ m / (1 − p).
+class Dropout(ArrayLayer, static=("p", "inference")):
+    """Sets each element to zero with probability p, and scales the others to keep the mean: y = x ∘ m / (1 − p).
 
     The mask m is 1 with probability 1 − p. In eval mode y = x.
 
@@ -43,7 +25,7 @@ class Dropout(ArrayLayer):
 
     Raises:
         ValueError: p is not a probability.
-        TypeError: the key is none.
+        TypeError: the key is not a random key.
         RuntimeError: it is called without a key while it is on.
 
     Example:
@@ -54,10 +36,20 @@ class Dropout(ArrayLayer):
         Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
     """
 
-    nn: DropoutDefinition
-
     def __init__(self, p: float | np.floating[Any] = 0.5, inference: bool = False) -> None:  # of any precision
-        super().__init__(DropoutDefinition, p, inference)
+        super().__init__()
+        self.nn = Parameters()
+        self.p = number(self, "p", p, "a probability", most=1)
+        self.inference = flag(self, "inference", inference)
 
     def __call__(self, x: Num[Array, "..."] | Param, *, key: Array | Param | None = None) -> Num[Array, "..."]:
-        return self.nn(self.sample(x), key=get(key))
+        array, key = self._array(x), get(key)
+        keep = 1 - number(self, "p", self.p, "a probability", most=1)  # p may have been changed
+        if self.inference or keep == 1:
+            return array
+        if key is None:
+            raise RuntimeError("Dropout needs a key while training: call it with key=RKG(), or call .eval() first")
+        if not is_array(key):
+            raise TypeError(f"Dropout expected a random key, as key=RKG() gives, found {kind_of(key)}")
+        mask = jax.random.bernoulli(key, keep, array.shape)
+        return jnp.where(mask, array, 0) / (keep or 1)  # with p = 1, no element is left to scale

@@ -1,6 +1,16 @@
-"""The parameters of layers: weights that learning updates, and state that it does not."""
+"""The parameters of layers, and the box that a layer keeps them in.
 
-from minipcax.core import Param
+`layer.nn` holds the parameters of a layer and nothing else, so a weight has the path `.nn.weight` in every layer, in
+files as in messages. Assigning another layer's parameter shares it: `decoder.nn.bias = encoder.nn.bias`.
+"""
+
+from typing import TYPE_CHECKING, TypeGuard
+
+import jax
+import numpy as np
+
+from minipcax.core import BaseModule, DynamicParam, Param
+from minipcax.core.refusals import kind_of
 
 
 class LayerParam(Param):
@@ -15,7 +25,7 @@ class LayerParam(Param):
 
 
 class LayerState(Param):
-    """What a layer remembers beside its weights: no mask of `LayerParam`s selects it.
+    """What a layer remembers besides its weights; a mask for `LayerParam` does not select it.
 
     Example:
         >>> M(LayerParam).apply(LayerState(1.0))
@@ -34,3 +44,46 @@ class StateParam(LayerState):
     """
 
     __slots__ = ()
+
+
+class Parameters(BaseModule):
+    """The parameters of a layer. They can be replaced by other parameters of the same shapes, but not by arrays."""
+
+    if not TYPE_CHECKING:  # to a type checker, an undeclared attribute should be an error
+
+        def __setattr__(self, name, value):
+            present = vars(self).get(name)
+            if is_array(value) or (present is not None and not isinstance(value, DynamicParam)):
+                raise TypeError(
+                    f"layer.nn.{name} takes a parameter, found {kind_of(value)}: change the value with "
+                    f".{name}.set(...), or assign another parameter to share it"
+                )
+            if isinstance(present, Param) and isinstance(value, Param):
+                old, new = (jax.tree.map(np.shape, param.get()) for param in (present, value))
+                if None not in (old, new) and old != new:  # a cleared parameter can be shared by any layer
+                    raise ValueError(
+                        f"layer.nn.{name} expected a parameter of the shape of {present!r}, found {value!r}: only "
+                        "layers of the same sizes can share it; nn.Transposed uses a weight the other way round"
+                    )
+            super().__setattr__(name, value)
+
+
+class Weights(Parameters):
+    """The parameters of a layer that always has a weight."""
+
+    bias: LayerParam | None = None
+
+    def __init__(self, weight: LayerParam) -> None:
+        self.weight = weight
+
+
+class Affine(Parameters):
+    """The parameters of a layer that can do without either."""
+
+    weight: LayerParam | None = None
+    bias: LayerParam | None = None
+
+
+def is_array(leaf: object) -> TypeGuard[jax.Array]:
+    """Whether a leaf is a JAX or numpy array."""
+    return isinstance(leaf, (jax.Array, np.ndarray))

@@ -1,5 +1,6 @@
-"""The shell: around definitions of the library, and around callable pytrees from elsewhere."""
+"""What all layers have in common, and `Layer` around callable pytrees from elsewhere."""
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -104,12 +105,12 @@ def test_mode_reaches_layers_from_a_model() -> None:
     class Model(px.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layers = [foreign(), pxnn.Dropout(0.5)]
+            self.layers: list[Any] = [foreign(), pxnn.Dropout(0.5)]
 
     model = Model()
     model.eval()
-    assert [layer.nn.inference for layer in model.layers] == [True, True]
-    assert model.layers[1].is_eval
+    assert [model.layers[0].nn.inference, model.layers[1].inference] == [True, True]
+    assert [layer.is_eval for layer in model.layers] == [True, True]
 
 
 def test_a_mode_set_inside_a_transform_does_not_escape() -> None:
@@ -122,6 +123,63 @@ def test_a_mode_set_inside_a_transform_does_not_escape() -> None:
     close(call(x, layer=layer), jnp.tanh(normal(0, (2, 3)) @ x))
     assert layer.nn.inference is False
     assert not layer.is_eval
+
+
+SIGNATURES: dict[type[pxnn.Layer], str] = {
+    pxnn.Linear: "in_features, out_features, bias=True",
+    pxnn.Conv: "num_spatial_dims, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, "
+    "use_bias=True, padding_mode='ZEROS', dtype=None",
+    pxnn.ConvTranspose: "num_spatial_dims, in_channels, out_channels, kernel_size, stride=1, padding=0, "
+    "output_padding=0, dilation=1, groups=1, use_bias=True, padding_mode='ZEROS', dtype=None",
+    **dict.fromkeys(
+        (pxnn.Conv1d, pxnn.Conv2d, pxnn.Conv3d),
+        "in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, use_bias=True, "
+        "padding_mode='ZEROS', dtype=None",
+    ),
+    pxnn.Pool: "init, operation, num_spatial_dims, kernel_size, stride=1, padding=0, use_ceil=False",
+    **dict.fromkeys((pxnn.MaxPool2d, pxnn.AvgPool2d), "kernel_size, stride=1, padding=0, use_ceil=False"),
+    pxnn.AdaptivePool: "target_shape, num_spatial_dims, operation",
+    **dict.fromkeys((pxnn.AdaptiveAvgPool2d, pxnn.AdaptiveMaxPool2d), "target_shape"),
+    pxnn.Dropout: "p=0.5, inference=False",
+    pxnn.LayerNorm: "shape=None, eps=1e-05, use_weight=True, use_bias=True, dtype=None",
+    pxnn.BatchNorm: "input_size, axis_name, eps=1e-05, channelwise_affine=True, momentum=0.99, inference=False, "
+    "dtype=None",
+    pxnn.Transposed: "layer, use_bias=True, output_padding=0",
+}
+
+
+@pytest.mark.parametrize(("cls", "expected"), SIGNATURES.items())
+def test_every_argument_is_in_the_signature(cls: type[pxnn.Layer], expected: str) -> None:
+    """Where an editor shows it: no argument travels through `*args`."""
+    params = inspect.signature(cls).parameters.values()
+    assert {param.kind for param in params} <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    positional = [param for param in params if param.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    without_types = [param.replace(annotation=inspect.Parameter.empty) for param in positional]
+    assert ", ".join(map(str, without_types)) == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "sizes"),
+    [
+        (pxnn.Linear(3, 2), {"in_features": 3, "out_features": 2, "use_bias": True}),
+        (pxnn.Conv2d(2, 4, (3, 1), padding=1), {"kernel_size": (3, 1), "padding": ((1, 1), (1, 1)), "groups": 1}),
+        (pxnn.ConvTranspose(1, 2, 4, 3, 2, output_padding=1), {"stride": (2,), "output_padding": (1,)}),
+        (pxnn.Transposed(pxnn.Linear(3, 2)), {"in_features": 2, "out_features": 3}),
+        (pxnn.Transposed(pxnn.Conv1d(2, 4, 3)), {"in_channels": 4, "out_channels": 2, "in_features": None}),
+        (pxnn.LayerNorm((2, 3), use_bias=False), {"shape": (2, 3), "eps": 1e-5}),
+        (pxnn.BatchNorm(3, "batch", channelwise_affine=False), {"input_size": 3, "axis_name": "batch"}),
+        (pxnn.MaxPool2d(2), {"kernel_size": (2, 2), "num_spatial_dims": 2}),
+        (pxnn.AdaptiveAvgPool2d(2), {"target_shape": (2, 2)}),
+        (pxnn.Dropout(0.25), {"p": 0.25, "inference": False}),
+    ],
+)
+def test_a_layer_holds_its_sizes_and_nn_its_parameters(layer: Any, sizes: dict[str, Any]) -> None:
+    assert {name: getattr(layer, name) for name in sizes} == sizes
+    assert all(type(held) is pxnn.LayerParam for held in vars(layer.nn).values())
+    assert vars(layer.nn).keys() <= {"weight", "bias"}
+    assert not callable(layer.nn)
+    leaves = len(jax.tree.leaves(layer)) - len(jax.tree.leaves(getattr(layer, "state", None)))
+    assert leaves == len(vars(layer.nn)), "sizes are structure"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +214,7 @@ def test_but_not_by_an_array(value: Any) -> None:
 
 
 def test_nor_is_an_array_put_where_nothing_was() -> None:
-    with pytest.raises(TypeError, match=r"LinearDefinition\.bias takes a parameter, found a"):
+    with pytest.raises(TypeError, match=r"layer\.nn\.bias takes a parameter, found a"):
         pxnn.Linear(2, 2, bias=False).nn.bias = jnp.ones(2)  # type: ignore[assignment]  # what is tested
 
 

@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "text for p": (lambda: pxnn.Dropout("0.5"), ValueError, "p to be a probability, from 0 to 1, found '0.5'"),  # type: ignore[arg-type]
     "many": (lambda: pxnn.Dropout(np.ones(2)), ValueError, "p to be a probability, from 0 to 1, found array"),  # type: ignore[arg-type]
     "p changed later": (
-        lambda: changed(pxnn.Dropout(0.5), "nn.p", 2.0)(X, key=key()),
+        lambda: changed(pxnn.Dropout(0.5), "p", 2.0)(X, key=key()),
         ValueError,
         "p to be a probability, from 0 to 1, found 2.0",
     ),
@@ -128,11 +128,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "Linear has no weight of its own to set: change .nn.weight",
     ),
     "writing another": (lambda: changed(pxnn.Conv1d(1, 1, 3), "bias", pxnn.LayerParam(X)), AttributeError, ".nn.bias"),
-    "writing p": (lambda: changed(pxnn.Dropout(0.5), "p", 0.1), AttributeError, "no p of its own to set: change .nn.p"),
+    "writing what a foreign class has": (
+        lambda: changed(pxnn.Layer(jax.tree_util.Partial, jnp.add, X), "func", jnp.multiply),
+        AttributeError,
+        "no func of its own to set: change .nn.func",
+    ),
     "nn": (
         lambda: changed(pxnn.Linear(3, 2), "nn", X),
         TypeError,
-        "nn takes a callable pytree, found an Arr",
+        "nn takes the parameters of a layer, or a callable pytree, found an Arr",
     ),
     "a static for a weight": (
         lambda: changed(pxnn.Linear(3, 2), "nn.weight", px.static(3)),
@@ -149,7 +153,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a convolution's": (
         lambda: changed(pxnn.Conv2d(1, 2, 3), "nn.bias.set", jnp.ones(2))(IMAGE),
         ValueError,
-        "Conv expected a bias of shape (2, 1, 1), found LayerParam([2], float32)",
+        "Conv2d expected a bias of shape (2, 1, 1), found LayerParam([2], float32)",
     ),
     "more outputs": (
         lambda: changed(pxnn.Linear(3, 2, bias=False), "nn.weight.set", jnp.ones((5, 3)))(X),
@@ -260,7 +264,7 @@ def test_what_is_allowed() -> None:
     class Named(pxnn.Linear):
         def __init__(self) -> None:
             super().__init__(3, 2)
-            self.in_features, self.weight = 3, self.nn.weight  # what the definition says as well
+            self.in_features, self.weight = 3, self.nn.weight  # what it holds already
             self.note = px.static("its own")
 
         @property

@@ -155,7 +155,7 @@ def test_errors_at_construction(make: Callable[[], pxnn.Layer], words: str) -> N
         (pxnn.AvgPool2d(2, padding=((2, 0), (0, 0))), (1, 4, 4), "a window would see nothing but padding"),
         (pxnn.MaxPool2d(2, 2, ((0, 2), (0, 0)), True), (1, 4, 4), "found ((0, 2), (0, 0)): a window would see"),
         (pxnn.AdaptiveAvgPool2d(3), (1, 4, 2), "at least as large as target_shape (3, 3), found (4, 2)"),
-        (pxnn.AdaptiveAvgPool2d(3), (4, 2), "AdaptivePool expected x of shape (channels, axis1, axis2)"),
+        (pxnn.AdaptiveAvgPool2d(3), (4, 2), "AdaptiveAvgPool2d expected x of shape (channels, axis1, axis2)"),
     ],
 )
 def test_errors_at_a_call(layer: pxnn.Layer, shape: tuple[int, ...], words: str) -> None:

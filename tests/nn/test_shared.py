@@ -113,7 +113,7 @@ class Block(px.Module):
         self.same = self.act_fn
         self.layers = [pxnn.Linear(3, 3), pxnn.Linear(3, 3)]
         self.layers[1].nn.weight = self.layers[0].nn.weight
-        self.parts = {"norm": pxnn.LayerNorm(3), "drop": pxnn.Dropout()}
+        self.parts: dict[str, Any] = {"norm": pxnn.LayerNorm(3), "drop": pxnn.Dropout()}
         self.bn = pxnn.BatchNorm(3, "batch")
         self.vode = pxc.Vode()
 
@@ -127,7 +127,7 @@ def test_a_nested_module() -> None:
     assert b.parts["norm"] is not a.parts["norm"]
     b.eval()
     assert not a.is_eval, "the mode is the module's own"
-    assert not a.parts["drop"].nn.inference
+    assert not a.parts["drop"].inference
     b.layers[0].nn.weight.set(jnp.zeros((3, 3)))
     assert float(jnp.abs(a.layers[1].nn.weight.get()).sum()) == 0
 
