@@ -66,7 +66,7 @@ def train(data: Dataset, options: argparse.Namespace) -> None:
     unroll = jax.default_backend() == "cpu"  # where JAX runs convolutions in loops many times slower than outside
     algorithm = pxl.PC(options.steps, unroll)
     print(f"{data.name}: {len(images)} images to learn, {len(test_images)} to test; on {jax.devices()[0]}")
-    print(f"channels: {', '.join(str(convolution.nn.out_channels) for convolution in model.convolutions)}")
+    print(f"channels: {', '.join(str(convolution.out_channels) for convolution in model.convolutions)}")
 
     progress = Progress(len(images), options)
     progress.tested(accuracy(test_images, data.test.labels, model))

@@ -47,9 +47,7 @@ class Autoencoder(pxc.EnergyModule):
         rkg = px.RandomKeyGenerator(seed)
         self.encoder = [pxnn.Linear(a, b, rkg=rkg) for a, b in pairwise((pixels, hidden, max(1, hidden // 4)))]
         self.decoder = [
-            pxnn.Transposed(layer, rkg=rkg)
-            if tied
-            else pxnn.Linear(layer.nn.out_features, layer.nn.in_features, rkg=rkg)
+            pxnn.Transposed(layer, rkg=rkg) if tied else pxnn.Linear(layer.out_features, layer.in_features, rkg=rkg)
             for layer in reversed(self.encoder)
         ]
         self.vodes = [pxc.Vode() for _ in range(4)]
@@ -107,7 +105,7 @@ class Recurrent(pxc.EnergyModule):
         self.output.h.frozen = True
 
     def __call__(self, x: Array, y: Array | None = None) -> Array:
-        h = jnp.zeros(self.readout.nn.in_features)
+        h = jnp.zeros(self.readout.in_features)
         for row, cell, vode in zip(x, self.cells, self.vodes, strict=True):
             h = vode(cell(row, h))
         return observe(self.output, self.readout(h), y)

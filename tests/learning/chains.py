@@ -28,7 +28,7 @@ class Chain(Network):
         """Gives it orthogonal weights."""
         for number, layer in enumerate(self.layers):
             key = jax.random.PRNGKey(number)
-            layer.nn.weight.set(jax.random.orthogonal(key, max(layer.nn.weight.shape))[: layer.nn.out_features])
+            layer.nn.weight.set(jax.random.orthogonal(key, max(layer.nn.weight.shape))[: layer.out_features])
         return self
 
     @property

@@ -129,7 +129,7 @@ def test_training_is_what_it_is_by_hand(mode: px.Module.MODE | None, unroll: boo
         close(model.statistics(), statistics)
         assert model.mode() is mode
         assert [layer.mode() for layer in model.norms.values()] == [mode] * 2
-        assert [layer.nn.inference for layer in model.norms.values()] == [False] * 2
+        assert [layer.inference for layer in model.norms.values()] == [False] * 2
         calls, before = Model.calls - before, Model.calls
     assert calls == 0, "the modes of the inside are not seen as another structure outside"
 

@@ -45,9 +45,9 @@ def sizes_may_come_from_numpy() -> None:
     assert_type(pxnn.Conv2d(np.int64(2), 3, np.int64(3)), pxnn.Conv2d)
 
 
-def definitions_know_their_parameters() -> None:
+def layers_know_their_sizes_and_parameters() -> None:
     assert_type(linear.nn.weight, pxnn.LayerParam)
-    assert_type(linear.nn.in_features, int)
+    assert_type(linear.in_features, int)
     assert_type(pxnn.BatchNorm(3, axis_name="batch").state, pxnn.StateParam)
     state: pxnn.LayerState = pxnn.StateParam(x)
     linear.nn.weight = pxnn.Linear(2, 3).nn.weight
@@ -151,7 +151,7 @@ class Needy(pxnn.Dropout):
         return key
 
 
-def a_layer_holds_its_parameters_in_its_definition() -> None:
+def a_layer_holds_its_parameters_in_nn() -> None:
     linear.weight  # E: "Linear" has no attribute "weight" [attr-defined]
     linear.bias = x  # E: "Linear" has no attribute "bias" [attr-defined]
     assert_type(pxnn.Layer(make, 3, filter=jax.Array), pxnn.Layer[Cell])

@@ -47,7 +47,7 @@ def what_is_extracted_has_the_type_that_extract_fn_gives() -> None:
 
 def unknown_members_are_refused() -> None:
     model.trian()  # E: "Model" has no attribute "trian" [attr-defined]
-    model.layer.nn.wieght  # E: "LinearDefinition" has no attribute "wieght" [attr-defined]
+    model.layer.nn.wieght  # E: "Weights" has no attribute "wieght" [attr-defined]
     px.Module.MODE.TEST  # E: has no attribute "TEST" [attr-defined]
 
 
