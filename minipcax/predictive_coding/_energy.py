@@ -4,7 +4,6 @@ Each is the negative logarithm of a probability of h given u, up to a constant.
 """
 
 import math
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -12,48 +11,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator, get
-from minipcax.predictive_coding._refusals import refuse_other_precision, refuse_other_shape
+from minipcax.predictive_coding._refusals import check_precision, check_same_shape, missing_entry
 
 
 @runtime_checkable
 class Node(Protocol):
-    """What an energy function needs of a value node."""
+    """A value node, as far as an energy function is concerned."""
 
-    def get(self, key: str, default: Any = None) -> Any:  # what the node holds under that name
-        """What the node holds under a name."""
+    def get(self, key: str, default: Any = None) -> Any:  # entries may have any type
+        """Returns what the node holds under a name."""
         ...
 
 
 def _required(vode: Node, key: str) -> Array:
     value = vode.get(key)
     if value is None:
-        raise ValueError(
-            f"the energy of a node needs its {key}, which is not set: call the node with a prediction first, under "
-            "step(model, STATUS.INIT) the first time"
-        )
+        raise missing_entry(key)
     return jnp.asarray(get(value))
 
 
 def _state_and_prediction(vode: Node) -> tuple[Array, Array]:
     h, u = _required(vode, "h"), _required(vode, "u")
-    refuse_other_shape(h, u, "prediction u")
+    check_same_shape(h, u)
     return h, u
-
-
-# Compiled, the next two are traced and differentiated once for all nodes of a size.
-@partial(jax.jit, inline=True)
-def _half_squares(h: Float[Array, "..."], u: Float[Array, "..."]) -> Float[Array, "..."]:
-    error = h - u
-    return 0.5 * (error * error)
-
-
-@partial(jax.jit, static_argnames="axis", inline=True)
-def summed(terms: Float[Array, "..."], axis: tuple[int, ...] | None) -> Float[Array, "..."]:
-    """The sum of a node's energy over its elements."""
-    if terms.dtype == jnp.float16:  # where doubled sums would soon overflow
-        return terms.sum(axis)
-    # The 2 cancels the ½ of squared errors, by which XLA would multiply every term. It is exact, short of overflow.
-    return 0.5 * (2.0 * terms).sum(axis)
 
 
 def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = False) -> Float[Array, "..."]:
@@ -74,11 +54,11 @@ def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = 
         ([2.0], [1.0])
     """
     h, u = _state_and_prediction(vode)
-    energy: Array = _half_squares(h, u)
+    energy = 0.5 * jnp.square(h - u)
     if vode.get("precision") is None:
         return energy + 0.5 * math.log(2 * math.pi) if log_normaliser else energy
     precision = _required(vode, "precision")
-    refuse_other_precision(h, precision)
+    check_precision(h, precision)
     energy = precision * energy
     return energy + 0.5 * jnp.log(2 * math.pi / precision) if log_normaliser else energy
 

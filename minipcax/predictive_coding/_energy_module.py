@@ -9,6 +9,7 @@ from minipcax.core import Module
 from minipcax.core.extract import clear_params
 from minipcax.core.filter import Filter
 from minipcax.core.tree import path_name, walk
+from minipcax.predictive_coding._refusals import hidden_method
 
 
 class STATUS:
@@ -49,10 +50,7 @@ class EnergyModule(Module, static=("status",)):
 
         def __setattr__(self, name, value):
             if callable(getattr(EnergyModule, name, None)):
-                raise TypeError(
-                    f"{type(self).__name__}.{name} is a method of EnergyModule, which the attribute would hide: give "
-                    "it another name, such as vodes for the value nodes"
-                )
+                raise hidden_method(self, name)
             super().__setattr__(name, value)
 
     def energy(self) -> Float[Array, "..."]:

@@ -1,14 +1,19 @@
-"""The parameters of value nodes: the state of one sample, and what was computed from it.
+"""The parameters of value nodes: the state of one sample, and a cache of what was given or computed.
 
-A cache notes something beside its entries. Notes are of an object alone: the copies that transforms work on have none.
+Beside its entries, a cache keeps notes about the present pass. They belong to one object, and are not copied to those
+that transforms work on.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from minipcax.core import Param, ParamCache, ParamDict
+from minipcax.predictive_coding._refusals import check_one_prediction
+
+Snapshot = tuple[list[object], object]  # leaves and structure of a tree, as they were at one time
 
 
 class VodeParam(Param):
@@ -22,13 +27,13 @@ class VodeParam(Param):
     __slots__ = ()
 
     class Cache(ParamDict, ParamCache):
-        """What a node was given or has computed, by name: `u`, `E`, other activations."""
+        """The values that a node was given or has computed, by name: `u`, `E`, other activations."""
 
         __slots__ = ("_notes",)
 
         @property
         def notes(self) -> "Notes":
-            """What is noted since the cache was last cleared."""
+            """The notes taken since the cache was last cleared."""
             if self.value is None or not hasattr(self, "_notes"):
                 self._notes = Notes()
             return self._notes
@@ -42,26 +47,32 @@ class VodeParam(Param):
             computed = self.notes.computed
             return [name for name in self if not (name in computed and computed[name][0] is self[name])]
 
-        def keep(self, name: str, value: object, sources: object) -> None:
-            """Stores what was computed from these sources."""
-            leaves, treedef = jax.tree.flatten(sources)
-            self[name] = value
-            self.notes.computed[name] = value, [_snapshot(leaf) for leaf in leaves], treedef
-
-        def is_kept(self, name: str, sources: object) -> bool:
-            """Whether what is stored was computed from these very sources."""
-            if name not in self or name not in self.notes.computed:
-                return False
-            value, before, treedef_before = self.notes.computed[name]
-            now, treedef = jax.tree.flatten(sources)
-            return self[name] is value and treedef == treedef_before and all(map(_is_unchanged, before, now))
-
-
-def _snapshot(leaf: object) -> object:
-    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+        # Sources are any pytree, and the entry is what `compute` returns.
+        def computed(self, name: str, sources: Callable[[], Any], compute: Callable[[], Any]) -> Any:
+            """Returns the entry `name`; computes it only if there is none, or its sources have changed since."""
+            value, before = self.notes.computed.get(name, (None, None))
+            if before is not None and self.get(name) is value and _is_unchanged(before, sources()):
+                return value
+            (self.value or {}).pop(name, None)  # an entry that is out of date is not a source of its successor
+            value = compute()
+            if value is not None:
+                snapshot = _snapshot(sources())
+                self[name] = value
+                self.notes.computed[name] = value, snapshot
+            return value
 
 
-def _is_unchanged(before: object, now: object) -> bool:  # arrays of numpy are compared, for they change in place
+def _snapshot(sources: object) -> Snapshot:
+    leaves, structure = jax.tree.flatten(sources)
+    return [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves], structure
+
+
+def _is_unchanged(before: Snapshot, sources: object) -> bool:
+    leaves, structure = jax.tree.flatten(sources)
+    return structure == before[1] and all(map(_is_same, before[0], leaves))
+
+
+def _is_same(before: object, now: object) -> bool:  # numpy arrays are compared by value, as they change in place
     if not (isinstance(before, np.ndarray) and isinstance(now, np.ndarray)):
         return before is now
     return before.dtype == now.dtype and np.array_equal(before, now)
@@ -71,9 +82,13 @@ class Notes:
     """What a cache notes beside its entries."""
 
     def __init__(self) -> None:
-        self.computed: dict[str, tuple[object, list[object], Any]] = {}  # the value, and its sources, flattened
-        self.predictions = 0  # how many arrived since the energy was last asked for
-        self.asked: set[str] = set()  # names that were asked for
+        self.computed: dict[str, tuple[object, Snapshot]] = {}  # by name: the value, and its sources
+        self.predictions = 0  # how many arrived since the energy was last computed
+        self.asked: set[str] = set()  # the names that were read
+
+    def check_predictions(self) -> None:
+        """Raises if the node was called more than once in a pass."""
+        check_one_prediction(self.predictions)
 
     def __reduce__(self) -> tuple[Any, ...]:  # a copy has computed nothing yet
         return Notes, ()

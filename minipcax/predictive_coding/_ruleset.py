@@ -1,4 +1,4 @@
-"""The rule language: what a value node does with what it is given and asked for, depending on its status.
+"""The rule language: what a value node does with the values it is given and asked for, depending on its status.
 
 A rule such as "h, u <- u" or "e -> h:error" is parsed once, when the node is made; `Ruleset` explains the language.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minipcax.core import RandomKeyGenerator
+from minipcax.predictive_coding._refusals import check_texts, not_a_rule
 
 # tform(vode, key, value, rkg) -> value: a node may hold any value, and is defined after its rules.
 Tform = Callable[[Any, str, Any, RandomKeyGenerator], Any]
@@ -18,17 +19,23 @@ Rules = Mapping[str | None, Sequence[str]]
 
 @dataclass(frozen=True)
 class Rule:
-    """One parsed rule: for an input rule, where the value of `key` goes; for an output rule, what `key` is made of."""
+    """A parsed rule. `others` are the targets of `key` in an input rule, and its one source in an output rule."""
 
     status: re.Pattern[str]
     text: str
     key: str
     others: tuple[str, ...]
-    tforms: tuple[tuple[str, Tform], ...]
+    tforms: tuple[Tform, ...]
 
     def matches(self, status: str | None, key: str) -> bool:
         """Whether the rule is about this key in this status."""
         return self.key == key and self.status.fullmatch(status or "") is not None
+
+    def transform(self, vode: Any, value: Any, rkg: RandomKeyGenerator) -> Any:
+        """Returns the value after all transformations, from left to right."""
+        for tform in self.tforms:
+            value = tform(vode, self.key, value, rkg)
+        return value
 
 
 class Ruleset:
@@ -37,9 +44,9 @@ class Ruleset:
     Rules are strings under a status pattern, a regular expression that must match the whole status (`None` is ""):
 
         {
-            STATUS.INIT: ("h, u <- u",),          # a u that is set goes to h and u
-            STATUS.ALL: ("u <- u:relu:double",    # a u that is set goes through relu, then double, then to u
-                         "e -> h:error"),         # e, when asked for, is error of h
+            STATUS.INIT: ("h, u <- u",),          # setting u sets h and u
+            STATUS.ALL: ("u <- u:relu:double",    # setting u sets u to double(relu(u))
+                         "e -> h:error"),         # getting e gives error(h)
         }
 
     `tform(vode, key, value, rkg)` is a transformation; names after colons look them up. Keys match whole.
@@ -50,7 +57,7 @@ class Ruleset:
 
     Raises:
         TypeError: the rules of a status are not a sequence of strings.
-        ValueError: a rule or pattern can not be parsed, or names an unknown transformation.
+        ValueError: a rule or pattern cannot be parsed, or names an unknown transformation.
 
     Example:
         >>> rules = Ruleset({STATUS.ALL: ("u <- u:half",)}, {"half": lambda vode, key, value, rkg: value / 2})
@@ -58,15 +65,14 @@ class Ruleset:
         ['u <- u:half']
         >>> Vode(ruleset={STATUS.ALL: ("u <- u:half",)})
         Traceback (most recent call last):
-        ValueError: can not parse the rule 'u <- u:half': at column 8 expected the name of a transformation, ...
+        ValueError: cannot parse the rule 'u <- u:half': at column 8 expected the name of a transformation, ...
     """
 
     def __init__(self, rules: Rules, tforms: Mapping[str, Tform]) -> None:
         self.inputs: list[Rule] = []
         self.outputs: list[Rule] = []
         for status, texts in rules.items():
-            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-                raise TypeError(f"the rules of status {status!r} must be a sequence of strings, found {texts!r}")
+            check_texts(status, texts)
             for text in texts:
                 self._parse(status or "", text, tforms)
 
@@ -83,48 +89,43 @@ class Ruleset:
             raise ValueError(f"the status pattern {status!r} is not a regular expression: {error}") from error
         arrow = re.search("<-|->", text)
         if arrow is None:
-            raise _refusal(text, len(text), "an arrow, as in 'targets <- key:tform' or 'key -> source:tform'")
+            raise not_a_rule(text, len(text), "an arrow, as in 'targets <- key:tform' or 'key -> source:tform'")
         names = _names(text, 0, arrow.start(), ",")
         (source, _), *chain = _names(text, arrow.end(), len(text), ":")
         for name, place in chain:
             if name not in tforms:
-                raise _refusal(text, place, f"the name of a transformation, one of {sorted(tforms)}")
-        steps = tuple((name, tforms[name]) for name, _ in chain)
+                raise not_a_rule(text, place, f"the name of a transformation, one of {sorted(tforms)}")
+        steps = tuple(tforms[name] for name, _ in chain)
         if arrow.group() == "<-":
             self.inputs.append(Rule(pattern, text, source, tuple(name for name, _ in names), steps))
         elif len(names) == 1:
             self.outputs.append(Rule(pattern, text, names[0][0], (source,), steps))
         else:
-            raise _refusal(text, names[1][1], "only one key before '->'")
+            raise not_a_rule(text, names[1][1], "only one key before '->'")
 
     def inputs_for(self, status: str | None, key: str) -> list[Rule]:
-        """All input rules for a key that is set."""
+        """Returns all input rules for a key."""
         return [rule for rule in self.inputs if rule.matches(status, key)]
 
     def output_for(self, status: str | None, key: str) -> Rule | None:
-        """The output rule for a key that is asked for, if there is one; a warning if there are several."""
+        """Returns the output rule for a key, or `None`; warns if there are several."""
         matching = [rule for rule in self.outputs if rule.matches(status, key)]
         if len(matching) > 1:
             warnings.warn(
                 f"Multiple output rules match {key!r} in status {status!r}: {[rule.text for rule in matching]}; "
                 "the first is used",
-                stacklevel=4,  # that of who calls the vode
+                stacklevel=4,  # the caller of `Vode.get`
             )
         return matching[0] if matching else None
 
 
 def _names(text: str, start: int, end: int, separator: str) -> list[tuple[str, int]]:
-    """The names in a part of a rule, each with its place."""
+    """Returns the names in a part of a rule, each with its position."""
     names = []
     for part in text[start:end].split(separator):
         name, place = part.strip(), start + len(part) - len(part.lstrip())
         if not name.isidentifier():
-            raise _refusal(text, place, "a name")
+            raise not_a_rule(text, place, "a name")
         names.append((name, place))
         start += len(part) + len(separator)
     return names
-
-
-def _refusal(text: str, place: int, expected: str) -> ValueError:
-    found = repr(text[place:]) if text[place:] else "the end"
-    return ValueError(f"can not parse the rule {text!r}: at column {place + 1} expected {expected}, found {found}")

@@ -192,7 +192,7 @@ def test_inside_vmap_nothing_is_broadcast_either() -> None:
         vode(u)
         return vode.energy()
 
-    with pytest.raises(ValueError, match=r"one shape, found \(3,\) and \(1,\): nothing is broadcast"):
+    with pytest.raises(ValueError, match=r"the same shape, found \(3,\) and \(1,\): nothing is broadcast"):
         energy(jnp.ones((4, 1)), vode=pxc.Vode().set("h", jnp.ones((4, 3))))
 
 
@@ -564,7 +564,7 @@ def test_the_energy_function_is_called_with_the_generator_if_it_takes_it() -> No
 
 
 def test_the_energy_function_is_looked_at_only_when_asked() -> None:
-    vode = pxc.Vode("no function")  # type: ignore[call-overload]  # that is the point
+    vode = pxc.Vode("no function")  # type: ignore[arg-type]  # that is the point
     vode.status = STATUS.INIT
     assert vode(jnp.ones(2)).tolist() == [1, 1]
     with pytest.raises(TypeError, match="no function"):

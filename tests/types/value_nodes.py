@@ -25,6 +25,8 @@ def a_node_knows_the_class_of_its_state() -> None:
     assert_type(vode.cache, pxc.VodeParam.Cache)
     assert_type(pxc.Vode(param_type=State).h, State)
     assert_type(pxc.Vode(pxc.ce_energy, {}, {}, State, x), pxc.Vode[State])
+    bare: list[pxc.Vode] = [vode]
+    assert_type(bare[0].h, pxc.VodeParam)
 
 
 def calls_give_what_output_names() -> None:
@@ -122,7 +124,7 @@ def other_energy_functions_are_refused() -> None:
 
     pxc.Vode(of_arrays)  # E: Argument 1 to "Vode" has incompatible type [arg-type]
     pxc.Vode(named)  # E: Argument 1 to "Vode" has incompatible type [arg-type]
-    pxc.Vode("se_energy")  # E: No overload variant of "Vode" matches [call-overload]
+    pxc.Vode("se_energy")  # E: Argument 1 to "Vode" has incompatible type "str" [arg-type]
     pxc.Vode(param_type=int)  # E: cannot be "int" [type-var]
     pxc.se_energy(x)  # E: incompatible type "Array"; expected "Node" [arg-type]
 
