@@ -1,4 +1,4 @@
-"""The training step of `training_step.py` as users of pcx write it, where pcx is installed (see `peers.py`)."""
+"""The training step of `training_step.py` as users of pcx write it, for pcx (see `peers.py`) and for minipcax."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -17,7 +17,8 @@ PeerStep = Callable[
 ]
 
 
-def _pcx(
+def _step(
+    package: str,
     as_scan: bool,
     sizes: list[int],
     steps: int,
@@ -27,7 +28,7 @@ def _pcx(
     y: Array,
 ) -> Callable[[], Any]:
     names = ("functional", "nn", "predictive_coding", "utils")
-    pxf, pxnn, pxc, pxu = (import_module(f"pcx.{name}") for name in names)
+    pxf, pxnn, pxc, pxu = (import_module(f"{package}.{name}") for name in names)
 
     class Model(pxc.EnergyModule):  # type: ignore[misc, name-defined]  # it is not known here
         def __init__(self) -> None:
@@ -87,9 +88,14 @@ def _pcx(
     return lambda: train_on_batch(x, y, model=model, nodes=nodes, weights=weights)
 
 
+def written_out(*args: Any) -> Callable[[], Any]:
+    """The step of minipcax, with the arguments of a `PeerStep`."""
+    return _step("minipcax", True, *args)
+
+
 def installed_pcx() -> dict[str, PeerStep]:
     """The steps of pcx, by name, if it is there."""
     if find_spec("pcx") is None:
         print("skipped, for it is not installed here: pcx")
         return {}
-    return {"pcx": lambda *args: _pcx(False, *args), "pcx with scan": lambda *args: _pcx(True, *args)}
+    return {"pcx": lambda *args: _step("pcx", False, *args), "pcx with scan": lambda *args: _step("pcx", True, *args)}

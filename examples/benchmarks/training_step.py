@@ -1,5 +1,7 @@
 """What a training step costs: `minipcax.learning.PC`, against the same step by hand in JAX with `lax.scan`.
 
+The step is also measured as users of pcx write it out, with transforms, masks and statuses.
+
 Three sizes, or with --sweep many: over T, width, depth and batch. Beside the time of a step and of the first call after
 JAX's caches were cleared, which traces and compiles, it prints the memory that the compiled step takes for what lies
 between. Where pcx is installed (see `peers.py`), its step is measured as well, with inference as a Python loop and as a
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from mlp import MLP
-from pcx_step import PeerStep, installed_pcx
+from pcx_step import PeerStep, installed_pcx, written_out
 from timing import Row, arguments, interleaved, report
 
 import minipcax.functional as pxf
@@ -114,7 +116,7 @@ def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[R
     def whole(x: Array, y: Array, *, model: MLP, nodes: pxu.Optim, optim: pxu.Optim) -> pxl.Report:
         return algorithm(x, y, model=model, nodes=nodes, weights=optim)
 
-    calls = {"by hand": by_hand, "ours": ours}
+    calls = {"by hand": by_hand, "ours": ours, "written out": written_out(case.sizes, case.steps, NODES, WEIGHTS, x, y)}
     difference = float(jnp.abs(ours().sum(-1) - by_hand()).max())
     first = interleaved(calls, min(rounds, 9), before=jax.clear_caches)
     kilobytes = memory(step_by_hand, weights, state, x, y, case.steps)
@@ -123,7 +125,11 @@ def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[R
     their_calls = {name: make(case.sizes, case.steps, NODES, WEIGHTS, x, y) for name, make in peers.items()}
     repeats = max(3, 8000 // (case.steps * case.width * case.depth))
     times = interleaved({**calls, **their_calls}, rounds, repeats)
-    rows = [(str(case), times["by hand"], times["ours"]), (f"{case}, first call", first["by hand"], first["ours"])]
+    rows = [
+        (f"{case}{', written out' if name != 'ours' else ''}{which}", measured["by hand"], measured[name])
+        for name in ("ours", "written out")
+        for which, measured in (("", times), (", first call", first))
+    ]
     return rows, [(f"{name}, {case}", times["by hand"], times[name]) for name in peers]
 
 
