@@ -4,7 +4,8 @@ Read `_parameter`, `_param`, `_static`, `tree`, `_module`, `_ties` and `random` 
 underscore are for the other packages, too.
 """
 
-from minipcax.core._module import BaseModule, Module
+from minipcax.core._mode import Module
+from minipcax.core._module import BaseModule
 from minipcax.core._param import Param, ParamCache, ParamDict
 from minipcax.core._parameter import BaseParam, DynamicParam, get, set
 from minipcax.core._static import StaticParam, static

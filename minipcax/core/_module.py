@@ -13,19 +13,17 @@ Two things are structure instead of children: the values of `StaticParam`s, and 
 """
 
 from collections.abc import Iterable, Iterator
-from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 import jax
-import numpy as np
 from jax.tree_util import GetAttrKey
 
 from minipcax.core._branch import Branch
 from minipcax.core._param import Param
 from minipcax.core._parameter import DynamicParam
 from minipcax.core._ties import HasTies, followed, tied
-from minipcax.core.refusals import refuse_params
+from minipcax.core.refusals import refuse_array_for_param, refuse_params
 from minipcax.core.structure import Structure, snapshot
 from minipcax.core.trace import last_change, refuse_escape
 from minipcax.core.tree import children, leaves, path_name, walk
@@ -91,16 +89,12 @@ class BaseModule(Branch):
                 return
             if name == "__orig_class__":  # Python's own note on an object made by Vode[...]()
                 return
-            present = vars(self).get(name)
-            if isinstance(present, DynamicParam) and isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
-                raise TypeError(
-                    f"{type(self).__name__}.{name} holds a {type(present).__name__}, found an array or number to put "
-                    f"in its place: change the value with .{name}.set(...) or an augmented assignment"
-                )
-            refuse_escape(f"{type(self).__name__}.{name}", self._trace, value)
+            place = f"{type(self).__name__}.{name}"
+            refuse_array_for_param(place, vars(self).get(name), value)
+            refuse_escape(place, self._trace, value)
             if name in self._static_names:
                 # A function may close over a model that it only reads.
-                refuse_params(value, f"{type(self).__name__}.{name}, which its class says is static,", closures=False)
+                refuse_params(value, f"{place}, which its class says is static,", closures=False)
             type(self)._order.setdefault(name)
             super().__setattr__(name, value)
             last_change.token = object()
@@ -202,54 +196,3 @@ def _register(cls: type[BaseModule]) -> None:
 
 
 _register(BaseModule)
-
-
-class Module(BaseModule, static=("_mode",)):
-    """A module with a train/eval mode, which starts as neither.
-
-    Example:
-        >>> class Model(Module):
-        ...     pass
-        >>> model = Model()
-        >>> model.is_train, model.is_eval
-        (False, False)
-        >>> model.eval()
-        >>> model.is_eval
-        True
-    """
-
-    class MODE(Enum):
-        """The purpose for which a model is called."""
-
-        TRAIN = "train"
-        EVAL = "eval"
-
-    _mode: MODE | None = None
-
-    def mode(self, value: MODE | None = None) -> MODE | None:
-        """Sets the mode of this module and of all below it, unless it is `None`; returns the mode."""
-        if value is not None:
-            if not isinstance(value, Module.MODE):
-                raise ValueError(f"expected Module.MODE.TRAIN or Module.MODE.EVAL, found {value!r}")
-            self._mode = value
-            for module in self.submodules(Module):
-                module.mode(value)
-        return self._mode
-
-    def train(self) -> None:
-        """Puts this module and all below it in training mode."""
-        self.mode(Module.MODE.TRAIN)
-
-    def eval(self) -> None:
-        """Puts this module and all below it in evaluation mode."""
-        self.mode(Module.MODE.EVAL)
-
-    @property
-    def is_train(self) -> bool:
-        """Whether the mode is TRAIN."""
-        return self._mode is Module.MODE.TRAIN
-
-    @property
-    def is_eval(self) -> bool:
-        """Whether the mode is EVAL."""
-        return self._mode is Module.MODE.EVAL

@@ -1,5 +1,8 @@
 """What parameters and modules refuse, and the words for it."""
 
+import jax
+import numpy as np
+
 from minipcax.core._parameter import DynamicParam
 from minipcax.core.reach import reach
 
@@ -23,4 +26,13 @@ def refuse_params(value: object, place: str, closures: bool = True) -> None:
         raise TypeError(
             f"{place} is for what JAX must not trace, found {found}, which would keep its value and never learn: "
             "assign a Param or a Module as it is; if a class of your own holds it, make that class a Module"
+        )
+
+
+def refuse_array_for_param(place: str, present: object, value: object) -> None:
+    """Raises if an array is to take the place of a parameter."""
+    if isinstance(present, DynamicParam) and isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
+        raise TypeError(
+            f"{place} holds a {type(present).__name__}, found an array or number to put in its place: change the value "
+            f"with .{place.rpartition('.')[2]}.set(...) or an augmented assignment"
         )

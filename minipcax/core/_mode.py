@@ -1,0 +1,56 @@
+"""Modules with a mode: the same model behaves in one way while it trains, and in another while it is evaluated."""
+
+from enum import Enum
+
+from minipcax.core._module import BaseModule
+
+
+class Module(BaseModule, static=("_mode",)):
+    """A module with a train/eval mode, which starts as neither.
+
+    Example:
+        >>> class Model(Module):
+        ...     pass
+        >>> model = Model()
+        >>> model.is_train, model.is_eval
+        (False, False)
+        >>> model.eval()
+        >>> model.is_eval
+        True
+    """
+
+    class MODE(Enum):
+        """The purpose for which a model is called."""
+
+        TRAIN = "train"
+        EVAL = "eval"
+
+    _mode: MODE | None = None
+
+    def mode(self, value: MODE | None = None) -> MODE | None:
+        """Sets the mode of this module and of all below it, unless it is `None`; returns the mode."""
+        if value is not None:
+            if not isinstance(value, Module.MODE):
+                raise ValueError(f"expected Module.MODE.TRAIN or Module.MODE.EVAL, found {value!r}")
+            self._mode = value
+            for module in self.submodules(Module):
+                module.mode(value)
+        return self._mode
+
+    def train(self) -> None:
+        """Puts this module and all below it in training mode."""
+        self.mode(Module.MODE.TRAIN)
+
+    def eval(self) -> None:
+        """Puts this module and all below it in evaluation mode."""
+        self.mode(Module.MODE.EVAL)
+
+    @property
+    def is_train(self) -> bool:
+        """Whether the mode is TRAIN."""
+        return self._mode is Module.MODE.TRAIN
+
+    @property
+    def is_eval(self) -> bool:
+        """Whether the mode is EVAL."""
+        return self._mode is Module.MODE.EVAL
