@@ -99,10 +99,9 @@ def carried(old: Any, new: Any, targets: Iterable[str], former: Mapping[str, str
 
     def carry(path: tuple[Any, ...], leaf: Any) -> Any:
         places = [index for index, key in enumerate(path) if isinstance(key, DictKey) and key.key in targets]
-        old_path = path
-        for index in places:
-            old_path = (*path[:index], DictKey(former.get(path[index].key)), *path[index + 1 :])
-        held = known.get(old_path)
+        if any(path[index].key not in former for index in places):
+            return leaf
+        held = known.get(tuple(DictKey(former[key.key]) if n in places else key for n, key in enumerate(path)))
         if held is None:
             return leaf
         if (jnp.shape(held), jnp.result_type(held)) == (jnp.shape(leaf), jnp.result_type(leaf)):
