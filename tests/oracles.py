@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,6 +13,10 @@ from jax import Array
 import minipcax as px
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
+
+# A context in which arrays may have 64 bits.
+_home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental  # until jax 0.8
+enable_x64 = _home.enable_x64
 
 
 def close(found: Any, expected: Any, tolerance: float = 1e-6) -> None:

@@ -30,7 +30,7 @@ def test_digits(tmp_path: Path) -> None:
     first, last = map(float, re.findall(r"steps: ([\d.]+) to ([\d.]+)", result.stdout)[0])
     assert 0 <= last < first
     assert "hold the same weight: True" in result.stdout
-    assert "on cpu" in result.stdout.lower() or "on cuda" in result.stdout.lower()
+    assert re.search(r"on (tfrt_)?(cpu|cuda)", result.stdout.lower())
     assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
 
 

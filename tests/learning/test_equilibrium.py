@@ -22,6 +22,7 @@ import minipcax.functional as pxf
 import minipcax.learning as pxl
 import minipcax.utils as pxu
 from tests.learning.chains import Chain, gradients, relative_difference
+from tests.oracles import enable_x64
 
 SIZE, BATCH = 5, 3
 RNG = np.random.default_rng(0)
@@ -130,7 +131,7 @@ def test_errors_lose_no_digits() -> None:
     x, y = RNG.normal(size=(4, 6)), RNG.normal(size=(4, 6))
     model = Chain([6] * 21)
     single, _ = gradients(pxl.EPC(2), model, jnp.float32(x), jnp.float32(y))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for layer in model.layers:
             layer.nn.weight.set(jnp.float64(layer.nn.weight.get()))
         double, _ = gradients(pxl.EPC(2), model, jnp.float64(x), jnp.float64(y))

@@ -16,6 +16,7 @@ import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 from tests.learning.chains import Chain, gradients, relative_difference
+from tests.oracles import enable_x64
 
 RNG = np.random.default_rng(0)
 
@@ -40,7 +41,7 @@ def test_four_layers_in_float32() -> None:
 
 
 def test_twenty_layers_in_float64() -> None:
-    with jax.enable_x64(True):
+    with enable_x64(True):
         model = Chain([6] * 21).orthogonal()
         x, y = jnp.asarray(RNG.normal(size=(4, 6))), jnp.asarray(RNG.normal(size=(4, 6)))
         assert x.dtype == model.weights[0].dtype == jnp.float64
