@@ -1,9 +1,9 @@
-"""A file of arrays, of which nothing is believed: it may be damaged, or not be what it is taken for.
+"""A file of arrays. Nothing in it is trusted: it may be damaged, or not be what it is taken for.
 
-An array is read only where its header says what is expected, and no more bytes than that. Nothing is ever unpickled.
+An array is read only if its header says what is expected, and no more bytes than that. Nothing is ever unpickled.
 
-What numpy has no dtype for is in it as raw bytes (`bfloat16`) or as numbers (typed random keys), with the name of the
-dtype in the comment of the zip entry.
+Arrays for which numpy has no dtype are stored as raw bytes (`bfloat16`) or as numbers (typed random keys), with the
+name of the dtype in the comment of the zip entry.
 """
 
 import io
@@ -18,14 +18,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Leaf = Any  # what parameters hold: arrays of JAX or numpy, or numbers
+Leaf = Any  # parameters hold arrays of JAX or numpy, or numbers
 # The shape of an array in a file, and the name of its dtype.
 Form = tuple[tuple[int, ...], str]
 KEY = "key:"
 
 
+def write(archive: zipfile.ZipFile, key: str, leaf: Leaf) -> None:
+    """Adds an array to an open file."""
+    entry = zipfile.ZipInfo(f"{key}.npy")
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, _dtype_of(leaf))
+    if _is_key(leaf) or _is_extension(array.dtype):
+        entry.comment = form_of(leaf)[1].encode()
+    if _is_extension(array.dtype):
+        array = array.view(f"V{array.dtype.itemsize}")
+    with archive.open(entry, "w", force_zip64=True) as stream:
+        np.lib.format.write_array(stream, array, (1, 0), allow_pickle=False)
+
+
 class Archive:
-    """An open file of arrays. Whatever goes wrong in reading it becomes a `ValueError` that names the place."""
+    """An open file of arrays. Whatever goes wrong while reading it becomes a `ValueError` that names the place."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.path, self.size = file.name, os.fstat(file.fileno()).st_size
@@ -38,10 +50,10 @@ class Archive:
         try:
             yield
         except Exception as error:  # a damaged file can fail anywhere in the reader
-            raise ValueError(f"can not read {what} in {self.path}, expected a file of save_params: {error}") from error
+            raise ValueError(f"cannot read {what} in {self.path}, expected a file of save_params: {error}") from error
 
     def look(self, key: str) -> tuple[Form, int]:
-        """The form of an array, and how many bytes its header and elements are, from the header alone."""
+        """Returns the form of an array, and the size of its header and elements in bytes, from the header alone."""
         entry = self.entries[key]
         with self._reading(key):
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without bounds
@@ -54,13 +66,13 @@ class Archive:
             return (shape, entry.comment.decode() or dtype.name), size
 
     def read(self, key: str, expected: Leaf) -> Leaf:
-        """The array under a key, which must look like the expected one; instead of `None`, any will do."""
+        """Returns the array under a key, if it looks like the expected one; `None` expects any."""
         entry = self.entries[key]
         (shape, name), size = self.look(key)
         if expected is not None:
-            form, dtype = form_of(expected), dtype_of(expected)
-            if is_extension(dtype) and name == f"void{8 * dtype.itemsize}":
-                name = form[1]  # other writers leave the bytes of such dtypes without their name
+            form, dtype = form_of(expected), _dtype_of(expected)
+            if _is_extension(dtype) and name == f"void{8 * dtype.itemsize}":
+                name = form[1]  # other writers store the bytes of such dtypes without their name
             if (shape, name) != form:
                 found = describe((shape, name))
                 raise ValueError(f"expected {key} to be {describe(form)}, found {found} in {self.path}")
@@ -73,7 +85,7 @@ class Archive:
             if expected is None and is_compressed:
                 raise ValueError("it is compressed, and so may be of any size: set the parameter to its shape first")
             with self._zip.open(entry) as stream:
-                content = stream.read(size)  # no more, whatever there is
+                content = stream.read(size)  # no more, whatever follows
             array = np.load(io.BytesIO(content), allow_pickle=False)
             if name.startswith(KEY):
                 array = jax.random.wrap_key_data(array, impl=name.removeprefix(KEY))
@@ -81,32 +93,34 @@ class Archive:
                 array = array.view(jnp.dtype(name))
             if isinstance(expected, np.ndarray):
                 return array
-            if isinstance(array, np.ndarray) and not array.dtype.isnative:
-                array = array.astype(array.dtype.newbyteorder("="))
-            where = expected.sharding if expected is not None and getattr(expected, "committed", False) else None
-            return jnp.asarray(array) if where is None else jax.device_put(array, where)
+            if isinstance(array, np.ndarray):
+                array = array.astype(array.dtype.newbyteorder("="))  # JAX takes the order of this machine alone
+            is_committed = expected is not None and getattr(expected, "committed", False)
+            return jax.device_put(array, expected.sharding if is_committed else None)
 
 
-def is_key(leaf: Leaf) -> bool:
+def _is_key(leaf: Leaf) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def is_extension(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype, such as `bfloat16`, is one that numpy itself does not have."""
+def _is_extension(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype, such as `bfloat16`, is not one of numpy's own."""
     return dtype.isbuiltin == 2
 
 
-def dtype_of(leaf: Leaf) -> Any:  # of numpy, or of its extensions
-    if is_key(leaf):
+def _dtype_of(leaf: Leaf) -> Any:  # a dtype of numpy, or of its extensions
+    if _is_key(leaf):
         return jnp.dtype(jnp.uint32)
     return leaf.dtype if isinstance(leaf, np.ndarray) else jnp.result_type(leaf)
 
 
 def form_of(leaf: Leaf) -> Form:
-    if is_key(leaf):
+    """The form in which a leaf is stored."""
+    if _is_key(leaf):
         return jax.eval_shape(jax.random.key_data, leaf).shape, f"{KEY}{jax.random.key_impl(leaf)}"
-    return np.shape(leaf), dtype_of(leaf).name
+    return np.shape(leaf), _dtype_of(leaf).name
 
 
 def describe(form: Form) -> str:
+    """A form in a message."""
     return f"{form[1]}{list(form[0])}"

@@ -1,12 +1,12 @@
-"""`M`: a little language for saying which parameters one means.
+"""`M`: a small language for selecting parameters.
 
     M(LayerParam)                                  # by class, or a union of classes
     M(VodeParam).hasnot(frozen=True)               # and by attribute
     (M(LayerParam) | M(StateParam)) & ~M(my_predicate)
-    M(VodeParam | VodeParam.Cache).to((None, 0))   # 0 for what is selected, None for the rest
+    M(VodeParam | VodeParam.Cache).to((None, 0))   # 0 for the selected ones, None for the rest
 
-Called with a tree, a mask gives the same tree with what it selects, and `None` (or the values of `to`) in the other
-parameters' places. That is what optimisers and transforms take.
+Called with a tree, a mask returns the same tree with `None` in place of the parameters that it does not select, or with
+the two values of `to` in place of all. That is the form that optimisers and transforms take.
 """
 
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ ARRAYS, NUMBERS = (jax.Array, np.ndarray, np.generic), (bool, int, float, comple
 class M:
     """Selects parameters by class, union of classes, predicate, or another mask; `None` selects all, statics too.
 
-    A mask is a value: it never changes. A shared parameter is selected once, at its first occurrence.
+    A mask never changes. A shared parameter is selected once, at its first occurrence.
 
     Args:
-        target: what to select.
+        target: which parameters to select.
         values: see `to`.
 
     Raises:
-        TypeError: the target is none of these, or a module.
+        TypeError: the target is none of these, or is a module.
 
     Example:
         >>> M(LayerParam)(layer := Linear(2, 3)).nn.weight is layer.nn.weight
@@ -54,21 +54,24 @@ class M:
             raise ValueError(f"M.to expects two values, (unselected, selected), found {self.values!r}")
 
     def apply(self, leaf: object) -> bool:
-        """Whether the mask selects a node: a parameter, and not a reference to one."""
+        """Whether the mask selects a node; it never selects a reference to a parameter."""
         if not isinstance(leaf, BaseParam) or isinstance(leaf, ParamRef):
             return False
         return self.target is None or bool(as_predicate(self.target)(leaf))
 
     def to(self, values: Sequence[Any] | None) -> "M":  # of any kind, as above
-        """A new mask that puts these at every parameter's place, (unselected, selected); `None` gives one without."""
+        """Returns a mask that puts one of two values, (unselected, selected), in place of every parameter.
+
+        With `None` it returns a mask without values.
+        """
         if not isinstance(values, Sequence | None) or isinstance(values, str):
             raise TypeError(f"M.to expects two values, (unselected, selected), or None, found {values!r}")
         return replace(self, values=None if values is None else tuple(values))
 
     def __call__(self, tree: Tree, *, is_pytree: bool = False) -> Tree:
-        """The tree with what is selected, and `None` elsewhere, or with the values of `to`.
+        """Returns the tree with `None`, or the values of `to`, in place of its parameters.
 
-        `is_pytree=True` promises that no parameter is there twice.
+        `is_pytree=True` promises that no parameter occurs twice.
         """
 
         def answer(node: Any) -> Any:
@@ -81,11 +84,11 @@ class M:
         return masked
 
     def has(self, **attributes: object) -> "M":
-        """Selects of these the parameters that have all attributes with these values."""
+        """Selects only the parameters that have all of these attributes, with these values."""
         return self & (lambda param: all(_has(param, name, value) for name, value in attributes.items()))
 
     def hasnot(self, **attributes: object) -> "M":
-        """Selects of these the parameters that have none of the attributes with these values."""
+        """Selects only the parameters that have none of these attributes, with these values."""
         return self & (lambda param: not any(_has(param, name, value) for name, value in attributes.items()))
 
     def __and__(self, other: Filter | None) -> "M":
@@ -102,11 +105,11 @@ class M:
     __ror__ = __or__
 
     def __bool__(self) -> bool:
-        raise TypeError("masks can not be used as Python bool: combine them with &, | and ~, not with and, or and not")
+        raise TypeError("masks cannot be used as a Python bool: combine them with &, | and ~, not with and, or and not")
 
 
 def _check_target(target: object) -> None:
-    """Refuses what is no filter, and classes of which no parameter is."""
+    """Raises unless the target is a filter, and one that can select parameters."""
     if target is None:
         return
     for each in get_args(target) or (target,):
@@ -118,7 +121,7 @@ def _check_target(target: object) -> None:
                 f"M selects parameters, found {kind_of(each)}, which is {'a module' if is_module else 'none'}: write "
                 "the class of parameters, as in M(LayerParam), and apply the mask to what is meant, such as model.layer"
             )
-    as_predicate(target)  # type: ignore[arg-type]  # which it refuses if it is none
+    as_predicate(target)  # type: ignore[arg-type]  # it raises if this is not a filter
 
 
 def _has(param: BaseParam[Any], name: str, value: object) -> bool:
@@ -126,7 +129,7 @@ def _has(param: BaseParam[Any], name: str, value: object) -> bool:
 
 
 def M_is(mask: Filter | None, *others: Filter | None) -> M:
-    """Selects what all of the masks select.
+    """Selects the parameters that all of the masks select.
 
     Example:
         >>> frozen = M_is(LayerParam, lambda param: param.frozen)

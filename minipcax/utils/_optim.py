@@ -10,22 +10,22 @@ import optax
 import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
 from minipcax.core.tree import is_param, path_name
-from minipcax.utils._refusals import OptaxFn, Optimiser, is_optimiser
-from minipcax.utils._targets import Gradients, OptaxState, Origin, Scale, Targets, Tree, by_path, carried, shapes_of
+from minipcax.utils._optax import OptaxFn, OptaxState, Optimiser, carried, is_optimiser
+from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path, shapes_of
 
 
 class Optim(BaseModule, static=("optax_fn", "_origin")):
-    """An optimiser of the parameters that `init` is given.
+    """An optimiser of the parameters that are passed to `init`.
 
     Optax sees them as a dict from path to array. So the labels of `optax.multi_transform`, and masks, are functions of
     that dict: `lambda params: {path: "fast" if path.endswith("bias") else "slow" for path in params}`.
 
     Args:
         optax_fn: an optax optimiser, or a function that returns one.
-        parameters: what to initialise it with.
+        parameters: the parameters to optimise, as for `init`.
 
     Raises:
-        TypeError: `optax_fn` is no optimiser.
+        TypeError: `optax_fn` is not an optimiser.
 
     Example:
         >>> w = Param(jnp.array(1.0))
@@ -49,20 +49,18 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         """Starts anew, for these parameters: a masked model, such as `M(LayerParam)(model)`.
 
         Raises:
-            TypeError: it is not a tree of parameters, or `optax_fn` is no optimiser.
+            TypeError: it is not a tree of parameters, or `optax_fn` does not return an optimiser.
             ValueError: a parameter is cleared, or optax refuses them.
         """
-        targets = by_path(parameters)
-        refusals.check_parameters(parameters, targets, "Optim.init")
-        self._start(targets, self._fresh(targets))
+        self._start(parameters)
 
     def retarget(self, parameters: Tree) -> None:
-        """Goes on with these parameters instead: what it holds for those that it knows stays, others start from zero.
+        """Continues with these parameters: those that it knows keep their state, others start from zero.
 
         For when a model changes in the middle of training: layers are frozen or unfrozen, added, inserted or untied, a
-        head is replaced. A parameter is known again wherever it is now; in a transform, and in an optimiser that is
-        itself a copy, by its path. What is held for those that left is dropped. Counts of steps, and so schedules and
-        Adam's correction of its bias, go on for all. One that is not initialised is.
+        head is replaced. A parameter is known wherever it is now; in a transform, and in an optimiser that is itself a
+        copy, by its path. The state of those that left is dropped. Counts of steps, and so schedules and Adam's
+        correction of its bias, continue for all. An optimiser that is not initialised is.
 
         Args:
             parameters: as for `init`.
@@ -70,7 +68,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         Raises:
             TypeError: see `init`.
             ValueError: see `init`; or none of the parameters is known, though paths are, as in a copy of the model; or
-                the optimiser's state can not be taken apart by parameter.
+                the optimiser's state cannot be taken apart by parameter.
 
         Example:
             >>> old, new = Param(jnp.ones(1)), Param(jnp.ones(1))
@@ -86,26 +84,20 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
             return
         former = self._origin.former_paths(self, state.targets, targets)
         refusals.check_known(former, state.targets, targets)
-        self._go_on(parameters, former)
+        self._start(parameters, former)
 
-    def _go_on(self, parameters: Tree, former: Mapping[str, str]) -> None:
-        """As `retarget`, where it is known which paths the parameters had; the others are new."""
-        state, targets = self.state.get(), by_path(parameters)
-        refusals.check_parameters(parameters, targets, "Optim.retarget")
-        self._start(targets, carried(state.optax, self._fresh(targets), targets, former))
-
-    def _start(self, targets: Targets, optax_state: Any) -> None:  # each optimiser has its own
-        values = (param.get() for param in targets.values())
-        self.state.set(OptaxState(optax_state, tuple(targets), shapes_of(values)))
+    def _start(self, parameters: Tree, former: Mapping[str, str] | None = None) -> None:
+        """Makes the state for these parameters; keeps what there is under the former path of each, if given."""
+        name = "Optim.init" if former is None else "Optim.retarget"
+        targets = by_path(parameters)
+        refusals.check_parameters(parameters, targets, name)
+        values, optimiser = {path: param.get() for path, param in targets.items()}, self._optax()
+        with refusals.starting(name, targets):
+            state = optimiser.init(values)
+        if former is not None and self.state.get() is not None:
+            state = carried(self.state.get().optax, state, targets, former)
+        self.state.set(OptaxState(state, tuple(targets), shapes_of(values.values())))
         self._origin = Origin(self, targets)
-
-    def _fresh(self, targets: Targets) -> Any:
-        """Optax's state before the first step."""
-        optimiser = self._optax()
-        try:
-            return optimiser.init({path: param.get() for path, param in targets.items()})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise refusals.no_labels("Optim.init", targets, error) from error
 
     def step(
         self,
@@ -115,7 +107,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         apply_updates: bool = True,
         allow_none: bool = False,
     ) -> Any:  # the tree of gradients, with updates in their places
-        """Updates the parameters of a model that `init` was given.
+        """Updates the parameters that were passed to `init`.
 
         Args:
             module: the whole model.
@@ -131,31 +123,16 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
             ValueError: `init` was not called, or for parameters of other paths or shapes; a gradient is missing, or a
                 shared parameter has two.
         """
-        state, params, gradients = self.state.get(), by_path(module), by_path(grads)
-        if state is None:
-            raise refusals.not_initialised("Optim.step", gradients)
-        refusals.check_model(module, params, state)
-        refusals.check_once("Optim.step", module, gradients, state.targets)
-        refusals.check_gradients("Optim.step", grads, gradients, state.targets)
-        missing = [path for path in state.targets if path not in gradients or gradients[path].get() is None]
-        if missing and allow_none:
+        state = self.state.get()
+        params, gradients = refusals.checked_step(module, grads, state, scale_by, allow_none)
+        if not gradients.keys() >= {*state.targets}:
             return None
-        if missing:
-            raise refusals.missing_gradients(missing, gradients, state.targets)
-
-        grad_values = {path: gradients[path].get() for path in state.targets}
-        values = {path: params[path].get() for path in state.targets}
-        refusals.check_shapes(state.targets, values.values(), grad_values.values())
+        values, scaled = ({path: tree[path].get() for path in state.targets} for tree in (params, gradients))
         if scale_by is not None:
-            refusals.check_scale(scale_by)
-            grad_values = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), grad_values)
-        try:
-            updates, optax_state = self._optax().update(grad_values, state.optax, values)
-        except (TypeError, ValueError) as error:
-            differ = refusals.differences(state.targets, "then", state.shapes, "now", shapes_of(values.values()))
-            if differ:
-                raise ValueError(f"Optim.step found other shapes than init was given: {differ}; call init") from error
-            raise
+            scaled = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), scaled)
+
+        with refusals.updating(state, values):
+            updates, optax_state = self._optax().update(scaled, state.optax, values)
         refusals.check_state(state.optax, optax_state)
         self.state.set(OptaxState(optax_state, state.targets, state.shapes))
         if apply_updates:
@@ -164,11 +141,11 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         return _put(updates, grads)
 
     def clear(self) -> None:
-        """Forgets the state, and what the optimiser is for."""
+        """Forgets the state, and which parameters the optimiser is for."""
         self.state.set(None)
 
     def _optax(self) -> Optimiser:
-        given: Any = self.optax_fn
+        given: Any = self.optax_fn  # one of two kinds, which only `is_optimiser` tells apart
         optimiser: Optimiser = given if is_optimiser(given) else given()
         refusals.check_optimiser(optimiser, "Optim", made=True)
         return optimiser

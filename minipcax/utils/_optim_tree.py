@@ -9,9 +9,9 @@ import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, Param, tree_ref
 from minipcax.core.filter import Filter, Predicate, as_predicate
 from minipcax.core.tree import children, path_name
+from minipcax.utils._optax import OptaxFn
 from minipcax.utils._optim import Optim
-from minipcax.utils._refusals import OptaxFn
-from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path
+from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path, filled
 
 Optims = TypeVar("Optims")
 
@@ -22,10 +22,10 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
     Args:
         optax_fn: an optax optimiser, or a function that returns one.
         leaf_fn: which nodes of the model get an optimiser of their own: a class, such as `Linear`, or a predicate.
-        parameters: what to initialise it with.
+        parameters: the parameters to optimise, as for `init`.
 
     Raises:
-        TypeError: `optax_fn` is no optimiser.
+        TypeError: `optax_fn` is not an optimiser.
 
     Example:
         >>> a, b = Param(jnp.array(1.0)), Param(jnp.array(1.0))
@@ -35,12 +35,11 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         (0.5, 1.0)
     """
 
-    state: Param  # an Optim for each node, by path
+    state: Param  # holds an Optim for each node, by path
 
     def __init__(self, optax_fn: OptaxFn, leaf_fn: Filter, parameters: Tree | None = None) -> None:
         refusals.check_optimiser(optax_fn, "OptimTree")
         refusals.check_leaf_fn(leaf_fn)
-        as_predicate(leaf_fn)
         self.optax_fn, self.leaf_fn = optax_fn, leaf_fn
         self._origin = Origin()
         self.state = Param(None)
@@ -57,23 +56,26 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         self._start(parameters, {path: Optim(self.optax_fn, node) for path, node in self._select(parameters).items()})
 
     def retarget(self, parameters: Tree) -> None:
-        """Goes on with the selected nodes of this tree instead, each as in `Optim.retarget`; one that is new starts."""
-        if self.state.get() is None:
+        """Continues with the selected nodes of this tree, each as in `Optim.retarget`; nodes that are new start.
+
+        Raises:
+            TypeError: see `Optim.retarget`.
+            ValueError: see `Optim.retarget`; or no node is selected.
+        """
+        before: dict[str, Optim] | None = self.state.get()
+        if before is None:
             self.init(parameters)
             return
-        before: dict[str, Optim] = self.state.get()
         places = {node + path: (node, path) for node, optim in before.items() for path in optim.state.get().targets}
-        former = self._origin.former_paths(self, (*places,), by_path(parameters))
-        refusals.check_known(former, places, by_path(parameters))
+        targets = by_path(parameters)
+        former = self._origin.former_paths(self, (*places,), targets)
+        refusals.check_known(former, places, targets)
         optims = {}
         for node, tree in self._select(parameters).items():
             known = {path: places[former[node + path]] for path in by_path(tree) if node + path in former}
-            if known:
-                (owner, _), *_ = known.values()
-                optims[node] = _copy(before[owner])
-                optims[node]._go_on(tree, {path: old for path, (old_node, old) in known.items() if old_node == owner})
-            else:
-                optims[node] = Optim(self.optax_fn, tree)
+            owner = next((owner for owner, _ in known.values()), None)  # the node whose optimiser continues here
+            optims[node] = Optim(self.optax_fn) if owner is None else _copy(before[owner])
+            optims[node]._start(tree, {path: old for path, (place, old) in known.items() if place == owner})
         self._start(parameters, optims)
 
     def step(self, module: Tree, grads: Gradients, scale_by: Scale | None = None, apply_updates: bool = True) -> None:
@@ -83,7 +85,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
             ValueError: `init` was not called, or for other nodes; a node has gradients of some targets only, or a
                 shared parameter has two.
         """
-        gradients = by_path(grads)
+        gradients = filled(grads)
         if self.state.get() is None:
             raise refusals.not_initialised("OptimTree.step", gradients)
         optims = _copy(self.state.get())
@@ -95,7 +97,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         updates = {
             path: optim.step(nodes[path], node_grads[path], scale_by, apply_updates=False)
             for path, optim in optims.items()
-            if any(grad.get() is not None for grad in by_path(node_grads.get(path)).values())
+            if filled(node_grads.get(path))
         }
         self.state.set(optims)
         if apply_updates:
@@ -115,7 +117,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         self._origin = Origin(self, {path: targets[path] for path in own})
 
     def _select(self, parameters: Tree) -> dict[str, Any]:
-        refusals.check_parameters(parameters, {}, "OptimTree")  # what is cleared, each optimiser says of its own
+        refusals.check_parameters(parameters, {}, "OptimTree")  # each optimiser checks its own for cleared ones
         nodes = _nodes(tree_ref(parameters), as_predicate(self.leaf_fn))
         refusals.check_selection(nodes, self.leaf_fn)
         return {path: node for path, node in nodes.items() if by_path(node)}
@@ -126,13 +128,13 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
 
 
 def _copy(optims: Optims) -> Optims:
-    """Optimisers that may be changed: what a parameter holds never is."""
+    """A copy that can be changed, unlike the value of a parameter."""
     copies: Optims = jax.tree.map(lambda leaf: leaf, optims)
     return copies
 
 
 def _nodes(tree: Tree, select: Predicate, by_path: bool = False) -> dict[str, Any]:
-    """The nodes that are selected, themselves or by their paths, and not below another such, by path."""
+    """The nodes that `select` accepts, or whose paths it accepts, by path; it does not look below one."""
     found: dict[str, Any] = {}
 
     def visit(node: Any, path: tuple[Any, ...]) -> None:

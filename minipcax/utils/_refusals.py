@@ -1,43 +1,30 @@
-"""What optimisers refuse, and the words for it."""
+"""The checks of optimisers, and their words."""
 
 import inspect
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from minipcax.core import BaseModule, BaseParam, get
+from minipcax.core.filter import Filter, as_predicate
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import is_param, paths_of_params
-from minipcax.utils._targets import Gradients, OptaxState, Targets, Tree, shapes_of
+from minipcax.utils._optax import OptaxState, is_optimiser
+from minipcax.utils._targets import Gradients, Targets, Tree, by_path, filled, shapes_of
 
 
-@runtime_checkable
-class Optimiser(Protocol):
-    """What optax's optimisers are, `optax.MultiSteps` too, which is of another class."""
-
-    def init(self, params: Any, /) -> Any:  # any pytree
-        """The state, for these parameters."""
-        ...
-
-    def update(self, updates: Any, state: Any, params: Any = None, /) -> tuple[Any, Any]:  # the same
-        """The updates, and the next state."""
-        ...
-
-
-OptaxFn = Optimiser | Callable[[], Optimiser]
-
-
-def is_optimiser(candidate: object) -> bool:
-    """Whether this is an optimiser of optax, and not a function or class that makes one."""
-    methods = (getattr(candidate, name, None) for name in ("init", "update"))
-    return not isinstance(candidate, type) and all(map(callable, methods))
+def names(paths: Iterable[str]) -> str:
+    """Paths in a message: the first four, and how many more there are."""
+    first, rest = [*paths][:4], [*paths][4:]
+    return ", ".join(first) + (f" and {len(rest)} more" if rest else "")
 
 
 def check_optimiser(candidate: object, name: str, made: bool = False) -> None:
-    """Refuses what is no optimiser and, unless it was `made` by a function, no function that may return one."""
+    """Raises unless it is an optimiser or, before it was `made`, a function that can be called to make one."""
     if is_optimiser(candidate):
         return
     expected = f"{name} expected an optax optimiser, or a function that returns one, found"
@@ -52,23 +39,15 @@ def check_optimiser(candidate: object, name: str, made: bool = False) -> None:
         return
 
 
-def names(paths: Iterable[str]) -> str:
-    """Paths in a message, the first few of them."""
-    first, rest = [*paths][:4], [*paths][4:]
-    return ", ".join(first) + (f" and {len(rest)} more" if rest else "")
-
-
 def check_parameters(parameters: Tree, targets: Targets, name: str) -> None:
-    """Refuses to start with what is no tree of parameters, or with cleared ones."""
-    if parameters is None:
-        raise TypeError(f"{name} expected a tree of parameters, such as M(LayerParam)(model), found None")
+    """Raises unless an optimiser can start with these: a tree of parameters, none of which is cleared."""
     leaves = jax.tree.leaves(parameters, is_leaf=is_param)
     # A model may hold bare arrays beside its parameters.
     fitting = (BaseParam, jax.Array, np.ndarray) if any(map(is_param, leaves)) else BaseParam
-    for leaf in leaves:
-        if not isinstance(leaf, fitting):
-            found = f"{kind_of(leaf)} in it"
-            raise TypeError(f"{name} expected a tree of parameters, such as M(LayerParam)(model), found {found}")
+    others = [f"{kind_of(leaf)} in it" for leaf in leaves if not isinstance(leaf, fitting)]
+    if parameters is None or others:
+        found = "None" if parameters is None else others[0]
+        raise TypeError(f"{name} expected a tree of parameters, such as M(LayerParam)(model), found {found}")
     for path, param in targets.items():
         if param.get() is None:
             raise ValueError(
@@ -78,7 +57,7 @@ def check_parameters(parameters: Tree, targets: Targets, name: str) -> None:
 
 
 def check_known(former: Collection[str], paths: Collection[str], targets: Collection[str]) -> None:
-    """Refuses to go on with a model that is another one, though it looks the same."""
+    """Raises if a model has none of the parameters that an optimiser is for, though it has their paths."""
     same = [path for path in targets if path in paths]
     if same and not former:
         raise ValueError(
@@ -87,27 +66,51 @@ def check_known(former: Collection[str], paths: Collection[str], targets: Collec
         )
 
 
-def no_labels(name: str, targets: Iterable[str], error: Exception) -> ValueError:
-    """What optax's refusal to start means, where it comes from labels or a mask that are not by path."""
-    first = next(iter(targets), ".layer.weight")
-    reason = str(error).strip().partition("\n")[0]
-    return ValueError(
-        f"{name}: optax could not start on a dict from path to array, {{{first!r}: ..., }}; its labels and masks are "
-        'by path, not a masked model: write a function, such as lambda params: {path: "fast" if '
-        f'path.endswith("bias") else "slow" for path in params}}; optax says: {reason}'
-    )
+@contextmanager
+def starting(name: str, targets: Iterable[str]) -> Iterator[None]:
+    """Within the block, explains an error of optax, which has most often to do with labels or masks."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        first = next(iter(targets), ".layer.weight")
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{name}: optax could not start on a dict from path to array, {{{first!r}: ..., }}; its labels and masks "
+            'are by path, not a masked model: write a function, such as lambda params: {path: "fast" if '
+            f'path.endswith("bias") else "slow" for path in params}}; optax says: {reason}'
+        ) from error
+
+
+def checked_step(
+    module: Tree, grads: Gradients, state: OptaxState | None, scale_by: object, allow_none: bool
+) -> tuple[Targets, Targets]:
+    """Returns the parameters and the gradients, by path; raises unless they are what `init` was given, and complete."""
+    params, gradients = by_path(module), filled(grads)
+    if state is None:
+        raise not_initialised("Optim.step", gradients)
+    check_model(module, params, state)
+    check_once("Optim.step", module, gradients, state.targets)
+    check_gradients("Optim.step", grads, gradients, state.targets)
+    missing = [path for path in state.targets if path not in gradients]
+    if not missing:
+        check_shapes(params, gradients, state)
+        if scale_by is not None:
+            check_scale(scale_by)
+    elif not allow_none:
+        raise missing_gradients(missing, gradients, state.targets)
+    return params, gradients
 
 
 def not_initialised(name: str, gradients: Targets) -> ValueError:
-    """For an optimiser that does not know what it is for."""
+    """The error for an optimiser that does not know what it is for."""
     return ValueError(
         f"{name} expected an initialised optimiser: call init with the parameters to optimise first, such as "
-        f"M(LayerParam)(model); found gradients for {names(_given(gradients)) or 'nothing'}"
+        f"M(LayerParam)(model); found gradients for {names(gradients) or 'nothing'}"
     )
 
 
 def check_model(module: Tree, params: Targets, state: OptaxState) -> None:
-    """Refuses a model that lacks what `init` was given."""
+    """Raises if the model lacks a parameter that `init` was given."""
     lacking = [path for path in state.targets if path not in params]
     if lacking:
         tied = {path: paths[0] for _, paths in paths_of_params(module) for path in paths[1:]}
@@ -119,69 +122,71 @@ def check_model(module: Tree, params: Targets, state: OptaxState) -> None:
         )
 
 
-def check_gradients(
-    name: str, grads: Gradients, gradients: Targets, targets: Iterable[str], needed: bool = False
-) -> None:
-    """Refuses gradients of all keywords and, where some are `needed`, those of other parameters alone."""
-    given, targets = {*_given(gradients)}, [*targets]
-    leaves = jax.tree.leaves(grads, is_leaf=is_param)
-    if leaves and not any(map(is_param, leaves)):
-        raise TypeError(
-            f"{name} expected gradients in parameters, in the places of the model's, as functional.grad gives them, "
-            f"found {kind_of(leaves[0])} in their place"
-        )
-    if not given or not targets or not given.isdisjoint(targets):
-        return
-    for above in [path.removesuffix(targets[0]) for path in given if path.endswith(targets[0])]:
-        if given >= {above + path for path in targets}:
-            raise ValueError(
-                f"{name} expected the gradients of one model, found those of all keywords: give it grads{above}"
-            )
-    if needed:
-        raise ValueError(
-            f"{name} expected gradients of what init was given, {names(targets)}; found those of {names(given)}: is it "
-            "the right optimiser? To change what it is for, call retarget"
-        )
-
-
-def missing_gradients(missing: list[str], gradients: Targets, targets: tuple[str, ...]) -> ValueError:
-    """For targets without a gradient."""
-    others = [] if {*gradients} & {*targets} else _given(gradients)
-    whose = (
-        f"this optimiser is for {names(targets)}, and was given the gradients of {names(others)}: is it the right one? "
-    )
-    return ValueError(
-        f"Optim.step found no gradient for {names(missing)}: expected one for every parameter that init was given; "
-        f"{whose if others else ''}differentiate it, leave it out of init, or pass allow_none=True to skip the step"
-    )
-
-
 def check_once(name: str, module: Tree, gradients: Targets, targets: Iterable[str]) -> None:
-    """Refuses gradients of a shared parameter other than the one, the sum over its uses, at its first path."""
-    given, targets = {*_given(gradients)}, {*targets}
+    """Raises if a shared parameter has a gradient at another path than its first, where the sum over its uses is."""
+    targets = {*targets}
     for _, (first, *others) in paths_of_params(module):
-        if first in targets and not given.isdisjoint(others):
-            found = [path for path in (first, *others) if path in given]
+        if first in targets and not gradients.keys().isdisjoint(others):
+            found = [path for path in (first, *others) if path in gradients]
             raise ValueError(
                 f"{name} expected one gradient for the parameter {first}, which is also {names(others)}: the sum over "
                 f"its uses, at the first path; found one at {' and one at '.join(found)}; functional.grad gives it"
             )
 
 
-def check_scale(scale_by: Any) -> None:  # a number of any library
-    """Refuses a scale that is not one number, and would be broadcast to the gradients."""
+def check_gradients(
+    name: str, grads: Gradients, gradients: Targets, targets: Iterable[str], needed: bool = False
+) -> None:
+    """Raises if gradients are bare arrays, or those of all keywords, or, with `needed`, if none is of a target."""
+    targets, leaves = [*targets], jax.tree.leaves(grads, is_leaf=is_param)
+    if leaves and not any(map(is_param, leaves)):
+        raise TypeError(
+            f"{name} expected gradients in parameters, in the places of the model's, as functional.grad gives them, "
+            f"found {kind_of(leaves[0])} in their place"
+        )
+    if not gradients or not targets or not gradients.keys().isdisjoint(targets):
+        return
+    for above in [path.removesuffix(targets[0]) for path in gradients if path.endswith(targets[0])]:
+        if gradients.keys() >= {above + path for path in targets}:
+            raise ValueError(
+                f"{name} expected the gradients of one model, found those of all keywords: give it grads{above}"
+            )
+    if needed:
+        raise ValueError(
+            f"{name} expected gradients of what init was given, {names(targets)}; found those of {names(gradients)}: "
+            "is it the right optimiser? To change what it is for, call retarget"
+        )
+
+
+def missing_gradients(missing: list[str], gradients: Targets, targets: tuple[str, ...]) -> ValueError:
+    """The error for targets without a gradient."""
+    whose = ""
+    if gradients and gradients.keys().isdisjoint(targets):
+        whose = (
+            f"this optimiser is for {names(targets)}, and was given the gradients of {names(gradients)}: is it the "
+            "right one? "
+        )
+    return ValueError(
+        f"Optim.step found no gradient for {names(missing)}: expected one for every parameter that init was given; "
+        f"{whose}differentiate it, leave it out of init, or pass allow_none=True to skip the step"
+    )
+
+
+def check_shapes(params: Targets, gradients: Targets, state: OptaxState) -> None:
+    """Raises if the gradients have other shapes than the parameters."""
+    values, grads = (shapes_of(tree[path].get() for path in state.targets) for tree in (params, gradients))
+    differ = differences(state.targets, "parameter", values, "gradient", grads)
+    if differ:
+        raise ValueError(f"Optim.step expected gradients of the parameters' shapes, found {differ}")
+
+
+def check_scale(scale_by: object) -> None:
+    """Raises if the scale is not one number: an array would be broadcast to the gradients."""
     value, numbers = get(scale_by), (int, float, np.generic, np.ndarray, jax.Array)
     if isinstance(value, bool) or not isinstance(value, numbers) or jnp.shape(value) != ():
         is_array = isinstance(value, np.ndarray | jax.Array)
         found = f"an array of shape {value.shape}" if is_array else kind_of(value)
         raise ValueError(f"Optim.step expected scale_by to be one number, found {found}")
-
-
-def check_shapes(targets: Iterable[str], values: Iterable[Any], grads: Iterable[Any]) -> None:
-    """Refuses gradients of other shapes than the parameters'."""
-    differ = differences(targets, "parameter", shapes_of(values), "gradient", shapes_of(grads))
-    if differ:
-        raise ValueError(f"Optim.step expected gradients of the parameters' shapes, found {differ}")
 
 
 def differences(targets: Iterable[str], first: str, one: Iterable[str], second: str, other: Iterable[str]) -> str:
@@ -190,8 +195,20 @@ def differences(targets: Iterable[str], first: str, one: Iterable[str], second: 
     return ", ".join(f"{path} ({first} {a}, {second} {b})" for path, a, b in pairs if a != b)
 
 
+@contextmanager
+def updating(state: OptaxState, values: dict[str, Any]) -> Iterator[None]:
+    """Within the block, says so if parameters have other shapes than at `init` where optax fails."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        differ = differences(state.targets, "then", state.shapes, "now", shapes_of(values.values()))
+        if differ:
+            raise ValueError(f"Optim.step found other shapes than init was given: {differ}; call init") from error
+        raise
+
+
 def check_state(before: object, after: object) -> None:
-    """Refuses an update that has broadcast what an optimiser remembers, for parameters of other shapes."""
+    """Raises if an update has broadcast the state, because parameters have other shapes than at `init`."""
     shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(state)] for state in (before, after)]
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -200,27 +217,18 @@ def check_state(before: object, after: object) -> None:
         )
 
 
-def check_nodes(optims: Iterable[str], nodes: Iterable[str]) -> None:
-    """Refuses a model that lacks nodes which `OptimTree.init` was given."""
-    lacking = [path for path in optims if path not in nodes]
-    if lacking:
-        raise ValueError(
-            f"OptimTree.step expected the model that init was given, but it has no node {names(lacking)}; after a "
-            "change of the model, call retarget"
-        )
-
-
-def check_leaf_fn(leaf_fn: object) -> None:
-    """Refuses parameters in the place of the filter of nodes."""
+def check_leaf_fn(leaf_fn: Filter) -> None:
+    """Raises unless it is a filter of nodes."""
     if isinstance(leaf_fn, BaseModule):
         raise TypeError(
             f"OptimTree expected leaf_fn to be a class of modules or a predicate, found {kind_of(leaf_fn)}: "
             "write OptimTree(optax_fn, Linear, parameters)"
         )
+    as_predicate(leaf_fn)  # raises as well
 
 
 def check_selection(nodes: Collection[str], leaf_fn: object) -> None:
-    """Refuses a filter of nodes that selects none."""
+    """Raises if the filter of nodes selects none."""
     if not nodes:
         raise ValueError(
             f"OptimTree expected leaf_fn to select nodes of the model, but {leaf_fn!r} selects none: give the class of "
@@ -228,5 +236,11 @@ def check_selection(nodes: Collection[str], leaf_fn: object) -> None:
         )
 
 
-def _given(gradients: Targets) -> list[str]:
-    return [path for path, grad in gradients.items() if grad.get() is not None]
+def check_nodes(optims: Iterable[str], nodes: Iterable[str]) -> None:
+    """Raises if the model lacks a node that `OptimTree.init` was given."""
+    lacking = [path for path in optims if path not in nodes]
+    if lacking:
+        raise ValueError(
+            f"OptimTree.step expected the model that init was given, but it has no node {names(lacking)}; after a "
+            "change of the model, call retarget"
+        )

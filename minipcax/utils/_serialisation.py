@@ -1,7 +1,7 @@
 """Saving and loading parameters: an `.npz` file with one array for each parameter, under its key path.
 
-A load first reads every array, and checks it; when all have been found right, it writes. A save writes a new file
-beside the old one, and puts it in the old one's place when it is whole.
+Loading first reads and checks every array, and changes the model only when all are right. Saving writes a new file
+beside the old one, and replaces that only when the new one is complete.
 """
 
 import os
@@ -11,7 +11,6 @@ from typing import Any
 from uuid import uuid4
 
 import jax
-import numpy as np
 from jax.core import Tracer
 from jax.tree_util import keystr, tree_leaves_with_path
 
@@ -20,9 +19,9 @@ from minipcax.core.filter import Filter
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import paths_of_params
 from minipcax.nn import LayerParam, StateParam
-from minipcax.utils._archive import Archive, Form, Leaf, describe, dtype_of, form_of, is_extension, is_key
+from minipcax.utils._archive import Archive, Form, Leaf, describe, form_of, write
 from minipcax.utils._mask import M
-from minipcax.utils._refusals import names as names_of
+from minipcax.utils._refusals import names
 
 Tree = object  # a model, an optimiser, or any pytree of these
 
@@ -35,9 +34,9 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
 
     Args:
         model: the model, or an optimiser, or any tree of these.
-        path: where to; `.npz` is appended unless it is there.
-        filter: which parameters; by default the weights and running statistics of layers. A shared one is saved once,
-            cleared ones are not.
+        path: the file; `.npz` is appended unless it is there.
+        filter: which parameters to save; by default the weights and running statistics of layers. A shared one is saved
+            once, cleared ones are not.
 
     Raises:
         ValueError: the filter selects nothing.
@@ -57,16 +56,9 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
     try:
         with temporary.open("xb") as file:
             with zipfile.ZipFile(file, "w") as archive:
-                for param, paths in selected:
+                for param, (first, *_) in selected:
                     for inner, leaf in tree_leaves_with_path(param.get()):
-                        entry = zipfile.ZipInfo(f"{paths[0]}{keystr(inner)}.npy")
-                        array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf, dtype_of(leaf))
-                        if is_key(leaf) or is_extension(array.dtype):
-                            entry.comment = form_of(leaf)[1].encode()
-                        if is_extension(array.dtype):
-                            array = array.view(f"V{array.dtype.itemsize}")
-                        with archive.open(entry, "w", force_zip64=True) as stream:
-                            np.lib.format.write_array(stream, array, (1, 0), allow_pickle=False)
+                        write(archive, f"{first}{keystr(inner)}", leaf)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -78,9 +70,9 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
     """Reads the selected parameters from a file, or raises and leaves the model as it is.
 
     Args:
-        model: what was given to `save_params`, or another of the same structure. Cleared parameters take any array.
-        path: where from; `.npz` is appended unless it is there. What the model lacks is ignored.
-        filter: which parameters; but where a file of weights has no running statistics at all, as those that pcx
+        model: what was passed to `save_params`, or another of the same structure. Cleared parameters take any array.
+        path: the file; `.npz` is appended unless it is there. Arrays that the model has no parameter for are ignored.
+        filter: which parameters to load. If a file of weights has no running statistics at all, such as those that pcx
             writes, the model keeps its own.
 
     Raises:
@@ -96,35 +88,19 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         Traceback (most recent call last):
         ValueError: expected .nn.weight to be float32[4, 2], found float32[3, 2] in ...
     """
-    values = []
     with _with_suffix(path).open("rb") as file:
         archive = Archive(file)
-        selected = _selected(model, filter, "load_params found nothing to load")
-        for param, paths in _without_statistics(selected, archive):
-
-            def read(inner: Any, leaf: Leaf, paths: list[str] = paths) -> Leaf:
-                names = [f"{path}{keystr(inner)}" for path in paths]
-                name = next((name for name in names if name in archive.entries), None)
-                if name is not None:
-                    return archive.read(name, leaf)
-                if leaf is not None:
-                    found = names_of(archive.entries) or "nothing"
-                    raise KeyError(f"expected {names[0]} {describe(form_of(leaf))} in {file.name}, found {found}")
-                if any(key.startswith((f"{name}.", f"{name}[")) for key in archive.entries for name in names):
-                    raise ValueError(f"{names[0]} is cleared, but {file.name} holds a tree there: initialise it first")
-                return None
-
-            is_cleared = param.get() is None  # inside a tree, None is no leaf
-            values.append((param, read((), None) if is_cleared else jax.tree.map_with_path(read, param.get())))
+        selected = _without_statistics(_selected(model, filter, "load_params found nothing to load"), archive)
+        values = [(param, _read(archive, param.get(), paths)) for param, paths in selected]
     if archive.entries and all(param.get() is None and value is None for param, value in values):
-        held = names_of(archive.entries)
-        raise KeyError(f"expected {names_of(paths[0] for _, paths in selected)} in {archive.path}, found {held}")
+        held = names(archive.entries)
+        raise KeyError(f"expected {names(paths[0] for _, paths in selected)} in {archive.path}, found {held}")
     for param, value in values:
         param.set(value)
 
 
 def saved_params(path: str | os.PathLike[str]) -> dict[str, Form]:
-    """What a file holds: by key path, the shape and the name of the dtype.
+    """Returns the shape and the name of the dtype of every array in a file, by key path.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -149,11 +125,11 @@ def _with_suffix(path: str | os.PathLike[str]) -> Path:
     return Path(name if name.endswith(".npz") else f"{name}.npz")
 
 
-Selected = list[tuple[DynamicParam[Any], list[str]]]  # parameters, each once, with all paths that lead to it
+Selected = list[tuple[DynamicParam[Any], list[str]]]  # parameters, each once, with all its paths
 
 
 def _selected(model: Tree, filter: Filter, otherwise: str) -> Selected:
-    """The selected parameters, of which there must be one."""
+    """The selected parameters; raises if there are none, or if one is traced."""
     select = M(filter).apply
     selected = [(param, paths) for param, paths in paths_of_params(model) if select(param)]
     if not selected:
@@ -168,11 +144,30 @@ def _selected(model: Tree, filter: Filter, otherwise: str) -> Selected:
 
 
 def _without_statistics(selected: Selected, archive: Archive) -> Selected:
-    """All but the running statistics, if the file has weights and no statistics: it was written without them."""
-
-    def is_there(paths: list[str]) -> bool:
-        return any(key == path or key.startswith((f"{path}.", f"{path}[")) for key in archive.entries for path in paths)
-
+    """All but the running statistics, if the file has none of them: it was written without."""
     weights = [(param, paths) for param, paths in selected if not isinstance(param, StateParam)]
-    statistics = [paths for param, paths in selected if isinstance(param, StateParam)]
-    return weights if weights and not any(map(is_there, statistics)) else selected
+    statistics = [path for param, paths in selected if isinstance(param, StateParam) for path in paths]
+    return weights if weights and not _is_there(archive, statistics) else selected
+
+
+def _is_there(archive: Archive, paths: list[str]) -> bool:
+    """Whether the file has an array, or a tree of them, at one of the paths."""
+    return any(key == path or key.startswith((f"{path}.", f"{path}[")) for key in archive.entries for path in paths)
+
+
+def _read(archive: Archive, value: Any, paths: list[str]) -> Any:  # an array, a tree of them, or None when cleared
+    """What the file has for a parameter with this value, under one of its paths."""
+
+    def read(inner: Any, leaf: Leaf) -> Leaf:
+        keys = [f"{path}{keystr(inner)}" for path in paths]
+        key = next((key for key in keys if key in archive.entries), None)
+        if key is not None:
+            return archive.read(key, leaf)
+        if leaf is not None:
+            found = names(archive.entries) or "nothing"
+            raise KeyError(f"expected {keys[0]} {describe(form_of(leaf))} in {archive.path}, found {found}")
+        if _is_there(archive, keys):
+            raise ValueError(f"{keys[0]} is cleared, but {archive.path} holds a tree there: initialise it first")
+        return None
+
+    return read((), None) if value is None else jax.tree.map_with_path(read, value)  # JAX does not see None as a leaf

@@ -1,4 +1,4 @@
-"""`step`: what a model is being used for, for the length of a block."""
+"""`step`: the status of a model, for the length of a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,16 +20,16 @@ def step(
     *,
     clear_params: Filter | tuple[Filter | None, Filter | None] | None = None,
 ) -> Iterator[None]:
-    """Within the block, every energy module of the model has a status; after it, the one it had before.
+    """Sets the status of every energy module of the model within the block, and restores it afterwards.
 
     Args:
         model: the model, or any tree of models.
-        status: the status, or a pair: the second is then set after the block, when it is not `None`.
-        clear_params: which parameters to clear after the block, or a pair: before and after it.
+        status: the status; or a pair, whose second is set after the block unless it is `None`.
+        clear_params: which parameters to clear after the block; or a pair, before and after it.
 
     Raises:
-        TypeError: what is given is no status or no filter.
-        ValueError: there are more or less than two in a pair, or the model has no energy module.
+        TypeError: a status is not a string, or a filter is not one.
+        ValueError: a pair does not have two elements, or the model has no energy modules.
 
     Example:
         >>> model = Vode()

@@ -1,22 +1,20 @@
 """What optax sees of a model: a dict from path to array, `{".layers[0].nn.weight": ...}`, of what is to be optimised.
 
-A shared parameter is in it once, and nothing of the model's own structure gets into the optimiser's state, in which
-whatever belongs to a parameter therefore stands in a dict under its path. That is what `carried` relies on.
+A shared parameter is in it once, and nothing of the model's own structure gets into the optimiser's state.
 """
 
 import weakref
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import DictKey, register_dataclass, tree_leaves_with_path, tree_map_with_path
+from jax.tree_util import tree_leaves_with_path
 from numpy.typing import NDArray
 
 from minipcax.core import BaseModule, BaseParam, DynamicParam, tree_ref
-from minipcax.core.tree import is_param, path_name, walk
+from minipcax.core.tree import is_param, path_name
 
 Tree = object  # a model, or any pytree of models and parameters
 # The same tree with gradients, or None, in the places of its parameters.
@@ -31,38 +29,20 @@ def by_path(tree: Tree) -> Targets:
     return {path_name(path): node for path, node in nodes if isinstance(node, DynamicParam)}
 
 
+def filled(grads: Gradients) -> Targets:
+    """The parameters in a tree of gradients that hold one, by path."""
+    return {path: grad for path, grad in by_path(grads).items() if grad.get() is not None}
+
+
 def shapes_of(values: Iterable[Any]) -> tuple[str, ...]:
-    """What the values look like, for comparing them and for messages."""
+    """The shapes of values, which may be trees, in a form to be compared and shown."""
     return tuple(str(jax.tree.map(jnp.shape, value)) for value in values)
 
 
-@register_dataclass
-@dataclass(frozen=True)
-class OptaxState:
-    """Optax's state, which its attributes and items are; and, as structure, the parameters that it is for."""
-
-    optax: Any  # each optimiser has its own
-    targets: tuple[str, ...] = field(metadata={"static": True})  # their paths
-    shapes: tuple[str, ...] = field(metadata={"static": True})
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "optax" or name.startswith("__"):  # copying asks for these before there is a state
-            raise AttributeError(name)
-        return getattr(self.optax, name)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.optax[index]
-
-    def __repr__(self) -> str:
-        kinds = dict.fromkeys(type(node).__name__ for _, node in walk(self.optax) if getattr(node, "_fields", ()))
-        count = len(self.targets)
-        return f"{', '.join(kinds) or 'no moments'} for {count} parameter{'s' * (count != 1)}"
-
-
 class Origin:
-    """Which parameters an optimiser was started with, so that they are known again where their paths have changed.
+    """The parameters that an optimiser was started with, to recognise them when their paths have changed.
 
-    An attribute of the optimiser, and so part of its structure, in which all origins are the same: none retraces.
+    It is an attribute of the optimiser, and so part of its structure. All origins are equal there, so none retraces.
     """
 
     def __init__(self, owner: object = None, targets: Targets = {}) -> None:
@@ -70,9 +50,10 @@ class Origin:
         self._params = {path: weakref.ref(param) for path, param in targets.items()}
 
     def former_paths(self, owner: object, paths: tuple[str, ...], targets: Targets) -> dict[str, str]:
-        """Under which of the former paths each target was; those that are new are left out.
+        """The former path of each target, without those that are new.
 
-        In a copy of the optimiser, such as in a transform, parameters are copies too: there a path is all there is.
+        In a copy of the optimiser, such as in a transform, the parameters are copies too, and only paths tell them
+        apart.
         """
         if self._owner is None or self._owner() is not owner or (*self._params,) != paths:
             return {path: path for path in targets if path in paths}
@@ -86,31 +67,4 @@ class Origin:
         return hash(Origin)
 
     def __reduce__(self) -> tuple[type["Origin"], tuple[()]]:
-        return Origin, ()  # the parameters that a copy is for are others
-
-
-def carried(old: Any, new: Any, targets: Iterable[str], former: Mapping[str, str]) -> Any:
-    """A new state of optax with what the old one holds for the parameters that it knew, by their former paths.
-
-    Raises:
-        ValueError: the state holds an array that is made of all parameters.
-    """
-    known, targets = dict(tree_leaves_with_path(old)), {*targets}
-
-    def carry(path: tuple[Any, ...], leaf: Any) -> Any:
-        places = [index for index, key in enumerate(path) if isinstance(key, DictKey) and key.key in targets]
-        if any(path[index].key not in former for index in places):
-            return leaf
-        held = known.get(tuple(DictKey(former[key.key]) if n in places else key for n, key in enumerate(path)))
-        if held is None:
-            return leaf
-        if (jnp.shape(held), jnp.result_type(held)) == (jnp.shape(leaf), jnp.result_type(leaf)):
-            return held
-        if places:
-            return leaf
-        raise ValueError(
-            f"Optim.retarget expected a state that is kept for each parameter, but {path_name(path)} in optax's mixes "
-            f"them: it would change its shape from {jnp.shape(held)} to {jnp.shape(leaf)}; call init to start anew"
-        )
-
-    return tree_map_with_path(carry, new)
+        return Origin, ()  # a copy of the optimiser is for other parameters

@@ -155,7 +155,7 @@ def test_a_class_of_no_parameters_is_no_mask(target: Any) -> None:
 
 def test_masks_are_combined_by_operators() -> None:
     for combine in (lambda a, b: a and b, lambda a, b: a or b, lambda a, b: not a):
-        with pytest.raises(TypeError, match=r"can not be used as Python bool: combine them with &, \| and ~"):
+        with pytest.raises(TypeError, match=r"cannot be used as a Python bool: combine them with &, \| and ~"):
             combine(M(Weight), M(State))
 
 

@@ -368,7 +368,7 @@ def test_bfloat16_of_others_is_only_bytes(tmp_path: Path) -> None:
     for wrong in (jnp.zeros(2, jnp.float16), jnp.zeros(2, jnp.float8_e4m3fn), jnp.zeros(2)):
         with pytest.raises(ValueError, match=rf"expected \[0\] to be {wrong.dtype.name}\[2\], found void16\[2\]"):
             pxu.load_params([Weight(wrong)], path)
-    with pytest.raises(ValueError, match=r"can not read \[0\]"):
+    with pytest.raises(ValueError, match=r"cannot read \[0\]"):
         pxu.load_params([Weight(None)], path)
 
 
@@ -413,7 +413,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
 def test_a_pickle_is_not_loaded_into_a_cleared_parameter(tmp_path: Path) -> None:
     path = written(tmp_path / "f.npz", {"[0]": np.asarray([Explosive()], object)}, pickle=True)
     param = Weight(None)
-    with pytest.raises(ValueError, match=r"can not read \[0\] .*pickled, which is never loaded"):
+    with pytest.raises(ValueError, match=r"cannot read \[0\] .*pickled, which is never loaded"):
         pxu.load_params([param], path)
     assert param.get() is None
     assert not Explosive.exploded
@@ -422,7 +422,7 @@ def test_a_pickle_is_not_loaded_into_a_cleared_parameter(tmp_path: Path) -> None
 def test_another_version_of_the_format_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "f.npz", "w") as archive, archive.open("[0].npy", "w") as file:
         np.lib.format.write_array(file, np.ones(2, np.float32), (2, 0))
-    with pytest.raises(ValueError, match=r"can not read \[0\] .*expected version 1\.0 of the npy format"):
+    with pytest.raises(ValueError, match=r"cannot read \[0\] .*expected version 1\.0 of the npy format"):
         pxu.load_params([Weight(jnp.ones(2))], tmp_path / "f")
 
 
@@ -446,7 +446,7 @@ FOREIGN: dict[str, bytes] = {
 def test_what_is_no_such_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "f.npz").write_bytes(content)
     for read in (lambda path: pxu.load_params(Model(), path), pxu.saved_params):
-        with pytest.raises(ValueError, match=r"can not read anything in .*f\.npz, expected a file of save_params: "):
+        with pytest.raises(ValueError, match=r"cannot read anything in .*f\.npz, expected a file of save_params: "):
             read(tmp_path / "f")
 
 
@@ -662,7 +662,7 @@ def test_an_entry_may_be_compressed(tmp_path: Path) -> None:
     assert layer.nn.bias is not None
     assert layer.nn.bias.tolist() == [1, 1, 1]
     layer.nn.bias.set(None)
-    with pytest.raises(ValueError, match=r"can not read \.nn\.bias .* compressed, and so may be of any size"):
+    with pytest.raises(ValueError, match=r"cannot read \.nn\.bias .* compressed, and so may be of any size"):
         pxu.load_params(layer, tmp_path / "f")
 
 
@@ -672,7 +672,7 @@ def test_an_encrypted_entry(tmp_path: Path) -> None:
     for match in re.finditer(b"PK\x01\x02", bytes(content)):
         content[match.start() + 8] |= 1
     (tmp_path / "f.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"can not read \.layers\[0\]\.nn\.weight in .*encrypted"):
+    with pytest.raises(ValueError, match=r"cannot read \.layers\[0\]\.nn\.weight in .*encrypted"):
         pxu.load_params(Model(), tmp_path / "f")
 
 
