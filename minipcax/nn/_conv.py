@@ -12,6 +12,7 @@ from minipcax.core.operators import array_of
 from minipcax.nn._sizes import (
     Padding,
     Pads,
+    Shape,
     Size,
     Sizes,
     check_sample,
@@ -70,7 +71,7 @@ class Convolution(WeightedLayer, static=(*SIZES, "padding_mode")):
         weight_shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         self._draw(rkg, weight_shape, (self.out_channels, *(1,) * axes), floating(self, dtype))
 
-    def _span(self) -> tuple[int, ...]:
+    def _span(self) -> Shape:
         """The extent of the dilated kernel in each axis."""
         sizes = zip(self.kernel_size, self.dilation, strict=True)
         return tuple(dilation * (kernel - 1) + 1 for kernel, dilation in sizes)

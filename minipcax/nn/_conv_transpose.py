@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Num
 from minipcax.core import RKG, RandomKeyGenerator
 from minipcax.core.operators import array_of
 from minipcax.nn._conv import Convolution
-from minipcax.nn._sizes import Padding, Size, Sizes, check_sample, per_axis, wrong
+from minipcax.nn._sizes import Padding, Shape, Size, Sizes, check_sample, per_axis, wrong
 
 
 class TransposedConvolution(Convolution, static=("output_padding",)):
@@ -37,7 +37,7 @@ class TransposedConvolution(Convolution, static=("output_padding",)):
         if any(extra >= stride for extra, stride in zip(self.output_padding, self.stride, strict=True)):
             raise wrong(self, f"output_padding to be less than stride {self.stride}", repr(output_padding))
 
-    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _output_shape(self, shape: Shape) -> Shape:
         """The spatial shape of y for that of x. C maps several shapes to that of x; `output_padding` chooses one."""
         sizes = zip(shape, self.stride, self._span(), self.output_padding, strict=True)
         if isinstance(self.padding, str) and self.padding != "VALID":
@@ -46,9 +46,7 @@ class TransposedConvolution(Convolution, static=("output_padding",)):
         output = tuple((n - 1) * stride + span + extra for n, stride, span, extra in sizes)
         return tuple(n - before - after for n, (before, after) in zip(output, pads, strict=True))
 
-    def _transpose(
-        self, x: Num[Array, "in_channels *spatial"], kernel: Float[Array, "..."]
-    ) -> Float[Array, "out_channels *output"]:
+    def _transpose(self, x: Num[Array, "in_channels *spatial"], kernel: Float[Array, "..."]) -> Float[Array, "..."]:
         """Returns b + Cᵀ x, where C has this kernel."""
         check_sample(self, x.shape, self.in_channels, self.num_spatial_dims)
         shape = self._output_shape(x.shape[1:])

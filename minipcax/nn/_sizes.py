@@ -17,6 +17,7 @@ Sizes = Size | Sequence[Size]
 # The same; or for each axis the padding before and after.
 Padding = Sizes | Sequence[tuple[Size, Size]]
 Pads = tuple[tuple[int, int], ...]
+Shape = tuple[int, ...]
 
 
 def wrong(layer: object, expected: str, found: object) -> ValueError:
@@ -41,7 +42,7 @@ def _listed(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray) and value.ndim else value
 
 
-def per_axis(layer: object, argument: str, value: object, axes: int, least: int = 1) -> tuple[int, ...]:
+def per_axis(layer: object, argument: str, value: object, axes: int, least: int = 1) -> Shape:
     """Checks that `value` is an int or one for each axis; returns one for each axis."""
     value = _listed(value)
     if not isinstance(value, Sequence):
@@ -97,7 +98,7 @@ def floating(layer: object, dtype: DTypeLike | None) -> DTypeLike | None:
     return dtype
 
 
-def check_sample(layer: object, shape: tuple[int, ...], channels: int | None, axes: int = 0) -> None:
+def check_sample(layer: object, shape: Shape, channels: int | None, axes: int = 0) -> None:
     """Raises unless `shape` is that of one sample, with these channels and this number of spatial axes."""
     if len(shape) != axes + 1 or channels not in (None, shape[0]):
         wanted = ", ".join(["channels" if channels is None else str(channels), *[f"axis{n + 1}" for n in range(axes)]])

@@ -10,6 +10,7 @@ from minipcax.core import RandomKeyGenerator
 from minipcax.core.refusals import kind_of
 from minipcax.nn._layer import ArrayLayer
 from minipcax.nn._parameter import LayerParam, Weights
+from minipcax.nn._sizes import Shape
 
 
 class WeightedLayer(ArrayLayer, static=("use_bias",)):
@@ -23,11 +24,7 @@ class WeightedLayer(ArrayLayer, static=("use_bias",)):
     use_bias: bool
 
     def _draw(
-        self,
-        rkg: RandomKeyGenerator,
-        weight_shape: tuple[int, ...],
-        bias_shape: tuple[int, ...],
-        dtype: DTypeLike | None = None,
+        self, rkg: RandomKeyGenerator, weight_shape: Shape, bias_shape: Shape, dtype: DTypeLike | None = None
     ) -> None:
         """Draws the parameters. The first axis of the weight is that of the outputs, the others make up the fan-in."""
         if not callable(rkg):

@@ -64,7 +64,7 @@ def test_arrays_become_weights_and_the_rest_static() -> None:
 def test_the_filter_chooses() -> None:
     layer = foreign(lambda leaf: isinstance(leaf, jax.Array))
     assert isinstance(layer.nn.weight, pxnn.LayerParam)
-    assert isinstance(layer.nn.gain.factor, pxnn.LayerState), "an array can not be static"
+    assert isinstance(layer.nn.gain.factor, pxnn.LayerState), "an array cannot be static"
     assert not isinstance(layer.nn.gain.factor, pxnn.LayerParam)
     close(layer(jnp.ones(3)), jnp.tanh(3 * layer.nn.weight.get().sum(1)))
 
