@@ -133,7 +133,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
 
         with refusals.updating(state, values):
             updates, optax_state = self._optax().update(scaled, state.optax, values)
-        refusals.check_state(state.optax, optax_state)
+            refusals.check_state(state.optax, optax_state)
         self.state.set(OptaxState(optax_state, state.targets, state.shapes))
         if apply_updates:
             for path, value in optax.apply_updates(values, updates).items():

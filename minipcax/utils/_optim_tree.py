@@ -66,8 +66,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         if before is None:
             self.init(parameters)
             return
-        places = {node + path: (node, path) for node, optim in before.items() for path in optim.state.get().targets}
-        targets = by_path(parameters)
+        places, targets = _places(before), by_path(parameters)
         former = self._origin.former_paths(self, (*places,), targets)
         refusals.check_known(former, places, targets)
         optims = {}
@@ -90,10 +89,9 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
             raise refusals.not_initialised("OptimTree.step", gradients)
         optims = _copy(self.state.get())
         nodes, node_grads = (_nodes(tree, optims.__contains__, by_path=True) for tree in (module, grads))
-        targets = [node + path for node, optim in optims.items() for path in optim.state.get().targets]
         refusals.check_nodes(optims, nodes)
-        refusals.check_once("OptimTree.step", module, gradients, targets)
-        refusals.check_gradients("OptimTree.step", grads, gradients, targets, needed=True)
+        refusals.check_once("OptimTree.step", module, gradients, _places(optims))
+        refusals.check_gradients("OptimTree.step", grads, gradients, _places(optims), needed=True)
         updates = {
             path: optim.step(nodes[path], node_grads[path], scale_by, apply_updates=False)
             for path, optim in optims.items()
@@ -113,8 +111,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
     def _start(self, parameters: Tree, optims: dict[str, Optim]) -> None:
         targets = by_path(parameters)
         self.state.set(optims)
-        own = [node + path for node, optim in optims.items() for path in optim.state.get().targets]
-        self._origin = Origin(self, {path: targets[path] for path in own})
+        self._origin = Origin(self, {path: targets[path] for path in _places(optims)})
 
     def _select(self, parameters: Tree) -> dict[str, Any]:
         refusals.check_parameters(parameters, {}, "OptimTree")  # each optimiser checks its own for cleared ones
@@ -131,6 +128,11 @@ def _copy(optims: Optims) -> Optims:
     """A copy that can be changed, unlike the value of a parameter."""
     copies: Optims = jax.tree.map(lambda leaf: leaf, optims)
     return copies
+
+
+def _places(optims: dict[str, Optim]) -> dict[str, tuple[str, str]]:
+    """The path of every target in the whole model: its node, and its path in the node."""
+    return {node + path: (node, path) for node, optim in optims.items() for path in optim.state.get().targets}
 
 
 def _nodes(tree: Tree, select: Predicate, by_path: bool = False) -> dict[str, Any]:

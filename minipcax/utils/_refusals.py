@@ -160,16 +160,12 @@ def check_gradients(
 
 def missing_gradients(missing: list[str], gradients: Targets, targets: tuple[str, ...]) -> ValueError:
     """The error for targets without a gradient."""
-    whose = ""
+    advice = "differentiate it, leave it out of init, or pass allow_none=True to skip the step"
     if gradients and gradients.keys().isdisjoint(targets):
-        whose = (
-            f"this optimiser is for {names(targets)}, and was given the gradients of {names(gradients)}: is it the "
-            "right one? "
-        )
-    return ValueError(
-        f"Optim.step found no gradient for {names(missing)}: expected one for every parameter that init was given; "
-        f"{whose}differentiate it, leave it out of init, or pass allow_none=True to skip the step"
-    )
+        whose = f"is for {names(targets)}, and was given the gradients of {names(gradients)}"
+        advice = f"this optimiser {whose}: is it the right one? Otherwise {advice}"
+    expected = "expected one for every parameter that init was given"
+    return ValueError(f"Optim.step found no gradient for {names(missing)}: {expected}; {advice}")
 
 
 def check_shapes(params: Targets, gradients: Targets, state: OptaxState) -> None:
@@ -197,7 +193,7 @@ def differences(targets: Iterable[str], first: str, one: Iterable[str], second: 
 
 @contextmanager
 def updating(state: OptaxState, values: dict[str, Any]) -> Iterator[None]:
-    """Within the block, says so if parameters have other shapes than at `init` where optax fails."""
+    """Within the block, explains an error of optax by the shapes of the parameters, if they are not those of `init`."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -208,13 +204,10 @@ def updating(state: OptaxState, values: dict[str, Any]) -> Iterator[None]:
 
 
 def check_state(before: object, after: object) -> None:
-    """Raises if an update has broadcast the state, because parameters have other shapes than at `init`."""
-    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(state)] for state in (before, after)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"Optim.step found parameters of other shapes than init was given: its state had arrays of shapes "
-            f"{shapes[0]}, and would have {shapes[1]}; call init"
-        )
+    """Raises if an update has broadcast the state to other shapes."""
+    old, new = ([jnp.shape(leaf) for leaf in jax.tree.leaves(state)] for state in (before, after))
+    if old != new:
+        raise ValueError(f"Optim.step expected a state with arrays of shapes {old}, found {new}; call init")
 
 
 def check_leaf_fn(leaf_fn: Filter) -> None:
