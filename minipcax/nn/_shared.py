@@ -1,4 +1,4 @@
-"""Sharing: a second module with the first one's parameters, and who shares what."""
+"""Sharing: a second module with the parameters of the first, and a list of all that is shared."""
 
 from typing import TypeVar
 
@@ -13,21 +13,21 @@ AnyModule = TypeVar("AnyModule", bound=BaseModule)
 
 
 def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
-    """A new module of the same structure that holds the same parameters, but caches of its own.
+    """Returns a new module of the same structure that holds the same parameters, but its own caches.
 
-    What a `ParamCache` holds was computed at one place of a model, and would be wrong at another: two nodes with one
-    state have each their own prediction and energy.
+    The value in a `ParamCache` was computed at one place of a model, and would be wrong at another: two nodes with one
+    state each have their own prediction and energy.
 
-    The two belong in one module, which keeps their sharing under plain JAX as well (`jax.tree.map`, `jax.grad`, optax).
-    In a bare list or tuple, which is JAX's own, only the functions of this library keep it.
+    Put both into one module, which keeps their sharing under plain JAX as well (`jax.tree.map`, `jax.grad`, optax). In
+    a bare list or tuple, only the functions of this library keep it.
 
     Args:
-        module: what to share.
-        filter: which parameters are shared, a class, a union of classes, a predicate or an `M`; the others are copied.
-            With `DynamicParam`, the second module has statics of its own.
+        module: the module to share.
+        filter: which parameters to share, a class, a union of classes, a predicate or an `M`; the others are copied.
+            With `DynamicParam`, the second module has its own statics.
 
     Raises:
-        TypeError: it is not a module, or not a filter.
+        TypeError: `module` is not a module, or `filter` is not a filter.
 
     Example:
         >>> a = Linear(2, 2)
@@ -44,15 +44,15 @@ def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
             return node
         if isinstance(node, ParamCache):
             return type(node).from_structure(node.structure(), (None,))
-        return node if selects(node) else jax.tree.map(lambda leaf: leaf, node)  # a dict that it holds is copied too
+        return node if selects(node) else jax.tree.map(lambda leaf: leaf, node)  # also copies a dict that it holds
 
-    # References within the module stay references in the copy.
+    # A parameter that occurs twice in the module does so in the copy.
     twin: AnyModule = tree_unref(jax.tree.map(share, tree_ref(module), is_leaf=is_param))
     return twin
 
 
 def shared_params(model: object) -> dict[str, list[str]]:
-    """Every parameter that several paths lead to: the first path, with the others.
+    """Returns the paths of every parameter that has several: the others, by the first.
 
     Args:
         model: a model, or any tree of models.

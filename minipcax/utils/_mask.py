@@ -114,12 +114,12 @@ def _check_target(target: object) -> None:
         return
     for each in get_args(target) or (target,):
         kind = each if isinstance(each, type) else type(each)
-        is_module = issubclass(kind, BaseModule)
         is_value = kind is each and (kind in NUMBERS or issubclass(kind, ARRAYS))
-        if is_module or is_value:
+        wrong = "a module" if issubclass(kind, BaseModule) else "not a parameter" if is_value else None
+        if wrong:
             raise TypeError(
-                f"M selects parameters, found {kind_of(each)}, which is {'a module' if is_module else 'none'}: write "
-                "the class of parameters, as in M(LayerParam), and apply the mask to what is meant, such as model.layer"
+                f"M selects parameters, found {kind_of(each)}, which is {wrong}: write the class of parameters, as in "
+                "M(LayerParam), and apply the mask to a model or a part of one, such as model.layer"
             )
     as_predicate(target)  # type: ignore[arg-type]  # it raises if this is not a filter
 

@@ -21,7 +21,7 @@ from tests.nn.oracles import (
 )
 from tests.oracles import close
 
-# What is passed for sizes, channels and modes: (axes, in, out, kernel, then keywords), and the spatial shape of x.
+# The arguments (axes, in, out, kernel), the keyword arguments, and the spatial shape of x.
 Case = tuple[tuple[int, int, int, Any], dict[str, Any], tuple[int, ...]]
 CONVS: list[Case] = [
     ((1, 2, 3, 3), {}, (6,)),

@@ -1,6 +1,6 @@
-"""Every layer beside equinox's, built from the same key: the same weights, outputs and gradients.
+"""Every layer against equinox's, built from the same key: the same weights, outputs and gradients.
 
-Skipped where equinox is not installed; it is no dependency of the package or of its tests.
+Skipped if equinox is not installed; neither the package nor its tests depend on it.
 """
 
 from collections.abc import Callable

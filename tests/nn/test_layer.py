@@ -35,7 +35,7 @@ class Gain:
 @partial(jax.tree_util.register_dataclass, data_fields=["weight", "act_fn", "gain"], meta_fields=["inference"])
 @dataclass(frozen=True)
 class Foreign:
-    """A callable pytree as other libraries make them: arrays, a function, a nested one, and a flag in its structure."""
+    """A callable pytree like those of other libraries: arrays, a function, a nested pytree, and a static flag."""
 
     weight: jax.Array
     act_fn: Callable[[jax.Array], jax.Array] = jnp.tanh
@@ -69,13 +69,13 @@ def test_the_filter_chooses() -> None:
     close(layer(jnp.ones(3)), jnp.tanh(3 * layer.nn.weight.get().sum(1)))
 
 
-def test_parameters_stay_what_they_are() -> None:
+def test_parameters_are_kept() -> None:
     param = px.Param(jnp.ones((2, 3)))
     layer = pxnn.Layer(Foreign, param)
     assert layer.nn.weight is param
 
 
-def test_call_gives_what_the_pytree_gives() -> None:
+def test_a_call_returns_what_the_pytree_returns() -> None:
     layer, x = foreign(), normal(1, (3,))
     expected = jnp.tanh(3 * normal(0, (2, 3)) @ x)
     close(layer(x), expected)
@@ -191,7 +191,7 @@ def test_a_parameter_stands_for_its_array(layer: pxnn.Layer) -> None:
     np.testing.assert_array_equal(layer(px.Param(x)), layer(x))
 
 
-def test_what_can_not_be_called_is_refused() -> None:
+def test_a_class_of_uncallable_objects_is_refused() -> None:
     with pytest.raises(TypeError, match="expects a class of callable pytrees, found <class 'dict'>"):
         pxnn.Layer(dict, a=1)  # type: ignore[type-var]  # mypy refuses it as well
 
@@ -205,7 +205,7 @@ def test_a_parameter_is_replaced_by_a_parameter() -> None:
 
 
 @pytest.mark.parametrize("value", [jnp.ones((2, 2)), np.ones((2, 2)), 1.0, None])
-def test_but_not_by_an_array(value: Any) -> None:
+def test_a_parameter_is_not_replaced_by_an_array(value: Any) -> None:
     layer = pxnn.Linear(2, 2)
     before = layer.nn.weight
     with pytest.raises(TypeError, match=re.escape("change the value with .weight.set(...), or assign another param")):
@@ -213,7 +213,7 @@ def test_but_not_by_an_array(value: Any) -> None:
     assert layer.nn.weight is before
 
 
-def test_nor_is_an_array_put_where_nothing_was() -> None:
+def test_an_array_is_not_accepted_for_a_missing_parameter() -> None:
     with pytest.raises(TypeError, match=r"layer\.nn\.bias takes a parameter, found a"):
         pxnn.Linear(2, 2, bias=False).nn.bias = jnp.ones(2)  # type: ignore[assignment]  # what is tested
 

@@ -50,7 +50,7 @@ def test_bias_has_two_names() -> None:
         pxnn.Linear(2, 2, False, use_bias=True)
 
 
-def test_without_bias_nothing_is_drawn_or_carried_for_it() -> None:
+def test_a_missing_bias_is_neither_drawn_nor_a_leaf() -> None:
     layer = pxnn.Linear(2, 3, False, rkg=px.RandomKeyGenerator(1))
     np.testing.assert_array_equal(
         layer.nn.weight.get(), pxnn.Linear(2, 3, rkg=px.RandomKeyGenerator(1)).nn.weight.get()

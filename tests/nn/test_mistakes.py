@@ -1,4 +1,4 @@
-"""What someone from PyTorch, equinox or pcx would try with a layer: it means what they mean, or they are told."""
+"""What someone who knows PyTorch, equinox or pcx would try with a layer: it works as they expect, or says why not."""
 
 import copy
 import pickle
@@ -22,7 +22,7 @@ Make = Callable[[Any], Any]
 
 
 class Plain:
-    """A callable object that JAX knows nothing of."""
+    """A callable object that is not a pytree."""
 
     def __init__(self) -> None:
         self.w = jnp.ones(3)
@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a bool for padding": (lambda: pxnn.Conv2d(1, 1, 3, padding=True), ValueError, "padding to be a non-negative int"),
     "use_ceil in the place of padding": (lambda: pxnn.MaxPool2d(2, 2, True), ValueError, "padding to be a non-negat"),
     # flags and numbers
-    "text for a flag": (lambda: pxnn.Linear(3, 2, bias="no"), ValueError, "use_bias to be True or False, found 'no'"),  # type: ignore[arg-type]  # that is the point, here and below
+    "text for a flag": (lambda: pxnn.Linear(3, 2, bias="no"), ValueError, "use_bias to be True or False, found 'no'"),  # type: ignore[arg-type]  # tested on purpose, here and below
     "an array for bias": (lambda: pxnn.Linear(3, 2, bias=X), ValueError, "use_bias to be True or False, found Array"),  # type: ignore[arg-type]
     "a convolution's flag": (lambda: pxnn.Conv1d(1, 1, 3, use_bias=None), ValueError, "use_bias to be True or False"),  # type: ignore[arg-type]
     "use_ceil": (lambda: pxnn.MaxPool2d(2, use_ceil=1), ValueError, "use_ceil to be True or False, found 1"),  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "eps": (lambda: pxnn.LayerNorm(3, eps=-1e-5), ValueError, "eps to be a number, that is not negative, found -1e-05"),
     "eps of a batch": (lambda: batch_norm(eps="small"), ValueError, "eps to be a number, that is not negative"),
-    "no axis": (
+    "without an axis": (
         lambda: pxnn.BatchNorm(3, None),
         ValueError,
         'axis_name to be that of the vmap over the batch, "batch"',
@@ -89,12 +89,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "ints as weights": (lambda: pxnn.Conv1d(1, 1, 3, dtype=int), ValueError, "dtype to be one of floats, found"),
     "of a norm": (lambda: pxnn.LayerNorm(3, dtype=jnp.int8), ValueError, "dtype to be one of floats, found"),
     "of a batch norm": (lambda: batch_norm(dtype=bool), ValueError, "dtype to be one of floats, found"),
-    "no operation": (
+    "not an operation": (
         lambda: pxnn.Pool(0.0, "max", 1, 2),  # type: ignore[arg-type]
         ValueError,
         "init to be a number and operation",
     ),
-    "no init": (lambda: pxnn.Pool(None, jax.lax.max, 1, 2), ValueError, "found None and"),  # type: ignore[arg-type]
+    "not an init": (lambda: pxnn.Pool(None, jax.lax.max, 1, 2), ValueError, "found None and"),  # type: ignore[arg-type]
     "a whole array's": (
         lambda: pxnn.Pool(-jnp.inf, jnp.max, 2, 2)(IMAGE),  # type: ignore[arg-type]
         TypeError,
@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "expected rkg to be a RandomKeyGenerator, such as RandomKeyGenerator(0), found an ArrayImpl",
     ),
     "a seed": (lambda: pxnn.ConvTranspose(1, 1, 1, 3, rkg=0), TypeError, "RandomKeyGenerator(0), found an int"),  # type: ignore[arg-type]
-    "no generator": (lambda: pxnn.Transposed(pxnn.Linear(2, 2), rkg=None), TypeError, "found a NoneType"),  # type: ignore[arg-type]
+    "not a generator": (lambda: pxnn.Transposed(pxnn.Linear(2, 2), rkg=None), TypeError, "found a NoneType"),  # type: ignore[arg-type]
     "a generator for a key": (
         lambda: pxnn.Dropout()(X, key=px.RKG),  # type: ignore[arg-type]
         TypeError,
@@ -177,13 +177,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         TypeError,
         "expects the class of a callable pytree, and its arguments, found the object Part",
     ),
-    "no filter": (lambda: pxnn.Layer(jax.tree_util.Partial, jnp.add, X, filter=3), TypeError, "a predicate or an M"),  # type: ignore[arg-type]
+    "not a filter": (lambda: pxnn.Layer(jax.tree_util.Partial, jnp.add, X, filter=3), TypeError, "a predicate or an M"),  # type: ignore[arg-type]
     "a class": (lambda: pxnn.Transposed(pxnn.Linear), TypeError, "a Linear or a Conv, found the class Linear"),  # type: ignore[arg-type]
 }
 
 
 @pytest.mark.parametrize(("attempt", "error", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_can_mean_nothing_is_refused(attempt: Callable[[], Any], error: type[Exception], words: str) -> None:
+def test_mistakes_are_refused(attempt: Callable[[], Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=re.escape(words)):
         attempt()
 
@@ -213,7 +213,7 @@ SIZES: dict[str, tuple[Make, Any, Any, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize(("make", "of_numpy", "plain", "shape"), SIZES.values(), ids=SIZES)
-def test_numbers_of_numpy(make: Make, of_numpy: Any, plain: Any, shape: tuple[int, ...]) -> None:
+def test_numpy_numbers_are_accepted(make: Make, of_numpy: Any, plain: Any, shape: tuple[int, ...]) -> None:
     layer, other = make(of_numpy), make(plain)
     assert bool(jax.tree.structure(layer) == jax.tree.structure(other))  # type: ignore[operator]  # jax
     np.testing.assert_array_equal(layer(normal(0, shape)), other(normal(0, shape)))
@@ -232,7 +232,7 @@ INTEGERS: dict[str, tuple[Make, tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8])
 @pytest.mark.parametrize(("make", "shape"), INTEGERS.values(), ids=INTEGERS)
-def test_integers_are_not_rounded_or_overflown(make: Make, shape: tuple[int, ...], dtype: Any) -> None:
+def test_integers_neither_round_nor_overflow(make: Make, shape: tuple[int, ...], dtype: Any) -> None:
     layer, x = make(None), jnp.arange(240, 240 + np.prod(shape)).reshape(shape) % 256
     with jax.numpy_dtype_promotion("standard"):
         close(layer(x.astype(dtype)), layer(x.astype(jnp.float32)), 1e-5)
@@ -255,7 +255,7 @@ def test_a_convolution_of_mixed_precision_has_the_larger(layer: Any) -> None:
     assert layer(jnp.ones((2, 4), jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-def test_what_is_allowed() -> None:
+def test_what_looks_like_a_mistake_but_is_allowed() -> None:
     weights = pxnn.Layer(jax.tree_util.Partial, jnp.add, X, filter=jax.Array)
     assert [type(param) for param in px.tree_extract(weights)] == [pxnn.LayerParam]
     close(pxnn.Layer(lambda: jax.nn.relu)(-X), 0 * X)

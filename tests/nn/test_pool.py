@@ -74,7 +74,7 @@ def test_pool_reduces_every_window(
 
 
 def blocks(n: int, target: int) -> list[slice]:
-    """n elements in as many blocks, the first n mod target of which are longer by one."""
+    """Cuts n elements into `target` blocks, where the first n mod target are longer by one."""
     lengths = [n // target + (block < n % target) for block in range(target)]
     ends = np.cumsum(lengths)
     return [slice(int(end) - length, int(end)) for end, length in zip(ends, lengths, strict=True)]

@@ -1,4 +1,4 @@
-"""Sharing: the twin has the same parameter objects, and whoever uses either sees both uses."""
+"""Sharing: the twin has the same parameter objects, and gradients sum over the uses of both."""
 
 import copy
 from collections.abc import Callable
@@ -131,7 +131,7 @@ def test_a_nested_module() -> None:
     b.layers[0].nn.weight.set(jnp.zeros((3, 3)))
     assert float(jnp.abs(a.layers[1].nn.weight.get()).sum()) == 0
 
-    model = [a, b]  # the two are different modules for a transform, of the same parameters
+    model = [a, b]  # to a transform these are two modules with the same parameters
     pxf.jit()(lambda *, model: model[1].bn.state.set(jax.tree.map(jnp.zeros_like, STATE)))(model=model)
     assert not bool(a.bn.state.get().empty)
 
@@ -257,7 +257,7 @@ def test_what_is_not_a_filter_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_who_shares_what(seed: int) -> None:
+def test_shared_params_lists_every_path(seed: int) -> None:
     model = random_dag(seed)
     paths: dict[int, list[str]] = {}
     for path, param in occurrences(model):
@@ -265,4 +265,4 @@ def test_who_shares_what(seed: int) -> None:
             paths.setdefault(id(param), []).append(path)
     assert pxnn.shared_params(model) == {first: others for first, *others in paths.values() if others}
     assert list(pxnn.shared_params(model)) == [first for first, *others in paths.values() if others]
-    assert pxnn.shared_params(px.tree_ref(model)) == {}, "placeholders are no parameters"
+    assert pxnn.shared_params(px.tree_ref(model)) == {}, "placeholders are not parameters"

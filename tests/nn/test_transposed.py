@@ -16,8 +16,8 @@ import minipcax.utils as pxu
 from tests.nn.oracles import conv_matrix, first_key, normal, same_pads, uniform, value_and_gradients
 from tests.oracles import close
 
-# What a convolution is made of, the spatial shapes that it leads from and to, its padding, and what the transpose needs
-# to know of the shape that it leads to.
+# The arguments of a convolution, the spatial shapes of its input and output, its padding, and the output padding of its
+# transpose.
 Case = tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], list[tuple[int, int]], int | tuple[int, ...]]
 CONVS: dict[str, Case] = {
     "groups": ({"kernel_size": 3, "stride": 2, "padding": 1, "groups": 2}, (6,), (3,), [(1, 1)], 1),

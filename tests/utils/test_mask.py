@@ -1,4 +1,4 @@
-"""Masks: which parameters each selects, by name, and what is put in their places."""
+"""Masks: which parameters each selects, by name, and what it puts in their places."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -112,11 +112,11 @@ def test_to_gives_a_new_mask() -> None:
         assert (axes(model).matrix, axes(model).cache) == (0, None)
         assert (answers(model).matrix, answers(model).cache) == (True, False)
         assert (answers.to(None)(model).matrix, answers.to(None)(model).cache) == (model.matrix, None)
-        axes.to((1, 2)), answers.to(None)  # what is not used changes nothing
+        axes.to((1, 2)), answers.to(None)  # the masks themselves do not change
     assert (axes & M(is_frozen))(model).matrix is None
 
 
-def test_masks_can_not_be_changed() -> None:
+def test_masks_cannot_be_changed() -> None:
     mask = M(Weight)
     for name, value in (("values", (None, 0)), ("target", State), ("other", 1)):
         with pytest.raises(AttributeError, match=f"cannot assign to field '{name}'"):
@@ -140,15 +140,17 @@ def test_to_expects_a_sequence(values: Any) -> None:
 
 
 @pytest.mark.parametrize("module", [Model, Model(), pxnn.Linear, pxc.Vode])
-def test_a_module_is_no_mask(module: Any) -> None:
+def test_a_module_is_not_a_mask(module: Any) -> None:
     for build in (M, M_is, M_has, M_hasnot, lambda module: M(Weight) & module, lambda module: M(Weight) | module):
         with pytest.raises(TypeError, match=r"M selects parameters, found .*, which is a module: write the class of"):
             build(module)
 
 
 @pytest.mark.parametrize("target", [int, bool, jax.Array, np.ndarray, Weight | float])
-def test_a_class_of_no_parameters_is_no_mask(target: Any) -> None:
-    with pytest.raises(TypeError, match=r"M selects parameters, found the class .*, which is none: write the class"):
+def test_a_class_of_other_objects_is_not_a_mask(target: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"M selects parameters, found the class .*, which is not a parameter: write the class"
+    ):
         M(target)
     assert M(object).apply(Weight(1.0))
 
@@ -207,7 +209,7 @@ def test_what_the_transforms_take() -> None:
 
 
 BAD: dict[str, Callable[[], object]] = {
-    "M": lambda: M(3),  # type: ignore[arg-type]  # that is the point, here and below
+    "M": lambda: M(3),  # type: ignore[arg-type]  # tested on purpose, here and below
     "M_is": lambda: M_is(Weight, "no"),  # type: ignore[arg-type]
     "M_has": lambda: M_has(3, frozen=True),  # type: ignore[arg-type]
     "M_hasnot": lambda: M_hasnot(3, frozen=True),  # type: ignore[arg-type]
@@ -217,7 +219,7 @@ BAD: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("build", BAD.values(), ids=BAD)
-def test_what_is_no_mask_is_refused_at_once(build: Callable[[], object]) -> None:
+def test_other_objects_are_refused_at_once(build: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match=r"expected a class, a union of classes, a predicate or an M .* found (3|'no')"):
         build()
 

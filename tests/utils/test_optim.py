@@ -110,7 +110,7 @@ def test_steps_are_optax_steps(build: Build, compiled: bool) -> None:
         np.testing.assert_allclose(one, other, atol=1e-6, rtol=1e-5)
 
 
-def test_what_init_was_not_given_is_left_alone() -> None:
+def test_parameters_that_init_was_not_given_are_left_alone() -> None:
     model = Model()
     frozen, count = model.frozen.get(), model.count.get()
     optim = pxu.Optim(optax.sgd(1.0), WEIGHTS(model))
@@ -173,7 +173,7 @@ def test_updates_without_applying_them() -> None:
     updates = optim.step(model, grads["model"], apply_updates=False)
     assert all(values_of(model)[name] is value for name, value in values.items())
     check(updates, {name: -0.1 * grad for name, grad in values_of(grads["model"]).items()})
-    # The state has moved on all the same, as optax's does.
+    # The state has moved all the same, as optax's does.
     second = optim.step(model, grads["model"], apply_updates=False)
     check(second, {name: -0.1 * 1.9 * grad for name, grad in values_of(grads["model"]).items()})
 
@@ -211,7 +211,7 @@ def tied() -> tuple[list[Any], Any]:
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_two_gradients_of_one_parameter_are_refused(compiled: bool) -> None:
-    """Each would be half of it, or less: here those of a list of layers, as plain JAX makes them."""
+    """Each would be only a part of it: here those of a list of layers, as plain JAX makes them."""
     model, grads = tied()
     before = model[0].nn.weight.get()
     optim, each = pxu.Optim(optax.adam(1.0), WEIGHTS(model)), pxu.OptimTree(optax.adam(1.0), pxnn.Linear, model)
@@ -231,12 +231,12 @@ def test_two_gradients_of_one_parameter_are_refused(compiled: bool) -> None:
         assert model[0].nn.weight.get() is before
         run([grads[0], None], optim=optimiser, model=model)
         model[0].nn.weight.set(before)
-    bias = pxu.Optim(optax.sgd(1.0), [model[0].nn.bias])  # of which there are two as well, but init was given another
+    bias = pxu.Optim(optax.sgd(1.0), [model[0].nn.bias])  # it has two gradients as well, but another path at init
     with pytest.raises(ValueError, match=r"has no parameter \[0\]"):
         bias.step(model, grads)
 
 
-def test_two_gradients_of_what_is_not_a_target_are_ignored() -> None:
+def test_two_gradients_of_other_parameters_are_ignored() -> None:
     model, grads = tied()
     optim = pxu.Optim(optax.sgd(1.0), pxu.M(lambda param: param is model[0].nn.bias)(model))
     model[1].nn.bias = Weight(jnp.ones(2))
@@ -292,7 +292,7 @@ NO_PARAMETERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("parameters", NO_PARAMETERS.values(), ids=NO_PARAMETERS)
-def test_what_is_no_tree_of_parameters_is_refused(parameters: Any) -> None:
+def test_only_a_tree_of_parameters_is_accepted(parameters: Any) -> None:
     optim = pxu.Optim(optax.sgd(0.1))
     with pytest.raises(
         TypeError, match=r"expected a tree of parameters, such as M\(LayerParam\)\(model\), found (an?|the|N)"
@@ -323,7 +323,7 @@ def test_bare_arrays_of_a_model_are_left_alone() -> None:
         (lambda rate: optax.sgd(rate), r"found <lambda>, missing a required argument: 'rate'"),
     ],
 )
-def test_what_is_no_optimiser_is_refused_at_once(build: Any, wrong: Any, words: str) -> None:
+def test_only_an_optimiser_is_accepted(build: Any, wrong: Any, words: str) -> None:
     with pytest.raises(TypeError, match=f"expected an optax optimiser, or a function that returns one, {words}"):
         build(wrong)
 
@@ -407,7 +407,7 @@ def test_a_scale_is_one_number(scale_by: Any, found: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, None, lambda: 3])
-def test_what_is_no_optimiser_is_refused(wrong: Any) -> None:
+def test_only_a_function_that_returns_an_optimiser_is_accepted(wrong: Any) -> None:
     message = r"expected an optax optimiser, or a function that returns one, found (3|None)"
     with pytest.raises(TypeError, match=message):
         pxu.Optim(wrong, Model())
@@ -686,7 +686,7 @@ def test_of_a_tree_another_structure_is_refused() -> None:
 
 
 @pytest.mark.parametrize("leaf_fn", [pxnn.Conv, lambda node: False, pxu.M(pxnn.StateParam)])
-def test_of_a_tree_no_node_is_refused(leaf_fn: Any) -> None:
+def test_of_a_tree_a_filter_that_selects_no_node_is_refused(leaf_fn: Any) -> None:
     with pytest.raises(ValueError, match=r"expected leaf_fn to select nodes of the model, but .* selects none: give"):
         pxu.OptimTree(optax.sgd(0.1), leaf_fn, Layers())
 
@@ -698,12 +698,12 @@ def test_of_a_tree_no_node_is_refused(leaf_fn: Any) -> None:
         (Layers(), "leaf_fn to be a class of modules or a predicate, found a Layers: write OptimTree"),
     ],
 )
-def test_of_a_tree_what_is_no_filter_of_nodes(leaf_fn: Any, words: str) -> None:
+def test_of_a_tree_only_a_filter_of_nodes_is_accepted(leaf_fn: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
         pxu.OptimTree(optax.sgd(0.1), leaf_fn)
 
 
-def test_of_a_tree_gradients_of_no_node_are_refused() -> None:
+def test_of_a_tree_gradients_of_other_parameters_are_refused() -> None:
     model = Layers()
     optim = pxu.OptimTree(optax.sgd(0.1), is_linear, WEIGHTS(model))
     grads = layers_loss(XS[0][:2], model=model)["model"]

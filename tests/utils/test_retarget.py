@@ -1,7 +1,6 @@
-"""Which parameters are trained may change in the middle, against optax on a dict of all parameters that there ever are.
+"""The trained parameters change in the middle of training, against optax on a dict of all parameters that ever occur.
 
-One that is not trained yet has zero gradients there, and so no moments; of one that is not trained any more, no
-notice is taken.
+There, one that is not trained yet has zero gradients, and so zero moments; one that is not trained any more is ignored.
 """
 
 import copy
@@ -95,7 +94,7 @@ class Run:
 
 @pytest.mark.parametrize("build", OPTIMISERS.values(), ids=OPTIMISERS)
 @pytest.mark.parametrize("phases", PHASES.values(), ids=PHASES)
-def test_what_is_known_goes_on_and_what_is_new_starts(build: Build, phases: list[str]) -> None:
+def test_known_parameters_continue_and_new_ones_start(build: Build, phases: list[str]) -> None:
     run = Run(build)
     for names in phases:
         run.optim.retarget(run.model(names))  # the first time, this is init
@@ -122,7 +121,7 @@ def test_inside_a_transform_paths_tell_them_apart() -> None:
 
 
 def test_an_optimiser_that_was_initialised_again_inside_a_transform() -> None:
-    """What it was initialised with outside before that is no more what it is for."""
+    """It forgets the parameters with which it was initialised outside before."""
     run = Run(OPTIMISERS["adam"])
     run.optim.init(run.model("ab"))
     pxf.jit(lambda *, optim, model: optim.init(model))(optim=run.optim, model=run.model("abc"))
@@ -140,7 +139,7 @@ def test_a_copy_of_the_optimiser_with_a_copy_of_the_model() -> None:
     run.train("_bc")
 
 
-def test_what_left_and_comes_back_starts_anew() -> None:
+def test_a_parameter_that_left_starts_anew_when_it_comes_back() -> None:
     """Momentum, by hand: the second velocity of a is its gradient alone."""
     a, b = Weight(jnp.zeros(1)), Weight(jnp.zeros(1))
     grads = [Weight(jnp.ones(1)), Weight(jnp.ones(1))]
@@ -170,7 +169,7 @@ class Net(px.Module):
 
 
 def test_untying() -> None:
-    """The parameter that stays keeps its velocity, the one that takes over from it has none."""
+    """The parameter that stays keeps its velocity, and the one that replaces it starts without."""
     model = Net()
     optim = pxu.Optim(optax.sgd(0.0, momentum=0.5), WEIGHTS(model))
     first = model.grads()
@@ -236,7 +235,7 @@ def refused() -> dict[str, tuple[Any, Any, Any, str]]:
 
 
 @pytest.mark.parametrize(("build", "before", "after", "message"), refused().values(), ids=refused())
-def test_what_is_refused_changes_nothing(build: Any, before: Any, after: Any, message: str) -> None:
+def test_refusals_change_nothing(build: Any, before: Any, after: Any, message: str) -> None:
     optim = pxu.Optim(build, before)
     state = optim.state.get()
     with pytest.raises((TypeError, ValueError), match=message.replace(r"\.state", "")):

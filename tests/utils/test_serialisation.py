@@ -120,7 +120,7 @@ def test_the_suffix_is_appended_unless_it_is_there(name: str, tmp_path: Path) ->
         written.unlink()
 
 
-def test_listing_what_a_file_holds(tmp_path: Path) -> None:
+def test_listing_the_arrays_of_a_file(tmp_path: Path) -> None:
     pxu.save_params(Model(), tmp_path / "model")
     held = pxu.saved_params(tmp_path / "model")
     assert held[".layers[0].nn.weight"] == ((3, 2), "float32")
@@ -244,7 +244,7 @@ def test_an_optimiser_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 class Resumed(Network):
-    """Everything that goes on from step to step: tied weights, running statistics, keys drawn."""
+    """Everything that continues from step to step: tied weights, running statistics, drawn keys."""
 
     def __init__(self) -> None:
         first = pxnn.Linear(2, 2)
@@ -348,7 +348,7 @@ def layer_arrays() -> dict[str, Any]:
 
 
 def test_files_of_others_with_repeats_as_pickled_objects_load(tmp_path: Path) -> None:
-    """As pcx writes shared parameters: the repeats are objects, which are not looked at."""
+    """As pcx writes shared parameters: the repeats are pickled objects, which are not read."""
     repeat = np.asarray(Explosive(), object)
     arrays = {f"[0]{key}": array for key, array in layer_arrays().items()}
     path = written(tmp_path / "f.npz", {**arrays, "[1].nn.weight": repeat, "[1].nn.bias": repeat}, pickle=True)
@@ -398,7 +398,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("arrays", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_refused_and_nothing_is_written(
+def test_arrays_that_do_not_fit_are_refused_and_nothing_is_written(
     arrays: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "f.npz", arrays, pickle=True)
@@ -443,7 +443,7 @@ FOREIGN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
-def test_what_is_no_such_file(content: bytes, tmp_path: Path) -> None:
+def test_other_content_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "f.npz").write_bytes(content)
     for read in (lambda path: pxu.load_params(Model(), path), pxu.saved_params):
         with pytest.raises(ValueError, match=r"cannot read anything in .*f\.npz, expected a file of save_params: "):
@@ -493,7 +493,7 @@ assert param.get().devices() == {jax.devices()[1]} and other.sharding == where a
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "f")], env=environment, check=True, timeout=120)
 
 
-# Under fire
+# Killed, damaged and forged
 
 
 KILLING = """
@@ -574,7 +574,7 @@ def test_damaged_files_leave_the_model_bit_identical(count: int, tmp_path: Path)
             refused += 1
             assert "f.npz" in str(error)
             assert all(one is other for one, other in zip(leaves(model), before, strict=True))
-        else:  # the damage is where nothing is said of the arrays, such as a date
+        else:  # the damage is outside the arrays, such as in a date
             weights = [param for param in px.tree_extract(model) if isinstance(param, Weight)]
             wanted = [param for param in px.tree_extract(saved) if isinstance(param, Weight)]
             for param, other in zip(weights, wanted, strict=True):
@@ -633,7 +633,7 @@ METHODS = {"deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_bombs_that_claim_to_be_small(method: int, size: int, tmp_path: Path) -> None:
-    """In the directory of the archive is the size that the parameter expects."""
+    """The directory of the archive gives the size that the parameter expects."""
     header = npy_header((4,))
     path = bomb(tmp_path / "f.npz", header, size, method)
     content = bytearray(path.read_bytes())
@@ -698,7 +698,7 @@ def test_a_filter_that_selects_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "folder/"])
-def test_a_path_that_is_no_file(path: str) -> None:
+def test_a_path_that_is_not_a_file(path: str) -> None:
     for use in (pxu.save_params, pxu.load_params):
         with pytest.raises(ValueError, match=f"expected the path of a file, found '{path}'"):
             use(Model(), path)

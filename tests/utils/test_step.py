@@ -128,7 +128,11 @@ def test_clear_params(clear_params: Any, within: set[str], after: set[str]) -> N
         ({"status": ("a", 3)}, TypeError, "found ('a', 3)"),
         ({"clear_params": pxc.Vode}, TypeError, "M selects parameters, found the class Vode, which is a module"),
         ({"clear_params": [pxc.VodeParam]}, TypeError, "expected a class, a union of classes, a predicate or an M"),
-        ({"clear_params": (None, int)}, TypeError, "M selects parameters, found the class int, which is none"),
+        (
+            {"clear_params": (None, int)},
+            TypeError,
+            "M selects parameters, found the class int, which is not a parameter",
+        ),
         ({"status": STATUS}, TypeError, "step expected a status, a string or None, or a pair of them, found <class"),
         ({"clear_params": (None, None, pxc.VodeParam)}, ValueError, "step expected a pair, found (None, None, "),
     ],
@@ -164,7 +168,7 @@ def test_what_is_no_filter_is_refused_before_the_block(clear_params: Any) -> Non
         (jnp.ones(1), "an ArrayImpl"),
     ],
 )
-def test_what_has_no_energy_modules_is_refused(model: Any, found: str) -> None:
+def test_a_model_without_energy_modules_is_refused(model: Any, found: str) -> None:
     with pytest.raises(ValueError, match=f"with energy modules, found none in {found}"), pxu.step(model, "a"):
         pass
 
