@@ -1,17 +1,18 @@
-"""Inference and learning algorithms, ready to use, each of parts that can be replaced by one's own.
+"""Inference and learning algorithms, ready to use, made of parts that can be replaced by your own.
 
-Read `_model` and `_batch` (a model, applied to a batch), `_inference`, `_learning`, `_algorithm` (what all algorithms
-are) and `_pc`; every other file is one idea. To write another, see `Algorithm`; `over_batch` maps what one writes for a
-sample, and `PER_SAMPLE` selects what of a model has an axis of samples.
+Read `_model`, `_forward` (a model over a batch), `_energies`, `_inference`, `_learning`, `_algorithm` (the base of all
+algorithms) and `_pc`; every other file is one idea. To write another algorithm, see `Algorithm`; `over_batch` maps a
+function of one sample over a batch, and `PER_SAMPLE` selects the parameters that have an axis of samples.
 
-An unsupervised or generative model needs nothing else. What is known is clamped, with `h.frozen = True` and `set("h")`,
-or through `y`; `infer` then finds the rest, also the states of a first node that stands for the input.
+An unsupervised or generative model needs nothing else. Clamp the known states, with `h.frozen = True` and `set("h")`,
+or through `y`; `infer` then finds the others, also those of a first node that stands for the input.
 """
 
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._backprop import Backprop
-from minipcax.learning._batch import accuracy, energies, initialise, predict, start
+from minipcax.learning._energies import energies
 from minipcax.learning._error_based import EPC, relax_errors, states_from_errors
+from minipcax.learning._forward import accuracy, initialise, predict, start
 from minipcax.learning._inference import infer, relax
 from minipcax.learning._ipc import IPC
 from minipcax.learning._langevin import langevin

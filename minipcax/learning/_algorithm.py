@@ -1,4 +1,4 @@
-"""What all algorithms are: an immutable object of hyperparameters, whose call is one training step on a batch."""
+"""The base of all algorithms: an immutable object of hyperparameters, whose call is one training step on a batch."""
 
 import re
 from abc import ABC, abstractmethod
@@ -10,11 +10,12 @@ import jax
 import numpy as np
 from jax.tree_util import GetAttrKey
 
+import minipcax.learning._refusals as refusals
 from minipcax.functional import jit
-from minipcax.learning._checks import check_model, check_pass
-from minipcax.learning._inference import check_steps, check_unroll
-from minipcax.learning._model import PER_SAMPLE, Batch, Model, split_nodes
+from minipcax.learning._checks import check_loop, check_model, check_observed
+from minipcax.learning._model import PER_SAMPLE, Batch, Model
 from minipcax.learning._optimisers import check_kinds, check_optimisers, warn_of_unlearned
+from minipcax.learning._pass import check_pass
 from minipcax.learning._report import Report
 from minipcax.utils import Optim, step
 
@@ -24,17 +25,18 @@ TRACED = (float, np.floating, np.ndarray, jax.Array)
 @dataclass_transform(frozen_default=True)
 @dataclass(frozen=True)
 class Algorithm(ABC):
-    """The base of the algorithms. A new one is a class that says how to train; its annotated attributes are its
-    hyperparameters, for it becomes a frozen dataclass without being told.
+    """The base of the algorithms. A new one is a subclass with a `train` method; its annotated attributes are its
+    hyperparameters: it becomes a frozen dataclass without a decorator.
 
-    It is made of `start` (the forward pass), `relax`, `learn`, or one's own parts. Its hyperparameters that are floats
-    or arrays are traced, so that a schedule compiles nothing anew; all others are structure.
+    `train` is made of `start` (the forward pass), `relax` and `learn`, or of your own parts. Hyperparameters that are
+    floats or arrays are traced, so that a schedule does not compile again; all others are structure.
 
     Raises:
-        ValueError: `steps` or `unroll`, if there are any, is not a positive int; a model has no node to observe the
-            targets, or they do not reach it; a node is left out, or called twice; or the optimiser of the weights is
-            not that of what `WEIGHTS(model)` selects.
-        TypeError: an optimiser is not an `Optim`, the model no `EnergyModule`, or a choice depends on what is traced.
+        ValueError: `steps` or `unroll`, if there are any, is not a positive int; the model has no observed node, or the
+            targets do not reach it; a node is left out, or called twice; or the optimiser of the weights was given
+            others than `WEIGHTS(model)` selects.
+        TypeError: an optimiser is not an `Optim`, the model is not an `EnergyModule`, or Python code depends on a
+            traced hyperparameter.
 
     Example: predictive coding that learns twice from every batch.
         >>> class Eager(Algorithm):
@@ -57,12 +59,12 @@ class Algorithm(ABC):
         jax.tree_util.register_pytree_with_keys(cls, cls._flatten_with_keys, cls._unflatten, cls._flatten)
         for base in cls.__bases__:
             _make_dataclass(base)
-        for field in fields(cls):  # those of the bases: `steps = 64` is a new default, as `steps: int = 64` is
+        for field in fields(cls):  # of the bases: `steps = 64` is a new default, like `steps: int = 64`
             if field.name in vars(cls):
                 cls.__annotations__ = {field.name: field.type} | vars(cls).get("__annotations__", {})
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        _make_dataclass(cls)  # not before: the class may yet be decorated
+        _make_dataclass(cls)  # not earlier, as the class may still be decorated
         return super().__new__(cls)
 
     def __call__(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
@@ -73,7 +75,7 @@ class Algorithm(ABC):
             y: their targets.
             model: the model. Its weights change; the states of its nodes are cleared.
             nodes: the optimiser of the nodes' states.
-            weights: the optimiser of the weights, initialised with these.
+            weights: the optimiser of the weights, initialised with them.
 
         Returns:
             The energies, the loss and the predictions.
@@ -86,12 +88,11 @@ class Algorithm(ABC):
             raise
 
     def __post_init__(self) -> None:
-        check_steps(getattr(self, "steps", 1))
-        check_unroll(getattr(self, "unroll", 1))
+        check_loop(getattr(self, "steps", 1), getattr(self, "unroll", 1))
 
     @abstractmethod
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        """The training step, with the arguments of the call. The states of the nodes are cleared before and after."""
+        """Trains on one batch, with the arguments of the call. The nodes are cleared before and afterwards."""
 
     def _flatten(self) -> tuple[list[Any], tuple[Any, ...]]:
         traced = {name: value for name, value in vars(self).items() if isinstance(value, TRACED)}
@@ -112,13 +113,9 @@ class Algorithm(ABC):
 
 
 def _refuse_choice_by_traced(algorithm: Algorithm, error: Exception) -> None:
-    named = re.search(r"args\[0\]\.(\w+)", str(error))  # as JAX calls what the tracer came from
+    named = re.search(r"args\[0\]\.(\w+)", str(error))  # JAX's name for where the tracer came from
     if named is not None:
-        raise TypeError(
-            f"{type(algorithm).__name__}.train needs to know its hyperparameter {named.group(1)} while it is compiled, "
-            "but floats and arrays are traced, so that a schedule compiles nothing anew: choose with jnp.where or "
-            "minipcax.functional.cond, or let a hyperparameter that is a bool, an int or a string say it"
-        ) from error
+        raise refusals.traced_choice(algorithm, named.group(1)) from error
 
 
 def _make_dataclass(cls: type) -> None:
@@ -131,11 +128,9 @@ def _make_dataclass(cls: type) -> None:
 def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
     check_model(model)
     check_optimisers(nodes, weights, model)
-    if y is not None and not split_nodes(model)[1]:
-        raise ValueError(
-            "expected a model with an observed node, which takes the targets, found none: set h.frozen = True of its "
-            "output node"
-        )
+    if y is not None:
+        check_observed(model, type(algorithm).__name__)
     with step(model, clear_params=(PER_SAMPLE, PER_SAMPLE)):
+        # `forward` checks the pass as well, for those who call it by hand; here, an algorithm may have one of its own.
         warn_of_unlearned(model, check_pass(x, y, model=model))
         return algorithm.train(x, y, model=model, nodes=nodes, weights=weights)

@@ -6,22 +6,20 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import forward, observed_energies
+from minipcax.learning._checks import check_observed
+from minipcax.learning._forward import forward
 from minipcax.learning._model import WEIGHTS, Batch, Model, split_nodes
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 
+ByNode = Float[Array, " observed"]
+
 
 @value_and_grad({"model": WEIGHTS}, has_aux=True)
-def _loss_and_gradients(x: Batch, y: Batch, *, model: Model) -> tuple[Float[Array, ""], History, Batch]:
-    predictions = forward(x, y, model=model)
-    observed = split_nodes(model)[1]
-    if not observed:
-        raise ValueError(
-            "Backprop expected a model with an observed node, found none: set h.frozen = True of its output node"
-        )
-    losses = observed_energies(model=model).mean(axis=0)
-    return losses.sum(), History(losses[None], tuple(observed)), predictions
+def _loss_and_gradients(x: Batch, y: Batch, *, model: Model) -> tuple[Float[Array, ""], ByNode, Batch]:
+    predictions, observed = forward(x, y, model=model)
+    losses = observed.mean(axis=0)
+    return losses.sum(), losses, predictions
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Backprop(Algorithm):
 
         L(W) = E_out(y, u(x; W)),  W ← W − lr · ∂L/∂W
 
-    There is no inference, so that the optimiser of the nodes is not used, and the history has one step, the loss.
+    There is no inference: the optimiser of the nodes is not used, and the history has one step, the loss.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -43,6 +41,7 @@ class Backprop(Algorithm):
     """
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        (loss, (history, predictions)), grads = _loss_and_gradients(x, y, model=model)
-        weights.step(model, grads["model"])
-        return Report(history, loss, predictions)
+        check_observed(model, "Backprop")
+        (loss, (losses, predictions)), gradients = _loss_and_gradients(x, y, model=model)
+        weights.step(model, gradients["model"])
+        return Report(History(losses[None], tuple(split_nodes(model)[1])), loss, predictions)

@@ -1,12 +1,15 @@
 """Error-based predictive coding: inference over the errors of the nodes instead of their states.
 
-With h = u + e, a node's state follows from the errors of all nodes before it, so one pass backward carries the error of
-the output to any depth; from state to state it takes one step of inference a layer, and fades on the way.
+With h = u + e, a node's state follows from the errors of all nodes before it, so that one backward pass carries the
+error of the output to any depth; from state to state it takes one step of inference a layer, and fades on the way.
 
-While errors are inferred, a node's parameter `h` holds its error. In the copy of the model that `vmap` works on, an
-input rule turns it into the state when the prediction arrives.
+What inference optimises is a node's parameter `h`, so that is where an error is kept between passes. At the beginning
+of a pass, in the copy of the model that `vmap` works on, `_take_errors` puts the states back in their place: `h` is
+cleared, and becomes u + e when the prediction u arrives, while the error is the node's entry `e`, of which the energy
+is made. So a pass is that of any other algorithm, and nowhere does a model read an error as a state.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,14 +18,15 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from minipcax.functional import value_and_grad
+from minipcax.functional import grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import energies_of, start
-from minipcax.learning._checks import check_model, check_states, require_squared_errors
-from minipcax.learning._inference import ByNode, loop
-from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, keep_statistics, over_batch, split_nodes
+from minipcax.learning._checks import check_model, check_squared_errors, check_states
+from minipcax.learning._energies import sample_energies, with_gradients
+from minipcax.learning._forward import start
+from minipcax.learning._inference import descend
+from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
 from minipcax.learning._report import History, Report
-from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam
+from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
 from minipcax.utils import Optim, step
 
 
@@ -40,7 +44,7 @@ class EPC(Algorithm):
     norm. The inferred nodes must have `se_energy` and the built-in rules.
 
     Args:
-        steps: T, of inference for each batch.
+        steps: T, the steps of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
     Example:
@@ -60,7 +64,7 @@ class EPC(Algorithm):
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions, loss = start(x, y, model=model)
         history = relax_errors(x, self.steps, self.unroll, model=model, optim=nodes)
-        weights.step(model, _learning_gradients(x, model=model)[1]["model"])
+        weights.step(model, _learning_gradients(x, model=model)["model"])
         return Report(history, loss, predictions)
 
 
@@ -79,26 +83,16 @@ def relax_errors(
     """
     check_model(model)
     check_states(model)
-    require_squared_errors(model, "EPC")
+    check_squared_errors(model, "EPC")
     if reset or optim.state.get() is None:
         for node in split_nodes(model)[0].values():
             node.h.set(jnp.zeros_like(node.h.get()))
-        optim.init(NODES(model))
-
-    def move(*, model: Model, optim: Optim) -> ByNode:
-        (_, (energies,)), grads = _energy_and_gradients(x, model=model)
-        optim.step(model, grads["model"])
-        return energies
-
-    history = loop(move, steps, unroll, model=model, optim=optim)
-    if reset:
-        optim.clear()
-    return History(history, tuple(model.nodes()))
+    return descend(_energies_and_gradients, x, steps, unroll, None, reset, model=model, optim=optim)
 
 
 @over_batch
-def states_from_errors(x: Batch, *, model: Model) -> None:
-    """Puts the states h = u + e in the place of the errors.
+def states_from_errors(x: Sample, *, model: Model) -> None:
+    """Replaces the errors in the nodes by the states h = u + e.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
@@ -109,57 +103,59 @@ def states_from_errors(x: Batch, *, model: Model) -> None:
         >>> jnp.allclose(model.vodes[0].h.get(), state + 1).item()
         True
     """
-    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        _run_forward(x, model, True)
-
-
-def _run_forward(x: Batch, model: Model, keep_gradient: bool) -> list[tuple[Vode[Any], Array]]:
-    """Calls the model with states made of errors; returns the nodes whose predictions they were added to, with them."""
     keep_statistics(model)
-    nodes_and_errors: list[tuple[Vode[Any], Array]] = []
-
-    def plus_error(error: Array, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
-        if vode.h.get() is error:  # or else another node with the same state was predicted before
-            nodes_and_errors.append((vode, error))
-            state: Array = u + error
-            return state if keep_gradient else stop_gradient(state)
-        known: Array = vode.h.get()
-        return known
-
-    for node in split_nodes(model)[0].values():
-        tforms = {"plus_error": partial(plus_error, node.h.get())}
-        node.ruleset = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, tforms)
-    model(x)
-    return nodes_and_errors
-
-
-def _energies(inferring: bool, x: Batch, *, model: Model) -> ByNode:
-    """The energies of one sample, for inference by the errors, or for learning at fixed states."""
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        known = {}
-        nodes_and_errors = _run_forward(x, model, inferring)
-        for node, error in nodes_and_errors:
-            # The energy of h and u is that of h − u and 0, but in floats (u + e) − u is not e.
-            state, u = node.h.get(), node.cache["u"]
-            node.h.set(error)
-            node.cache["u"] = jnp.zeros_like(u) if inferring else u - stop_gradient(u)
-            known[id(node)] = node.energy()
-            node.h.set(state)
-        energies = energies_of(model.nodes(), known)
-        for node, error in nodes_and_errors:
-            node.h.set(error)
-        return energies
+        _take_errors(model)
+        model(x)
 
 
-_energies_by_errors, _energies_by_weights = over_batch(partial(_energies, True)), over_batch(partial(_energies, False))
+def _take_errors(model: Model, fixed: bool = False) -> list[tuple[VodeParam, Array]]:
+    """Makes a model for one sample, whose nodes hold errors, hold states, `fixed` or with gradients to the errors.
+
+    Returns:
+        The parameters from which errors were taken, with these; nodes may share them.
+    """
+    nodes = split_nodes(model)[0].values()
+    errors = {id(node.h): (node.h, node.h.get()) for node in nodes}
+    for node in nodes:
+        tforms = {"plus_error": partial(_plus_error, errors[id(node.h)][1], fixed)}
+        node.ruleset = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, tforms)
+        node.energy_fn = partial(_energy_of_error, node.energy_fn or se_energy, fixed)
+    for param, _ in errors.values():
+        param.set(None)
+    return [*errors.values()]
 
 
-@value_and_grad({"model": NODES}, has_aux=True)
-def _energy_and_gradients(x: Batch, *, model: Model) -> tuple[Float[Array, ""], ByNode]:
-    each = _energies_by_errors(x, model=model)
-    return each.sum(), each.mean(axis=0)
+def _plus_error(error: Array, fixed: bool, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
+    known: Array | None = vode.h.get()
+    if known is not None:  # another node with the same state was predicted before, and has the error
+        return known
+    vode.set("e", error)
+    state: Array = u + error
+    return stop_gradient(state) if fixed else state
 
 
-@value_and_grad({"model": WEIGHTS})
+def _energy_of_error(energy_fn: Callable[..., Array], fixed: bool, vode: Vode[Any]) -> Float[Array, "..."]:
+    """The energy of h and u is that of h − u and 0; but in floats (u + e) − u is not e."""
+    error, u = vode.get("e"), vode.get("u")
+    if error is None:
+        return energy_fn(vode)
+    zero = u - stop_gradient(u) if fixed else jnp.zeros_like(u)  # at fixed states, its gradient is that of u
+    return energy_fn(Vode().set("h", error).set("u", zero).set("precision", vode.get("precision")))
+
+
+def _node_energies(fixed: bool, x: Sample, *, model: Model) -> Float[Array, " nodes"]:
+    errors = _take_errors(model, fixed)
+    energies = jnp.stack(sample_energies(x, model=model))
+    for param, error in errors:
+        param.set(error)
+    return energies
+
+
+_energies_and_gradients = with_gradients(NODES, over_batch(partial(_node_energies, False)))
+_energies_at_fixed_states = over_batch(partial(_node_energies, True))
+
+
+@grad({"model": WEIGHTS})
 def _learning_gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
-    return _energies_by_weights(x, model=model).sum(axis=-1).mean()
+    return _energies_at_fixed_states(x, model=model).sum(axis=-1).mean()

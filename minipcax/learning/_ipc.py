@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import start, summed_energy
 from minipcax.learning._checks import check_minima
+from minipcax.learning._energies import with_gradients
+from minipcax.learning._forward import start
 from minipcax.learning._inference import ByNode, loop
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model
-from minipcax.learning._report import History, Report
+from minipcax.learning._report import Report
 from minipcax.utils import Optim
 
-_energy_and_gradients = value_and_grad({"model": NODES | WEIGHTS}, has_aux=True)(summed_energy)
+_energies_and_gradients = with_gradients(NODES | WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class IPC(Algorithm):
         nodes.init(NODES(model))
 
         def move(*, model: Model, nodes: Optim, weights: Optim) -> ByNode:
-            (_, (each,)), grads = _energy_and_gradients(x, model=model)
-            nodes.step(model, grads["model"])
-            weights.step(model, grads["model"], scale_by=1 / len(each))
-            return each.mean(axis=0)
+            energies, gradients = _energies_and_gradients(x, model)
+            nodes.step(model, gradients)
+            weights.step(model, gradients, scale_by=1 / len(energies))
+            return energies.mean(axis=0)
 
-        energies = loop(move, self.steps, self.unroll, model=model, nodes=nodes, weights=weights)
+        history = loop(move, self.steps, self.unroll, model=model, nodes=nodes, weights=weights)
         nodes.clear()
-        return Report(History(energies, tuple(model.nodes())), loss, predictions)
+        return Report(history, loss, predictions)

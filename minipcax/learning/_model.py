@@ -1,4 +1,4 @@
-"""What a model is to the algorithms: its nodes, its weights, and what of it belongs to one sample."""
+"""A model, as the algorithms see it: its nodes, its weights, and the part of it that belongs to one sample."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
@@ -17,18 +17,19 @@ R = TypeVar("R")
 
 NODES = M(VodeParam).hasnot(frozen=True)
 WEIGHTS = M(LayerParam).hasnot(frozen=True)
-# What belongs to one sample, and so has an axis of samples.
+# The parameters that belong to one sample, and so have an axis of samples.
 PER_SAMPLE = M(VodeParam | VodeParam.Cache)
 
-# What a sample, a target and a prediction are is the model's own business; a batch of them has an axis more, the first.
+# Any pytrees: each model decides what its samples, targets and predictions are. A batch has one axis more, the first.
 Sample = Any
 Batch = Any
+Gradients = Any  # a tree like the model, with gradients in the places of the selected values
 Number = float | Float[Array, ""]
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What the algorithms need to know of a model.
+    """The interface of a model that the algorithms use.
 
     Example:
         >>> isinstance(ResidualNetwork(2, 4, 1, depth=2), Model), isinstance(Linear(2, 1), Model)
@@ -36,16 +37,16 @@ class Model(Protocol):
     """
 
     def __call__(self, x: Sample, y: Sample = None, /) -> Sample:
-        """The prediction for one sample."""
+        """Returns the prediction for one sample."""
         ...
 
     def nodes(self) -> dict[str, EnergyModule]:
-        """What has an energy, by its path, from input to output."""
+        """Returns the modules with an energy of their own, by path, from input to output."""
         ...
 
 
 def over_batch(fn: Callable[P, R]) -> Vmap[P, R]:
-    """Maps a function of one sample and the `model` over a batch: `vmap`, in which the nodes have the axis of samples.
+    """Maps a function of one sample and the `model` over a batch: a `vmap` over the axis of samples of the nodes.
 
     Layers that look across samples find that axis by the name "batch".
 
@@ -63,17 +64,22 @@ def over_batch(fn: Callable[P, R]) -> Vmap[P, R]:
 
 
 def split_nodes(model: Model) -> tuple[dict[str, Vode[Any]], dict[str, Vode[Any]]]:
-    """The nodes that are inferred, and the observed ones (`h.frozen = True`), by their paths from input to output."""
+    """Returns the inferred nodes, and the observed ones (`h.frozen = True`), by path, from input to output."""
     nodes = vodes(model)
     inferred = {path: node for path, node in nodes.items() if not node.h.frozen}
     return inferred, {path: node for path, node in nodes.items() if path not in inferred}
 
 
 def vodes(model: Model) -> dict[str, Vode[Any]]:
-    """The value nodes, by their paths from input to output."""
+    """Returns the value nodes by path, from input to output."""
     return {path_name(path): node for path, node in walk(model) if isinstance(node, Vode)}
 
 
 def keep_statistics(model: Model) -> None:
-    """Freezes running statistics; inside a transform that does not escape."""
+    """Freezes running statistics; inside a transform, so that it does not outlast it."""
     tree_apply(BatchNorm.eval, lambda node: isinstance(node, BatchNorm), model)
+
+
+def energy_function(node: Vode[Any]) -> object:
+    """Returns the energy function of a node without bound arguments: `se_energy` for `partial(se_energy, ...)`."""
+    return getattr(node.energy_fn, "func", node.energy_fn)

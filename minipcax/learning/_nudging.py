@@ -8,26 +8,26 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+import minipcax.learning._refusals as refusals
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import forward, observed_loss
+from minipcax.learning._forward import forward
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
-from minipcax.learning._model import Batch, Model, split_nodes
+from minipcax.learning._model import Batch, Model, energy_function, split_nodes
 from minipcax.learning._report import Report
 from minipcax.predictive_coding import Vode, VodeParam, ce_energy, se_energy
 from minipcax.utils import Optim, step
 
 
-def _prediction(path: str, node: Vode[Any]) -> Array | None:
+def _least_energetic(path: str, node: Vode[Any]) -> Array | None:
+    """Returns the state at which an observed node agrees with its prediction; `None` if it has none, as an input."""
     u: Array | None = node.get("u")
-    if u is None or getattr(node.energy_fn, "func", node.energy_fn) is se_energy:
+    energy_fn = energy_function(node)
+    if u is None or energy_fn is se_energy:
         return u
-    if node.energy_fn is ce_energy:
+    if energy_fn is ce_energy:
         return jax.nn.softmax(u)
-    raise ValueError(
-        f"Nudging expected se_energy or ce_energy in the observed node {path}, found {node.energy_fn}, of which it "
-        "does not know how a state lies between prediction and target: use PC"
-    )
+    raise refusals.unknown_nudge(path, node.energy_fn)
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Nudging(Algorithm):
 
     (with `ce_energy`, softmax(u) takes the place of u) and the gradients of the weights are divided by β. Positive
     nudging has 0 < β ≤ 1, where 1 is `PC`; negative nudging −1 ≤ β < 0; centred nudging alternates the sign, by epoch.
-    A schedule is a new `Nudging` when β changes, which compiles nothing anew: `Nudging(min(1.0, 0.75 + 0.02 * epoch))`,
-    `Nudging(0.9 * (-1) ** epoch)`.
+    A schedule is a new `Nudging` when β changes, which does not compile again: `Nudging(0.9 * (-1) ** epoch)`, or
+    `Nudging(min(1.0, 0.75 + 0.02 * epoch))`.
 
     Args:
         beta: how much of the way to the target, and in which direction; not zero.
-        steps: of inference for each batch.
+        steps: the steps of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
     Raises:
@@ -67,20 +67,15 @@ class Nudging(Algorithm):
         super().__post_init__()
         known = not isinstance(self.beta, Tracer)
         if known and (isinstance(self.beta, (bool, str)) or np.ndim(self.beta) or not 0 < abs(self.beta) <= 1):
-            raise ValueError(
-                f"Nudging expected a beta other than 0, by which the gradients are divided, and from -1 to 1, found "
-                f"{self.beta}: 1 is all the way to the target, negative is away from it"
-            )
+            raise refusals.other_beta(self.beta)
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         with step(model, clear_params=(None, VodeParam.Cache)):
-            predictions = forward(x, y, model=model)
-            observed = split_nodes(model)[1]
-            loss = observed_loss(model)
-            for path, node in observed.items():
-                u = _prediction(path, node)
-                if u is not None:  # an input that is clamped has none
+            predictions, observed = forward(x, y, model=model)
+            for path, node in split_nodes(model)[1].items():
+                u = _least_energetic(path, node)
+                if u is not None:
                     node.h.set(u - self.beta * (u - node.h))
         history = relax(x, self.steps, self.unroll, model=model, optim=nodes)
         learn(x, 1 / self.beta, model=model, optim=weights)
-        return Report(history, loss, predictions)
+        return Report(history, observed.sum(axis=-1).mean(), predictions)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import start
-from minipcax.learning._inference import check_ending, relax
+from minipcax.learning._checks import check_loop
+from minipcax.learning._forward import start
+from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
 from minipcax.learning._model import Batch, Model
 from minipcax.learning._report import Report
@@ -18,11 +19,11 @@ class PC(Algorithm):
         h ← h − lr_h · ∂E/∂h,  for T steps;  then W ← W − lr_W · ∂E/∂W
 
     Args:
-        steps: T, of inference for each batch.
+        steps: T, the steps of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
         tolerance: inference ends early once a step has changed the energy by no more than this share of it.
-        reset: whether the optimiser of the nodes starts anew for each batch, or goes on from its last state, for which
-            all batches must be of one size.
+        reset: whether the optimiser of the nodes starts anew for each batch; otherwise it continues from its last
+            state, and all batches must be of one size.
 
     Example:
         >>> class Model(EnergyModule):
@@ -41,7 +42,7 @@ class PC(Algorithm):
         >>> report = PC(steps=3)(jnp.ones((5, 2)), jnp.ones((5, 1)), model=model, nodes=nodes, weights=weights)
         >>> report.energies.shape, report.predictions.shape
         ((3,), (5, 1))
-        >>> jnp.allclose(report.energies, report.loss).item()  # there is but one node, and that is clamped
+        >>> jnp.allclose(report.energies, report.loss).item()  # the only node is clamped
         True
 
     Reference:
@@ -54,8 +55,7 @@ class PC(Algorithm):
     reset: bool = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ending(self.tolerance, self.reset)
+        check_loop(self.steps, self.unroll, self.tolerance, self.reset)
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         predictions, loss = start(x, y, model=model)

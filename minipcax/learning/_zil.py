@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+import minipcax.learning._refusals as refusals
 from minipcax.core import tree_ref, tree_unref
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._batch import node_energies, start
-from minipcax.learning._checks import check_no_target, require_squared_errors
-from minipcax.learning._inference import ByNode, energy_and_gradients
+from minipcax.learning._checks import check_squared_errors
+from minipcax.learning._energies import energies_by_node, node_energies
+from minipcax.learning._forward import start
+from minipcax.learning._inference import ByNode, energies_and_gradients
 from minipcax.learning._influence import influences
-from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, keep_statistics, over_batch, split_nodes, vodes
+from minipcax.learning._model import NODES, WEIGHTS, Batch, Gradients, Model, split_nodes, vodes
 from minipcax.learning._report import History, Report
-from minipcax.predictive_coding import VodeParam
-from minipcax.utils import Optim, step
+from minipcax.utils import Optim
 
 
 @grad({"model": WEIGHTS})
@@ -29,13 +30,13 @@ def _gradients_of_level(x: Batch, level: Int[Array, ""], *, model: Model) -> Flo
 @dataclass(frozen=True)
 class ZIL(Algorithm):
     """Z-IL. From the forward values, the states take one step of rate 1 for every node; the error of the output reaches
-    node l, for the first time, at step L − l, and in that step its weights learn:
+    node l for the first time at step L − l, and in that step its weights learn:
 
         h ← h − ∂E/∂h,  and at step t:  ΔW from ∂E_l/∂W, with l = L − t
 
     Then ∂E_l/∂W is the gradient of backpropagation, if the nodes are a chain of squared errors, of which only the last
     is observed (that one may have another energy), without precisions, connections past a node, and `BatchNorm` in
-    training. All weights move at the end, by what they were taught.
+    training. All weights move at the end, by the sum of these gradients.
 
     In float32 an error h − u loses its digits as it fades from layer to layer. With the weights of `Linear`, gradients
     differ from those of backpropagation by 1e-7 of their norm at 4 layers, by 1e-6 (tanh) to 1e-3 (gelu) at 11, and at
@@ -44,7 +45,7 @@ class ZIL(Algorithm):
     The optimiser of the nodes is not used.
 
     Raises:
-        ValueError: the nodes are no chain, or stand in the model in another order than they are called.
+        ValueError: the nodes are not a chain, or are assigned in another order than they are called.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -58,71 +59,40 @@ class ZIL(Algorithm):
     """
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        require_squared_errors(model, "ZIL")
-        for path, node in split_nodes(model)[0].items():
-            if hasattr(node, "precision"):
-                raise ValueError(f"ZIL expected nodes without a precision, found one in {path}: use PC for this model")
+        check_squared_errors(model, "ZIL", precisions=False)
         predictions, loss = start(x, y, model=model)
         _check_chain(x, model)
 
+        def move(
+            level: Int[Array, ""], taught: Gradients, *, model: Model, states: Optim
+        ) -> tuple[tuple[Gradients], ByNode]:
+            more = _gradients_of_level(x, level, model=model)["model"]
+            energies, gradients = energies_and_gradients(x, model)
+            states.step(model, gradients)
+            return (jax.tree.map(jnp.add, taught, more),), energies.mean(axis=0)
+
         states = Optim(optax.sgd(1.0), NODES(model))
-
-        def move(level: Int[Array, ""], *, model: Model, states: Optim) -> tuple[Any, ByNode]:
-            taught = _gradients_of_level(x, level, model=model)["model"]
-            (_, (each,)), grads = energy_and_gradients(x, model=model)
-            states.step(model, grads["model"])
-            return taught, each.mean(axis=0)
-
-        def move_and_add(
-            level: Int[Array, ""], taught: Any, *, model: Model, states: Optim
-        ) -> tuple[tuple[Any], ByNode]:
-            more, energies = move(level, model=model, states=states)
-            return (jax.tree.map(jnp.add, taught, more),), energies
-
-        last = len(model.nodes()) - 1
-        taught, first = move(jnp.array(last), model=model, states=states)
-        (taught,), later = scan(move_and_add, jnp.arange(last)[::-1])(taught, model=model, states=states)
+        nothing = jax.tree.map(jnp.zeros_like, WEIGHTS(model))
+        levels = jnp.arange(len(model.nodes()))[::-1]
+        (taught,), energies = scan(move, levels)(nothing, model=model, states=states)
         weights.step(model, taught)
-        return Report(History(jnp.concatenate([first[None], later]), tuple(model.nodes())), loss, predictions)
-
-
-@over_batch
-def _energy_by_node(x: Batch, *, model: Model) -> list[Float[Array, ""]]:
-    keep_statistics(model)
-    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        model(x)
-        check_no_target(model)
-        return [node.energy() for node in model.nodes().values()]
+        return Report(History(energies, tuple(model.nodes())), loss, predictions)
 
 
 def _check_chain(x: Batch, model: Model) -> None:
-    """Refuses a model in which an energy depends on other states than those of its node and of the one before."""
+    """Raises if an energy does not depend on exactly the states of its node and of the one before."""
 
-    def energies(states: dict[str, Array], reference: Any, x: Batch) -> list[Float[Array, "..."]]:
+    def energies(states: dict[str, Array], reference: Any, x: Batch) -> list[Float[Array, " batch"]]:
         copy = tree_unref(reference)
         for path, node in vodes(copy).items():
             node.h.set(states[path])
-        return _energy_by_node(x, model=copy)
+        return energies_by_node(x, model=copy)
 
     states = {path: node.h.get() for path, node in vodes(model).items()}
     found = influences(energies, states, tree_ref(model), x)
-    nodes = [*model.nodes()]
+    nodes, observed = [*model.nodes()], split_nodes(model)[1]
     for number, path in enumerate(nodes):
         expected = nodes[max(number - 1, 0) : number + 1]
         others = [state for state in states if (f"[0][{state!r}]" in found[number]) != (state in expected)]
-        observed = path in split_nodes(model)[1]
-        if others or observed != (number == len(nodes) - 1):
-            _refuse_other_wiring(nodes, path, observed, others, bool({*others} & {*expected}))
-
-
-def _refuse_other_wiring(nodes: list[str], path: str, observed: bool, others: list[str], lacking: bool) -> None:
-    if others:
-        depends = "does not depend" if lacking else "depends"
-        wrong = f"the energy of {path} {depends} on the state of {', '.join(others)}"
-    else:
-        wrong = f"{path} is {'observed' if observed else 'not'}"
-    raise ValueError(
-        f"ZIL expected a chain, in which every node predicts the next, in the order {', '.join(nodes)}, and only the "
-        f"last is observed; found that {wrong}: assign the nodes in the order in which they are called, or use PC for "
-        "this model"
-    )
+        if others or (path in observed) != (number == len(nodes) - 1):
+            raise refusals.not_a_chain(nodes, path, path in observed, others, lacks=bool({*others} & {*expected}))

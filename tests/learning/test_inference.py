@@ -269,7 +269,9 @@ def test_frozen_nodes_are_not_inferred() -> None:
 
 def test_inference_needs_states() -> None:
     model, _, x, y = build("tanh", "squared error")
-    with pytest.raises(ValueError, match=r"expected \.vodes\[0\]\.h to have a value, but it is cleared: set it first"):
+    with pytest.raises(
+        ValueError, match=r"expected all nodes to have a state, found none in \.vodes\[0\]\.h, .*: call"
+    ):
         pxl.infer(as_jax(x), 5, model=model, optim=pxu.Optim(optax.sgd(0.1)))
     pxl.initialise(as_jax(x), as_jax(y), model=model)
     with pytest.raises(ValueError, match=r"lane counts disagree: 2 in argument 0 .*, 7 in model\.vodes\[0\]\.h"):

@@ -290,8 +290,8 @@ REFUSED: list[tuple[type[Net], str]] = [
     (ReturnsCall, r"the model returns the state of \.vodes\[1\]"),
     (Spare, r"does not reach the node \.spare, .* call it with a prediction, or remove it"),
     (SpareObserved, r"does not reach the node \.spare"),
-    (Twice, r"gives the node \.vodes\[0\] 2 predictions, .* use a node for each"),
-    (OverTime, r"gives the node \.vodes\[0\] 3 predictions"),
+    (Twice, r"in \.vodes\[0\], a node was given 2 predictions .* use a node for each"),
+    (OverTime, r"in \.vodes\[0\], a node was given 3 predictions"),
     (
         Misspelt,
         r"\.vodes\[1\] is given 'prec', which nothing reads, but its energy reads 'precision': is the name misspelt",

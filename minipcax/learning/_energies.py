@@ -1,0 +1,76 @@
+"""The energies of a batch at the present states, of shape (batch, nodes), and what descends them.
+
+They are reduced where they are used: states descend the sum over nodes and samples, so that a sample moves the same in
+a batch of any size; weights descend the mean over samples.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from minipcax.functional import value_and_grad
+from minipcax.learning._checks import check_model, check_no_target, check_states, naming
+from minipcax.learning._model import Batch, Gradients, Model, Sample, keep_statistics, over_batch
+from minipcax.predictive_coding import EnergyModule, VodeParam
+from minipcax.utils import M, step
+
+
+def energies_of(nodes: Mapping[str, EnergyModule]) -> list[Float[Array, ""]]:
+    """Returns the energy of each node for one sample, after the model was called."""
+    energies = []
+    for path, node in nodes.items():
+        with naming(path):
+            energies.append(node.energy())
+    return energies
+
+
+def sample_energies(x: Sample, *, model: Model) -> list[Float[Array, ""]]:
+    """Calls the model on one sample, and returns the energy of each node, at the present states."""
+    keep_statistics(model)
+    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+        model(x)
+        check_no_target(model)
+        return energies_of(model.nodes())
+
+
+energies_by_node = over_batch(sample_energies)  # one array for each node, of shape (batch,)
+
+
+def node_energies(x: Batch, *, model: Model) -> Float[Array, "batch nodes"]:
+    """Returns the energy of every sample in every node, at the present states."""
+    check_model(model)
+    check_states(model)
+    return jnp.stack(energies_by_node(x, model=model), axis=-1)
+
+
+def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
+    """Returns the energy of every sample of a batch, at the present states of the nodes.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> energies(x, model=model).round(6).tolist()  # every state is its prediction
+        [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    return node_energies(x, model=model).sum(axis=-1)
+
+
+NodeEnergies = Callable[..., Float[Array, "batch nodes"]]  # of (x, *, model), as `node_energies`
+
+
+def with_gradients(
+    mask: M, node_energies: NodeEnergies = node_energies
+) -> Callable[[Batch, Model], tuple[Float[Array, "batch nodes"], Gradients]]:
+    """Returns a function of (x, model) to the energies and the gradients of their sum, for parameters of a mask."""
+
+    @value_and_grad({"model": mask}, has_aux=True)
+    def summed(x: Batch, *, model: Model) -> tuple[Float[Array, ""], Float[Array, "batch nodes"]]:
+        energies = node_energies(x, model=model)
+        return energies.sum(), energies
+
+    def energies_and_gradients(x: Batch, model: Model) -> tuple[Float[Array, "batch nodes"], Gradients]:
+        (_, (energies,)), gradients = summed(x, model=model)
+        return energies, gradients["model"]
+
+    return energies_and_gradients
