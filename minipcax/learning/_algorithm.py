@@ -14,7 +14,7 @@ import minipcax.learning._refusals as refusals
 from minipcax.functional import jit
 from minipcax.learning._checks import check_loop, check_model, check_observed
 from minipcax.learning._model import PER_SAMPLE, Batch, Model
-from minipcax.learning._optimisers import check_kinds, check_optimisers, warn_of_unlearned
+from minipcax.learning._optimisers import check_kinds, check_nodes, check_weights, warn_of_unlearned
 from minipcax.learning._pass import check_pass
 from minipcax.learning._report import Report
 from minipcax.utils import Optim, step
@@ -56,7 +56,7 @@ class Algorithm(ABC):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        jax.tree_util.register_pytree_with_keys(cls, cls._flatten_with_keys, cls._unflatten, cls._flatten)
+        jax.tree_util.register_pytree_with_keys(cls, cls._flatten, cls._unflatten)
         for base in cls.__bases__:
             _make_dataclass(base)
         for field in fields(cls):  # of the bases: `steps = 64` is a new default, like `steps: int = 64`
@@ -94,14 +94,10 @@ class Algorithm(ABC):
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         """Trains on one batch, with the arguments of the call. The nodes are cleared before and afterwards."""
 
-    def _flatten(self) -> tuple[list[Any], tuple[Any, ...]]:
+    def _flatten(self) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
         traced = {name: value for name, value in vars(self).items() if isinstance(value, TRACED)}
         static = tuple((name, value) for name, value in vars(self).items() if name not in traced)
-        return [*traced.values()], (tuple(traced), static)
-
-    def _flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
-        values, structure = self._flatten()
-        return [(GetAttrKey(name), value) for name, value in zip(structure[0], values, strict=True)], structure
+        return [(GetAttrKey(name), value) for name, value in traced.items()], (tuple(traced), static)
 
     @classmethod
     def _unflatten(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> Self:
@@ -127,7 +123,8 @@ def _make_dataclass(cls: type) -> None:
 @jit
 def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
     check_model(model)
-    check_optimisers(nodes, weights, model)
+    check_nodes(nodes, model, "nodes")
+    check_weights(weights, model, "weights")
     if y is not None:
         check_observed(model, type(algorithm).__name__)
     with step(model, clear_params=(PER_SAMPLE, PER_SAMPLE)):

@@ -23,7 +23,7 @@ from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_model, check_squared_errors, check_states
 from minipcax.learning._energies import sample_energies, with_gradients
 from minipcax.learning._forward import start
-from minipcax.learning._inference import descend
+from minipcax.learning._inference import descent, loop
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
 from minipcax.learning._report import History, Report
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
@@ -87,7 +87,7 @@ def relax_errors(
     if reset or optim.state.get() is None:
         for node in split_nodes(model)[0].values():
             node.h.set(jnp.zeros_like(node.h.get()))
-    return descend(_energies_and_gradients, x, steps, unroll, None, reset, model=model, optim=optim)
+    return loop(descent(_energies_and_gradients, x), steps, unroll, reset=reset, model=model, optim=optim)
 
 
 @over_batch

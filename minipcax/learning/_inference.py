@@ -18,10 +18,10 @@ from minipcax.utils import Optim, step
 
 ByNode = Float[Array, " nodes"]  # the energy of every node, a mean over the samples
 Energies = Float[Array, "steps nodes"]
-Move = Callable[..., ByNode]  # one step of inference, given the model and its optimisers by name
+Move = Callable[..., ByNode]  # a step of inference, given the model and its optimisers by name
 EnergiesAndGradients = Callable[[Batch, Model], tuple[Float[Array, "batch nodes"], Gradients]]
 
-energies_and_gradients = with_gradients(NODES)
+_energies_and_gradients = with_gradients(NODES)
 
 
 def infer(
@@ -96,52 +96,36 @@ def relax(
     """
     check_model(model)
     check_minima(model)
-    return descend(energies_and_gradients, x, steps, unroll, tolerance, reset, model=model, optim=optim)
+    return loop(descent(_energies_and_gradients, x), steps, unroll, tolerance, reset, model=model, optim=optim)
 
 
-def descend(
-    energies_and_gradients: EnergiesAndGradients,
-    x: Batch,
-    steps: int,
-    unroll: int | bool,
-    tolerance: Number | None,
-    reset: bool,
-    *,
-    model: Model,
-    optim: Optim,
-) -> History:
-    """Moves the states of the nodes down the gradients of any energies; the arguments are those of `infer`."""
-    check_states(model)
-    check_nodes(optim, model, "inference")
-    if reset or optim.state.get() is None:
-        optim.init(NODES(model))
+def descent(energies_and_gradients: EnergiesAndGradients, x: Batch) -> Move:
+    """Returns a step of inference: the states of the nodes move down the gradients, as the optimiser says."""
 
     def move(*, model: Model, optim: Optim) -> ByNode:
         energies, gradients = energies_and_gradients(x, model)
         optim.step(model, gradients)
         return energies.mean(axis=0)
 
-    history = loop(move, steps, unroll, tolerance, model=model, optim=optim)
-    if reset:
-        optim.clear()
-    return history
+    return move
 
 
 def loop(
-    move: Move,
-    steps: int,
-    unroll: int | bool,
-    tolerance: Number | None = None,
-    *,
-    model: Model,
-    **optims: Optim,
+    move: Move, steps: int, unroll: int | bool, tolerance: Number | None = None, reset: bool = True, **tracked: Any
 ) -> History:
-    """Compiles a number of steps as one loop, until the energy settles; `move` takes the model and the optimisers."""
-    check_loop(steps, unroll, tolerance)
-    tracked: dict[str, Any] = {"model": model, **optims}
+    """Runs `move`, as `infer` says, in a compiled loop; `tracked` are its arguments, with `model` and `optim`."""
+    check_loop(steps, unroll, tolerance, reset)
+    model, optim = tracked["model"], tracked["optim"]
+    check_states(model)
+    check_nodes(optim, model, "inference")
+    if reset or optim.state.get() is None:
+        optim.init(NODES(model))
+    run = _all_steps if tolerance is None else partial(_until_settled, tolerance)
     with step(model, clear_params=(VodeParam.Cache, None)):  # in a loop, parameters cannot be cleared for good
-        run = _all_steps if tolerance is None else partial(_until_settled, tolerance)
-        return History(run(move, steps, unroll, tracked), tuple(model.nodes()))
+        energies = run(move, steps, unroll, tracked)
+    if reset:
+        optim.clear()
+    return History(energies, tuple(model.nodes()))
 
 
 def _all_steps(move: Move, steps: int, unroll: int | bool, tracked: dict[str, Any]) -> Energies:

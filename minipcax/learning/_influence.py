@@ -1,6 +1,6 @@
-"""What influences what: which inputs of a function its outputs are computed from, read off its jaxpr.
+"""Influence: the inputs of a function that each of its outputs is computed from, read from its jaxpr.
 
-It errs on one side only: of a `while_loop`, every output counts as made from every input.
+It errs on one side only: every output of a `while_loop` counts as computed from every input.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ NONE: Sources = frozenset()
 INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call", "custom_vjp_call"}
 
 
-# Outputs and arguments are any pytrees; the answer has the structure of the output.
+# Arguments and outputs are any pytrees; the answer has the structure of the output.
 def influences(fn: Callable[..., Any], *args: Any) -> Any:
-    """The output of a function, with the paths of the inputs that influence it in the place of each array.
+    """Returns the output of a function, with each array replaced by the paths of the inputs that influence it.
 
     Example:
         >>> influences(lambda x, y: {"first": 2 * x, "none": 3.0}, 1.0, 2.0)
@@ -26,7 +26,7 @@ def influences(fn: Callable[..., Any], *args: Any) -> Any:
     """
     paths = [frozenset({jax.tree_util.keystr(path)}) for path, _ in jax.tree_util.tree_leaves_with_path(args)]
 
-    def lent(*args: Any) -> Any:  # what is drawn on the way is not kept
+    def lent(*args: Any) -> Any:  # draws leave no trace in the global key
         with global_key.lend(global_key.value):
             return fn(*args)
 
@@ -35,16 +35,16 @@ def influences(fn: Callable[..., Any], *args: Any) -> Any:
 
 
 def is_sources(node: object) -> bool:
-    """Whether a node of such an answer stands for an array."""
+    """Whether a node of such an answer is a leaf, in the place of an array."""
     return isinstance(node, frozenset)
 
 
 def union(found: object) -> Sources:
-    """All that influences any of a tree of such answers."""
+    """Returns everything that influences any leaf of such an answer."""
     return NONE.union(*jax.tree.leaves(found, is_leaf=is_sources))
 
 
-def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # JAX has no public name for the type of a jaxpr
+def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # the type of a jaxpr has no public name
     found = dict(zip(jaxpr.invars, inputs, strict=True))
 
     def of(variables: Sequence[Any]) -> list[Sources]:
@@ -68,7 +68,7 @@ def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # JAX has no
 
 
 def _flow_of_scan(step: Any, sources: Sequence[Sources], consts: int, carried: int) -> list[Sources]:
-    """What influences the carry and the outputs of a loop: as much as it grows to from step to step."""
+    """Returns the influences on the carry and the outputs of a loop, which grow from step to step up to a limit."""
     carry, before = list(sources[consts : consts + carried]), None
     outputs: list[Sources] = []
     while carry != before:

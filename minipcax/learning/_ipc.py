@@ -20,11 +20,11 @@ class IPC(Algorithm):
 
         h ← h − lr_h · ∂E/∂h,  W ← W − lr_W · ∂E/∂W
 
-    With one step from the forward pass only the output has an error, so that only the weights that lead directly to it
-    move, as in backpropagation.
+    With one step from the forward pass, only the output has an error: only the weights that lead directly to it move,
+    as in backpropagation.
 
     Args:
-        steps: of inference and learning for each batch; the optimiser of the weights makes as many.
+        steps: the steps of inference and learning for each batch; the optimiser of the weights takes as many.
         unroll: how many of them to compile as one round of the loop, see `infer`.
 
     Example:
@@ -44,14 +44,12 @@ class IPC(Algorithm):
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         check_minima(model)
         predictions, loss = start(x, y, model=model)
-        nodes.init(NODES(model))
 
-        def move(*, model: Model, nodes: Optim, weights: Optim) -> ByNode:
+        def move(*, model: Model, optim: Optim, weights: Optim) -> ByNode:
             energies, gradients = _energies_and_gradients(x, model)
-            nodes.step(model, gradients)
+            optim.step(model, gradients)
             weights.step(model, gradients, scale_by=1 / len(energies))
             return energies.mean(axis=0)
 
-        history = loop(move, self.steps, self.unroll, model=model, nodes=nodes, weights=weights)
-        nodes.clear()
+        history = loop(move, self.steps, self.unroll, model=model, optim=nodes, weights=weights)
         return Report(history, loss, predictions)

@@ -1,4 +1,4 @@
-"""Monte Carlo predictive coding: inference that samples states instead of seeking the most likely ones."""
+"""Monte Carlo predictive coding: inference that samples states instead of finding the most likely ones."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ import optax
 from minipcax.core import RKG
 from minipcax.learning._model import Number
 
-# What optax optimises: a pytree of arrays.
+# A pytree of arrays, as optax optimises it.
 Tree = Any
 
 
 def langevin(learning_rate: Number, momentum: Number = 0.0, temperature: Number = 1.0) -> optax.GradientTransformation:
-    """An optimiser of the nodes with which inference draws samples of exp(−E / temperature): Langevin dynamics,
+    """Returns an optimiser of the nodes with which inference samples from exp(−E / temperature): Langevin dynamics,
 
         v ← m v − lr ∂E/∂h + √(2 lr (1 − m) temperature) ξ,  h ← h + v,  with ξ from a standard normal
 
-    Monte Carlo predictive coding is `PC` with it, and enough steps for the states to forget where they started: then
-    the weights learn the density of the data. The noise is drawn from `RKG`.
+    Monte Carlo predictive coding is `PC` with this optimiser, and enough steps for the states to forget where they
+    started: then the weights learn the density of the data. The noise is drawn from `RKG`.
 
     Where the energy has curvature λ, the stationary mean is exact, and the variance is 1 / (1 − lr λ / (2 (1 + m)))
     times the exact one.
 
     Args:
         learning_rate: lr.
-        momentum: m, from 0 up to, but not, 1.
+        momentum: m, at least 0 and less than 1.
         temperature: the variance of the samples, relative to that of exp(−E).
 
     Raises:

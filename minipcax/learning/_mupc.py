@@ -14,13 +14,13 @@ from minipcax.predictive_coding import EnergyModule, Vode
 
 
 class ScaledLinear(Module, static=("scale",)):
-    """A linear map without bias whose scale is not in its weights: y = a W x, with W from a standard normal.
+    """A linear map without bias, with its scale apart from its weights: y = a W x, with W from a standard normal.
 
     Args:
         in_features: the size of x.
         out_features: the size of y.
         scale: a.
-        rkg: gives the key that W is drawn from.
+        rkg: the generator that W is drawn from.
 
     Example:
         >>> ScaledLinear(4, 2, scale=0.5)(jnp.ones(4)).shape
@@ -41,18 +41,18 @@ class ResidualNetwork(EnergyModule):
 
         u_1 = a_1 W_1 x,  u_l = h_{l−1} + a_l W_l f(h_{l−1}),  u_L = a_L W_L f(h_{L−1})
 
-    With the scalings of μPC, a_1 = 1/√in_features, a_l = 1/√(N L), a_L = 1/N, and weights from a standard normal, the
-    learning rates that are found on a shallow and narrow network are right for a wide and deep one. Without them,
-    a = 1 and the weights are those of `Linear`.
+    With the scalings of μPC, a_1 = 1/√in_features, a_l = 1/√(N L), a_L = 1/N, and weights from a standard normal,
+    learning rates tuned on a shallow and narrow network are right for a deep and wide one. Without them, a = 1 and the
+    weights are those of `Linear`.
 
     Args:
         in_features: the size of x.
         width: N, the size of the hidden layers.
         out_features: the size of the output.
-        depth: L, how many layers there are, at least 2.
+        depth: L, the number of layers, at least 2.
         act_fn: f.
-        scaled: whether with the scalings.
-        rkg: gives the keys that the weights are drawn from.
+        scaled: whether to use the scalings.
+        rkg: the generator that the weights are drawn from.
 
     Raises:
         ValueError: there are fewer than two layers.

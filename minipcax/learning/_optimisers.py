@@ -1,4 +1,4 @@
-"""Whether what is meant to be learned is what the optimiser was given; what is left out would never learn, unseen."""
+"""Whether the optimisers were given the parameters that are meant to be learned; others would never learn."""
 
 import warnings
 from typing import Any
@@ -17,31 +17,18 @@ INITIALISE = "Optim(optax_fn, WEIGHTS(model)), or weights.init(WEIGHTS(model))"
 
 
 def check_kinds(nodes: Optim, weights: Optim) -> None:
-    """Refuses what is no `Optim`, or one for both."""
+    """Raises unless there are two different `Optim`s."""
     if nodes is weights:
-        raise ValueError("nodes and weights are one optimiser, which has but one state: give each its own")
+        raise ValueError("nodes and weights are the same optimiser, which has only one state: give each its own")
     for name, optim in (("nodes", nodes), ("weights", weights)):
         if not isinstance(optim, Optim):
             raise TypeError(f"{name} expected an Optim, found a {type(optim).__name__}: write Optim(optax.sgd(...))")
 
 
-def check_optimisers(nodes: Optim, weights: Optim, model: Model) -> None:
-    """Refuses optimisers that are swapped, or of which that of the weights is not initialised with them.
-
-    Raises:
-        ValueError: they are of other parameters.
-    """
-    check_nodes(nodes, model, "nodes")
-    check_weights(weights, model, "weights")
-
-
 def check_nodes(optim: Optim, model: Model, name: str) -> None:
-    """Refuses the optimiser of weights where that of states belongs, which would start anew and forget them.
-
-    Raises:
-        ValueError: it is one of weights.
-    """
-    wrong = [path for path in _targets(optim) if path in _paths(model, LayerParam)]
+    """Raises if the optimiser is one of weights, which would start anew and lose its state."""
+    of_weights = _paths(model, LayerParam)
+    wrong = [path for path in _targets(optim) if path in of_weights]
     if wrong:
         raise ValueError(
             f"{name} expected the optimiser of the states, found that of weights ({', '.join(wrong)}): are nodes and "
@@ -50,36 +37,29 @@ def check_nodes(optim: Optim, model: Model, name: str) -> None:
 
 
 def check_weights(optim: Optim | OptimTree, model: Model, name: str) -> None:
-    """Refuses an optimiser that was not given exactly the weights of a model that are to be learned.
-
-    Raises:
-        ValueError: it was not initialised, or `WEIGHTS(model)` selects other parameters.
-    """
+    """Raises unless the optimiser was given exactly the parameters that `WEIGHTS(model)` selects."""
     if optim.state.get() is None:
         raise ValueError(f"{name} expected an optimiser initialised with the weights, found none: write {INITIALISE}")
-    selected, targets = _paths(WEIGHTS(model)), _targets(optim)
-    foreign = [path for path in targets if path not in _paths(model)]
+    known, selected, targets = _paths(model), _paths(WEIGHTS(model)), _targets(optim)
+    foreign = [path for path in targets if path not in known]
     if foreign and len(foreign) == len(targets):
         raise ValueError(
             f"{name} expected an optimiser of this model's weights, found one of {', '.join(foreign)}: each model, "
-            f"also one that shares layers with another, has an optimiser of its own: {INITIALISE}"
+            f"even if it shares layers with another, has an optimiser of its own: {INITIALISE}"
         )
-    left_out = [path for path in selected if path not in targets]
-    kept = [path for path in targets if path not in selected and path not in foreign]
-    if left_out or kept or foreign:
-        found = [
-            f"{', '.join(paths)} {what}"
-            for paths, what in (
-                (left_out, "would not learn, for the optimiser was not given it"),
-                (kept, "is frozen or no LayerParam, but the optimiser was given it"),
-                (foreign, "is not in the model any more"),
-            )
-            if paths
-        ]
+    mistakes = {
+        "would not learn, as the optimiser was not given it": [path for path in selected if path not in targets],
+        "is frozen or not a LayerParam, but the optimiser was given it": [
+            path for path in targets if path not in selected and path not in foreign
+        ],
+        "is not in the model any more": foreign,
+    }
+    found = [f"{', '.join(paths)} {mistake}" for mistake, paths in mistakes.items() if paths]
+    if found:
         raise ValueError(
             f"{name} expected an optimiser of what WEIGHTS(model) selects, found that {'; '.join(found)}: call "
             f"{name}.retarget(WEIGHTS(model)), which keeps the state of the others, or {name}.init(WEIGHTS(model)), "
-            "which starts anew; what should not learn has frozen = True"
+            "which starts anew; set frozen = True on what should not learn"
         )
 
 
@@ -95,12 +75,7 @@ def _paths(tree: object, kind: type = object) -> list[str]:
 
 
 def warn_of_unlearned(model: Model, influential: frozenset[str]) -> None:
-    """Warns of bare arrays and plain `Param`s that predictions are made from, which look like weights and are none.
-
-    Args:
-        model: the model.
-        influential: the paths of the leaves that predictions are made from.
-    """
+    """Warns of bare arrays and plain `Param`s, which look like weights, among the leaves that make predictions."""
     for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_param):
         name = path_name(path)
         plain = type(node) is Param and not node.frozen
@@ -116,7 +91,7 @@ def warn_of_unlearned(model: Model, influential: frozenset[str]) -> None:
         if any(isinstance(held, (BaseModule, LayerParam)) for held in held_by(vode.energy_fn)):
             warnings.warn(
                 f"the energy function of {name} reads parameters from around it, which are compiled as they are now "
-                "and never learn: make them attributes of the node, which its energy is given",
+                "and never learn: make them attributes of the node, which its energy function is given",
                 stacklevel=2,
             )
 

@@ -1,4 +1,4 @@
-"""What a training step reports: the energies, node by node and step by step, the loss, and the predictions."""
+"""The report of a training step: the energies, node by node and step by step, the loss, and the predictions."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
@@ -28,19 +28,19 @@ class History:
 
     @property
     def total(self) -> Float[Array, "*batches steps"]:
-        """The energy of all nodes together."""
+        """The sum over all nodes."""
         return self.energies.sum(axis=-1)
 
     def check(self) -> Self:
-        """Waits for the energies; returns this history when all of them are finite. For use outside transforms.
+        """Waits for the energies, and returns this history if all of them are finite. For use outside transforms.
 
         Raises:
-            FloatingPointError: one is not; the message names the first such step and node.
+            FloatingPointError: an energy is not finite; the message names the first such step and node.
         """
         energies = np.asarray(self.energies)
         broken = np.argwhere(~np.isfinite(energies))
         if len(broken):
-            *_, number, index = broken[0]  # a loop over batches puts an axis before these
+            *_, number, index = broken[0]  # a loop over batches adds an axis before these
             found = energies[tuple(broken[0])]
             raise FloatingPointError(
                 f"the energy of {self.nodes[index] or 'the model'} is {found} at step {number + 1} of "
@@ -50,11 +50,11 @@ class History:
 
 
 def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | np.ndarray, " batch"]) -> float:
-    """The share of a batch for which the largest prediction is that of the label."""
+    """Returns the share of a batch for which the largest prediction is that of the label."""
     if np.shape(labels) != np.shape(predictions)[:1]:
         raise ValueError(
-            f"accuracy expected the number of its class for each sample, of shape {np.shape(predictions)[:1]}, found "
-            f"labels of shape {np.shape(labels)}"
+            f"accuracy expected one class number for each sample, of shape {np.shape(predictions)[:1]}, found labels "
+            f"of shape {np.shape(labels)}"
         )
     if not np.size(labels):
         raise ValueError("accuracy expected a batch of samples, found none")
@@ -62,7 +62,7 @@ def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | 
 
 
 class Report(NamedTuple):
-    """What happened in one training step.
+    """The result of one training step.
 
     Example:
         >>> report = Report(History(jnp.array([[0.5], [0.25]]), (".vode",)), jnp.array(0.5), jnp.array([[0.1, 0.9]]))
@@ -70,9 +70,9 @@ class Report(NamedTuple):
         ([0.5, 0.25], 1.0)
     """
 
-    history: History  # the energies while it trained
+    history: History  # the energies during training
     loss: Float[Array, ""]  # the energy of the observed nodes after the forward pass, a mean over the samples
-    predictions: Any  # of the forward pass, for every sample
+    predictions: Any  # those of the forward pass, for every sample
 
     @property
     def energies(self) -> Float[Array, " steps"]:
@@ -80,17 +80,16 @@ class Report(NamedTuple):
         return self.history.total
 
     def accuracy(self, labels: Int[Array | np.ndarray, " batch"]) -> float:
-        """The share of the batch for which the largest prediction is that of the label."""
+        """Returns the share of the batch for which the largest prediction is that of the label."""
         return share_right(self.predictions, labels)
 
     def check(self) -> Self:
-        """Waits for the step; returns this report when all energies are finite.
+        """Waits for the step, and returns this report if all energies are finite.
 
-        To stop a training loop before it goes on with what is not a number, without waiting for the step under way,
-        check the report of the step before.
+        To stop a training loop early without waiting for the present step, check the report of the previous one.
 
         Raises:
-            FloatingPointError: one is not; the message names the first such step and node.
+            FloatingPointError: an energy is not finite; the message names the first such step and node.
         """
         self.history.check()
         return self

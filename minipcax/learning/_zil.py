@@ -13,9 +13,9 @@ from minipcax.core import tree_ref, tree_unref
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_squared_errors
-from minipcax.learning._energies import energies_by_node, node_energies
+from minipcax.learning._energies import energies_by_node, node_energies, with_gradients
 from minipcax.learning._forward import start
-from minipcax.learning._inference import ByNode, energies_and_gradients
+from minipcax.learning._inference import ByNode, descent
 from minipcax.learning._influence import influences
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Gradients, Model, split_nodes, vodes
 from minipcax.learning._report import History, Report
@@ -63,18 +63,18 @@ class ZIL(Algorithm):
         predictions, loss = start(x, y, model=model)
         _check_chain(x, model)
 
-        def move(
-            level: Int[Array, ""], taught: Gradients, *, model: Model, states: Optim
+        move = descent(with_gradients(NODES), x)
+
+        def learn_and_move(
+            level: Int[Array, ""], taught: Gradients, *, model: Model, optim: Optim
         ) -> tuple[tuple[Gradients], ByNode]:
             more = _gradients_of_level(x, level, model=model)["model"]
-            energies, gradients = energies_and_gradients(x, model)
-            states.step(model, gradients)
-            return (jax.tree.map(jnp.add, taught, more),), energies.mean(axis=0)
+            return (jax.tree.map(jnp.add, taught, more),), move(model=model, optim=optim)
 
-        states = Optim(optax.sgd(1.0), NODES(model))
         nothing = jax.tree.map(jnp.zeros_like, WEIGHTS(model))
         levels = jnp.arange(len(model.nodes()))[::-1]
-        (taught,), energies = scan(move, levels)(nothing, model=model, states=states)
+        states = Optim(optax.sgd(1.0), NODES(model))
+        (taught,), energies = scan(learn_and_move, levels)(nothing, model=model, optim=states)
         weights.step(model, taught)
         return Report(History(energies, tuple(model.nodes())), loss, predictions)
 

@@ -68,8 +68,10 @@ def carried(old: PyTree, new: PyTree, targets: Iterable[str], former: Mapping[st
 
     def carry(path: tuple[Any, ...], leaf: Any) -> Any:
         is_target = [isinstance(key, DictKey) and key.key in targets for key in path]
-        keys = zip(path, is_target, strict=True)
-        held = known.get(tuple(DictKey(former.get(key.key)) if renamed else key for key, renamed in keys))
+        keys = [*zip(path, is_target, strict=True)]
+        if any(renamed and key.key not in former for key, renamed in keys):
+            return leaf  # a parameter that is new
+        held = known.get(tuple(DictKey(former[key.key]) if renamed else key for key, renamed in keys))
         if held is None:
             return leaf
         if (jnp.shape(held), jnp.result_type(held)) == (jnp.shape(leaf), jnp.result_type(leaf)):

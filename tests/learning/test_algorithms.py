@@ -121,7 +121,7 @@ def test_nudging_all_the_way_is_pc() -> None:
     close(nudged.raw(), model.raw())
 
 
-def test_a_schedule_of_nudging_is_not_compiled_anew() -> None:
+def test_a_schedule_of_nudging_compiles_once() -> None:
     model = Counted()
     nodes, weights = pxu.Optim(optax.sgd(LR_NODES)), pxu.Optim(optax.sgd(LR_WEIGHTS), pxl.WEIGHTS(model))
     pxl.Nudging(0.5)(X, Y, model=model, nodes=nodes, weights=weights)

@@ -112,7 +112,7 @@ def optimisers(model: Model) -> dict[str, pxu.Optim]:
 
 @pytest.mark.parametrize("mode", [None, px.Module.MODE.TRAIN])
 @pytest.mark.parametrize("unroll", [False, True])
-def test_training_is_what_it_is_by_hand(mode: px.Module.MODE | None, unroll: bool) -> None:
+def test_training_equals_the_same_by_hand(mode: px.Module.MODE | None, unroll: bool) -> None:
     model = Model()
     if mode is not None:
         model.mode(mode)

@@ -138,7 +138,7 @@ def test_errors_lose_no_digits() -> None:
     assert relative_difference({path: jnp.float32(grad) for path, grad in double.items()}, single) < 1e-5
 
 
-def test_nodes_with_another_energy_have_no_errors() -> None:
+def test_nodes_with_another_energy_are_refused() -> None:
     model = Chain([SIZE, 7, SIZE])
     model.vodes[0].energy_fn = lambda vode: vode.get("h")
     with pytest.raises(ValueError, match=r"EPC expected .* se_energy .* found others in \.vodes\[0\]: use PC"):

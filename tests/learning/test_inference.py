@@ -281,7 +281,7 @@ def test_inference_needs_states() -> None:
             pxl.infer(as_jax(x), steps=steps, model=model, optim=pxu.Optim(optax.sgd(0.1)))  # type: ignore[arg-type]  # a float
 
 
-def test_what_is_in_the_cache_does_not_matter() -> None:
+def test_the_contents_of_the_cache_do_not_matter() -> None:
     """A forward pass outside leaves entries in the cache; inference and energies start from none."""
     results = []
     for filled in (False, True):

@@ -173,7 +173,7 @@ class Choosing(Plain):
 
 
 @pytest.mark.parametrize("kind", ["branch", "count", "numpy"])
-def test_a_choice_by_what_is_traced(kind: str) -> None:
+def test_a_choice_by_a_traced_hyperparameter(kind: str) -> None:
     words = r"Choosing\.train needs to know its hyperparameter rate while it is compiled, .* jnp\.where"
     with pytest.raises(TypeError, match=words):
         gradients(Choosing(kind=kind), Chain([5, 3]), X, Y)
@@ -198,7 +198,7 @@ def test_the_history_is_that_of_every_node_in_order() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALL, ids=repr)
-def test_what_is_not_finite_is_named(algorithm: pxl.Algorithm) -> None:
+def test_an_energy_that_is_not_finite_is_named(algorithm: pxl.Algorithm) -> None:
     _, report = gradients(algorithm, Chain([5, 4, 4, 3]), X, Y.at[0, 0].set(jnp.nan))
     with pytest.raises(
         FloatingPointError, match=r"the energy of \.vodes\[2\] is nan at step 1 of \d: lower the learning"
@@ -234,7 +234,7 @@ def test_inference_ends_when_the_energy_settles() -> None:
     np.testing.assert_allclose(h, infer(settled + 1)[1], atol=1e-6)
 
 
-def test_the_optimiser_of_the_nodes_starts_anew_or_goes_on() -> None:
+def test_the_optimiser_of_the_nodes_starts_anew_or_continues() -> None:
     def train(reset: bool) -> list[Array]:
         model, nodes = Chain([5, 4, 3]), pxu.Optim(optax.sgd(0.1, momentum=0.9))
         weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))

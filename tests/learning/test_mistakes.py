@@ -100,14 +100,14 @@ def test_a_model_without_nodes() -> None:
 
 @pytest.mark.parametrize("make", [pxl.PC, pxl.IPC, pxl.EPC, partial(pxl.Nudging, 0.5)])
 @pytest.mark.parametrize("steps", [0, -1, 8.0, True, "8", None])
-def test_what_is_no_number_of_steps(make: Callable[[Any], Any], steps: Any) -> None:
+def test_steps_is_a_positive_int(make: Callable[[Any], Any], steps: Any) -> None:
     with pytest.raises(ValueError, match=f"steps expected a positive int, found {steps!r}"):
         make(steps)
 
 
 @pytest.mark.parametrize("make", [pxl.PC, pxl.IPC, pxl.EPC, partial(pxl.Nudging, 0.5)])
 @pytest.mark.parametrize("unroll", [0, 0.1, -1, None])
-def test_what_is_no_number_of_steps_to_unroll(make: Callable[..., Any], unroll: Any) -> None:
+def test_unroll_is_a_positive_int_or_a_bool(make: Callable[..., Any], unroll: Any) -> None:
     with pytest.raises(
         ValueError, match=f"unroll expected a positive int, or True .*a tolerance is .*, found {unroll}"
     ):
@@ -124,7 +124,7 @@ def test_integers_of_numpy_are_numbers_of_steps(make: Callable[..., Any]) -> Non
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, True, "small"])
-def test_what_is_no_tolerance(tolerance: Any) -> None:
+def test_tolerance_is_a_number_or_none(tolerance: Any) -> None:
     model = chain()
     pxl.initialise(X, Y, model=model)
     for use in (pxl.PC, lambda *args: pxl.infer(X, *args, model=model, optim=pxu.Optim(optax.sgd(0.1)))):
@@ -170,7 +170,7 @@ class NoCall(pxc.EnergyModule):
     ("make", "lacks"), [(NoEnergies, "nodes"), (NoCall, "call"), (lambda: {"a": chain()}, "nodes")]
 )
 @pytest.mark.parametrize("part", ["PC", "Backprop", "initialise", "infer", "learn", "relax_errors"])
-def test_what_is_no_model(make: Callable[[], Any], lacks: str, part: str) -> None:
+def test_objects_that_are_not_models(make: Callable[[], Any], lacks: str, part: str) -> None:
     model = make()
     optims = [pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))]
     parts: dict[str, Callable[[], Any]] = {
@@ -226,7 +226,7 @@ def test_ensembles_need_a_mask_for_their_weights_and_optimisers() -> None:
         np.testing.assert_allclose(loss, gradients(pxl.PC(2), member, X, Y)[1].loss, rtol=1e-5)
 
 
-def test_an_optimiser_that_is_none() -> None:
+def test_an_optimiser_that_is_not_an_optim() -> None:
     model = chain()
     weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     with pytest.raises(TypeError, match=r"nodes expected an Optim, found a \w+: write Optim\(optax.sgd\(...\)\)"):
@@ -248,8 +248,8 @@ def test_a_model_called_before_there_are_states() -> None:
         chain()(X[0])
 
 
-def test_labels_that_are_no_numbers_of_classes() -> None:
-    words = r"number of its class for each sample, of shape \(3,\), found labels of shape \(3, 3\)"
+def test_labels_that_are_not_class_numbers() -> None:
+    words = r"one class number for each sample, of shape \(3,\), found labels of shape \(3, 3\)"
     with pytest.raises(ValueError, match=words):
         pxl.accuracy(X[:3], Y[:3], chain())
     with pytest.raises(ValueError, match=words):
@@ -309,7 +309,7 @@ class Forgetful(Labelled):
         return u
 
 
-@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2), pxl.Nudging(0.5, 2), pxl.ZIL()])
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2), pxl.Nudging(0.5, 2), pxl.ZIL(), pxl.EPC(2)])
 def test_a_model_that_forgets_its_target(algorithm: pxl.Algorithm) -> None:
     model = Forgetful()
     model.label, model.image = pxc.Vode(), pxc.Vode()
@@ -318,12 +318,13 @@ def test_a_model_that_forgets_its_target(algorithm: pxl.Algorithm) -> None:
         gradients(algorithm, model, jnp.ones((4, 2)), jnp.ones((4, 3)))
 
 
-def test_nudging_with_cross_entropy_goes_from_the_softmax() -> None:
+@pytest.mark.parametrize("energy_fn", [pxc.ce_energy, partial(pxc.ce_energy)])
+def test_nudging_with_cross_entropy_goes_from_the_softmax(energy_fn: Any) -> None:
     """As β vanishes and inference settles, its gradients are those of backpropagation (equilibrium propagation)."""
 
     def with_cross_entropy() -> Chain:
         model = chain()
-        model.vodes[-1].energy_fn = pxc.ce_energy
+        model.vodes[-1].energy_fn = energy_fn
         return model
 
     expected, _ = gradients(pxl.Backprop(), with_cross_entropy(), X, Y)
@@ -372,12 +373,12 @@ def test_inference_does_not_take_and_forget_the_optimiser_of_weights() -> None:
 
 
 @pytest.mark.parametrize("beta", [0.0, jnp.array(0.0), np.array(0.0), True, "half", jnp.ones(2), 1.5])
-def test_what_is_no_nudge(beta: Any) -> None:
+def test_beta_is_a_number_that_is_not_zero(beta: Any) -> None:
     with pytest.raises(ValueError, match="Nudging expected a beta other than 0"):
         pxl.Nudging(beta)
 
 
-def test_what_an_energy_reads_from_around_it_is_named_for_it_would_never_learn() -> None:
+def test_parameters_that_an_energy_function_closes_over_are_named_as_they_never_learn() -> None:
     scale = pxnn.LayerParam(jnp.array(2.0))
     model = chain()
     model.vodes[1].energy_fn = lambda vode: scale * pxc.se_energy(vode)
@@ -386,7 +387,7 @@ def test_what_an_energy_reads_from_around_it_is_named_for_it_would_never_learn()
         pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
 
 
-def test_an_entry_that_is_kept_to_be_looked_at_is_no_mistake() -> None:
+def test_an_entry_that_is_kept_for_inspection_is_accepted() -> None:
     class Watched(Chain):
         def __call__(self, x: Array, y: Array | None = None) -> Array:
             self.vodes[0].set("input", x)

@@ -43,7 +43,7 @@ def test_its_weights() -> None:
     np.testing.assert_array_equal(plain.layers[0].nn.weight, expected.nn.weight)  # type: ignore[union-attr]  # a Linear
 
 
-def test_one_layer_is_no_network() -> None:
+def test_one_layer_is_not_a_network() -> None:
     with pytest.raises(ValueError, match="expected a depth of at least 2 layers, found 1"):
         pxl.ResidualNetwork(IN, WIDTH, OUT, 1)
 

@@ -1,4 +1,4 @@
-"""What is meant to learn is what the optimiser was given; what looks like a weight and is none is named."""
+"""The optimiser is given exactly the weights that are meant to learn; parameters that look like weights are named."""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +61,7 @@ CHANGES: list[tuple[Callable[[Chain], None], Callable[[Chain], None], str]] = [
     (nothing, insert_a_layer, r"\.layers\[3\]\.nn\.weight would not learn"),
     (tie, untie, r"\.layers\[1\]\.nn\.weight would not learn"),
     (nothing, tie, r"\.layers\[1\]\.nn\.weight is not in the model any more|\.layers\[1\]\.nn\.weight is frozen or"),
-    (nothing, freeze_first, r"\.layers\[0\]\.nn\.weight is frozen or no LayerParam, but the optimiser was given it"),
+    (nothing, freeze_first, r"\.layers\[0\]\.nn\.weight is frozen or not a LayerParam, but the optimiser was given it"),
 ]
 
 
@@ -124,7 +124,7 @@ def test_optimisers_that_are_swapped_or_of_nothing(algorithm: pxl.Algorithm) -> 
     empty, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     for optims, words in (
         ((weights, empty), r"nodes expected the optimiser of the states, found that of weights \(\.layers.* swapped\?"),
-        ((weights, weights), r"nodes and weights are one optimiser, .* give each its own"),
+        ((weights, weights), r"nodes and weights are the same optimiser, .* give each its own"),
         (
             (empty, pxu.Optim(optax.sgd(0.1))),
             r"weights expected an optimiser initialised .* Optim\(optax_fn, WEIGHTS\(model\)\)",
@@ -134,7 +134,7 @@ def test_optimisers_that_are_swapped_or_of_nothing(algorithm: pxl.Algorithm) -> 
             algorithm(X, Y, model=model, nodes=optims[0], weights=optims[1])
 
 
-def test_the_optimiser_of_nodes_that_goes_on_is_no_mistake() -> None:
+def test_an_optimiser_of_nodes_that_continues_is_accepted() -> None:
     model = chain()
     nodes, weights = pxu.Optim(optax.sgd(0.1, 0.9)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     for _ in range(2):
@@ -170,7 +170,7 @@ def frozen(param: px.Param) -> px.Param:
 
 @pytest.mark.parametrize("algorithm", ALL, ids=repr)
 @pytest.mark.parametrize(("factor", "what"), [(px.Param(jnp.ones(4)), "plain Param"), (jnp.ones(4), "bare array")])
-def test_what_looks_like_a_weight_and_is_none(algorithm: pxl.Algorithm, factor: Any, what: str) -> None:
+def test_parameters_that_only_look_like_weights_are_named(algorithm: pxl.Algorithm, factor: Any, what: str) -> None:
     words = rf"^\.factor takes part in the prediction, but is a {what}, .* make it a LayerParam .*, or a LayerState"
     with pytest.warns(UserWarning, match=words):
         gradients(algorithm, With(factor), X, Y)
@@ -189,11 +189,11 @@ QUIET: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("number", range(len(QUIET)))
-def test_what_is_no_weight_is_not_named(number: int) -> None:
+def test_other_parameters_are_not_named(number: int) -> None:
     gradients(pxl.PC(2), With(QUIET[number]()), X, Y)
 
 
-def test_what_takes_no_part_is_not_named() -> None:
+def test_parameters_that_take_no_part_are_not_named() -> None:
     model: Any = chain()
     model.rates, model.history = px.Param(jnp.ones(4)), jnp.ones(4)
     model.layer = jnp.ones(4)  # whose name is how that of the layers begins

@@ -142,7 +142,7 @@ WEIGHT_OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
 
 @pytest.mark.parametrize("tied", [False, True], ids=["", "tied"])
 @pytest.mark.parametrize(("nodes", "weights"), [("sgd", "adamw"), ("momentum", "sgd")])
-def test_training_is_what_it_is_by_hand(nodes: str, weights: str, tied: bool) -> None:
+def test_training_equals_the_same_by_hand(nodes: str, weights: str, tied: bool) -> None:
     model = Model(tied)
     raw = model.raw(tied)
     optims = NODE_OPTIMISERS[nodes](), WEIGHT_OPTIMISERS[weights]()
@@ -287,7 +287,7 @@ def test_an_exception_during_training_leaves_all_as_it_was() -> None:
     calls = 0
     with jax.checking_leaks():
         for countdown in range(1, 100):
-            model.tag.set(countdown)  # another structure, so that all is traced anew
+            model.tag.set(countdown)  # another structure, so that everything is traced again
             before = snapshot(model, nodes, weights)
             Model.countdown = countdown
             try:

@@ -1,4 +1,4 @@
-"""Targets arrive, in whichever order a model sets them and calls its nodes; what does not arrive is refused by path."""
+"""Targets arrive, whichever order a model sets them and calls its nodes in; those that do not are refused by path."""
 
 from collections.abc import Callable
 from typing import Any
@@ -305,7 +305,7 @@ REFUSED: list[tuple[type[Net], str]] = [
 
 @pytest.mark.parametrize("algorithm", [*ALL, None], ids=repr)
 @pytest.mark.parametrize(("make", "words"), REFUSED)
-def test_what_does_not_arrive(make: type[Net], words: str, algorithm: pxl.Algorithm | None) -> None:
+def test_targets_and_entries_that_do_not_arrive(make: type[Net], words: str, algorithm: pxl.Algorithm | None) -> None:
     model = make()
     before = model.weights
     with pytest.raises(ValueError, match=words):
@@ -434,7 +434,7 @@ def test_inference_by_hand_needs_a_minimum() -> None:
         pxl.infer(X, 2, model=model, optim=pxu.Optim(optax.sgd(0.1)))
 
 
-def test_cross_entropy_of_what_a_rule_makes_of_the_state_is_bounded() -> None:
+def test_cross_entropy_of_a_transformed_state_is_bounded() -> None:
     """−softmax(h)·log softmax(u)."""
     rules = {pxc.STATUS.ALL: ("h -> h:softmax",)}, {"softmax": lambda vode, key, h, rkg: jax.nn.softmax(h)}
     _, report = gradients(pxl.PC(3), with_cross_entropy(0, rules=rules), X, Y)

@@ -158,7 +158,7 @@ class Wired(Chain):
         ("input", None),
     ],
 )
-def test_a_model_that_is_no_chain(wiring: str, words: str | None) -> None:
+def test_a_model_that_is_not_a_chain(wiring: str, words: str | None) -> None:
     model = Wired(wiring)
     x, y = jnp.asarray(RNG.normal(size=(4, 5)), jnp.float32), jnp.asarray(RNG.normal(size=(4, 5)), jnp.float32)
     if words is None:

@@ -157,7 +157,7 @@ def test_clearing_a_shared_parameter_and_never_a_static_one() -> None:
     assert model.name == "a"
 
 
-def test_clear_params_refuses_what_is_no_filter() -> None:
+def test_clear_params_takes_only_filters() -> None:
     with pytest.raises(TypeError, match=r"expected a class, a union of classes, a predicate or an M.*found 3"):
         Outer().clear_params(3)  # type: ignore[arg-type]  # that is the point
 

@@ -101,7 +101,7 @@ def test_output_rules(rules: Rules, status: str | None, key: str, expected: floa
     assert (float(vode.h), float(vode.cache["u"])) == (3, 5)
 
 
-def test_a_computed_output_is_kept_until_what_it_was_made_of_changes() -> None:
+def test_a_computed_output_is_kept_until_its_sources_change() -> None:
     calls = []
 
     def counted(vode: Any, key: str, value: Any, rkg: px.RandomKeyGenerator) -> Any:
@@ -142,7 +142,7 @@ def test_several_input_rules_and_one_output_rule_do_not_warn() -> None:
         assert float(vode.set("u", ONE).get("e")) == 1.0
 
 
-def test_what_a_transformation_is_given() -> None:
+def test_the_arguments_of_a_transformation() -> None:
     seen = []
 
     def note(vode: Any, key: str, value: Any, rkg: px.RandomKeyGenerator) -> Any:

@@ -60,7 +60,7 @@ def test_without_a_prediction_nothing_is_set() -> None:
     assert sorted(vode.cache.get()) == ["u"]
 
 
-def test_output_names_what_to_return() -> None:
+def test_output_names_the_entry_to_return() -> None:
     vode = pxc.Vode(ruleset={STATUS.ALL: ("e -> u:half",)}, tforms={"half": lambda vode, key, value, rkg: value / 2})
     vode.set("h", jnp.ones(2))
     assert vode(jnp.zeros(2)).tolist() == [1, 1]
@@ -91,7 +91,7 @@ def test_a_name_is_an_attribute_or_else_a_cache_entry() -> None:
     assert vode.energy_fn is pxc.se_energy
 
 
-def test_get_gives_the_default_for_what_is_absent_or_unset() -> None:
+def test_get_returns_the_default_for_an_absent_or_unset_entry() -> None:
     vode = pxc.Vode()
     for key in ("h", "u", "absent", "ruleset"):
         assert vode.get(key) is None
@@ -239,7 +239,7 @@ def test_a_raw_vmap_counts_as_outside() -> None:
     assert shapes == [(3,)]
 
 
-def test_being_inside_is_part_of_what_decides_a_retrace() -> None:
+def test_being_inside_decides_a_retrace() -> None:
     traces: list[None] = []
 
     @pxf.jit
@@ -361,7 +361,7 @@ CHANGES: list[Callable[[Any], object]] = [
 @pytest.mark.parametrize("number", range(len(CHANGES)))
 @pytest.mark.parametrize("asked", ["energy", "get", "output"])
 def test_an_energy_is_that_of_the_present(number: int, asked: str) -> None:
-    """Whatever changes, and whichever way: as that of a new node which holds the same."""
+    """Whatever changes, and however: it equals that of a new node with the same contents."""
 
     def energy_fn(vode: Any) -> Array:
         entry: Array = vode.get("entry", jnp.array(2.0))
@@ -398,7 +398,7 @@ def test_an_energy_is_that_of_the_present(number: int, asked: str) -> None:
 OUTSIDE = px.Param(jnp.array(2.0))
 
 
-def test_what_a_function_reads_from_outside_may_change() -> None:
+def test_parameters_that_a_function_closes_over_may_change() -> None:
     """An energy function of a closed-over and a global parameter; and a rule with one."""
     inside = px.Param(jnp.array(3.0))
 
