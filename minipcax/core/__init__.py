@@ -1,7 +1,7 @@
 """The parts of a model: parameters, modules, and the tree that they form.
 
-Read `_parameter`, `_param`, `_static`, `tree`, `_module`, `_ties` and `random` in this order. Files without an
-underscore are for the other packages, too.
+Read `trace`, `structure`, `_parameter`, `_param`, `_static`, `_node`, `tree`, `_module`, `_ties` and `random`, in this
+order. Files without an underscore are for the other packages, too.
 """
 
 from minipcax.core._mode import Module

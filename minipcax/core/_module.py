@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 import jax
 from jax.tree_util import GetAttrKey
 
-from minipcax.core._branch import Branch
+from minipcax.core._node import Branch
 from minipcax.core._param import Param
 from minipcax.core._parameter import DynamicParam
 from minipcax.core._ties import HasTies, followed, tied
@@ -60,7 +60,8 @@ class BaseModule(Branch):
     """
 
     __slots__ = ()
-    # The names of all children ever assigned, in order. A dict serves as an ordered set.
+    # The names of all children ever assigned, in order, so that all objects of a class have one tree structure, in
+    # whatever order each of them got its attributes. A dict serves as an ordered set.
     _order: ClassVar[dict[str, None]] = {}
 
     def __init_subclass__(cls, static: Iterable[str] = (), **kwargs: object) -> None:

@@ -54,15 +54,18 @@ class BaseParam(Generic[T]):
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_pytree_with_keys(
             cls,
-            lambda param: (((jax.tree_util.GetAttrKey("value"), param.value),) * cls._has_leaves, param.structure()),
+            lambda param: (
+                [(jax.tree_util.GetAttrKey("value"), param.value)] if cls._has_leaves else [],
+                param.structure(),
+            ),
             cls.from_structure,
-            lambda param: ((param.value,) * cls._has_leaves, param.structure()),
+            lambda param: ([param.value] if cls._has_leaves else [], param.structure()),
         )
 
     def structure(self) -> tuple[Structure, ...]:
         """The part of this parameter that is not its value: the names and values of its attributes."""
         attributes = vars(self)
-        if not attributes:  # as is usual
+        if not attributes:
             return ()
         return tuple(item for name in sorted(attributes) for item in (Structure(name), Structure(attributes[name])))
 
@@ -136,9 +139,7 @@ class DynamicParam(BaseParam[T]):
 
     def __getstate__(self) -> tuple[Any, dict[str, Any]]:  # attributes, and slots
         attributes, slots = cast(Any, super().__getstate__())
-        return attributes, {
-            name: value for name, value in slots.items() if name != "_trace"
-        }  # of which a copy has its own
+        return attributes, {name: value for name, value in slots.items() if name != "_trace"}  # a copy records its own
 
     def check(self, value: object) -> None:
         """Raises if a tracer would be left here after the trace that it belongs to."""
@@ -173,7 +174,7 @@ def get(x: Any) -> Any:
 @overload
 def set(obj: AnyParam, x: Any) -> AnyParam: ...  # x: whatever the parameter may hold, or another parameter
 @overload
-def set(obj: Any, x: Any) -> Any: ...  # as in get
+def set(obj: Any, x: Any) -> Any: ...  # as for `get`
 def set(obj: Any, x: Any) -> Any:
     """Writes `x` into a parameter, and returns the parameter; if `obj` is anything else, returns `x`.
 

@@ -71,7 +71,7 @@ class StaticParam(BaseParam[T]):
     def __contains__(self: "StaticParam[Any]", item: object) -> bool:
         return item in self.value
 
-    def __getitem__(self: "StaticParam[Any]", index: object) -> Any:  # the same
+    def __getitem__(self: "StaticParam[Any]", index: object) -> Any:  # whatever the value holds
         return self.value[index]
 
     def __eq__(self, other: object) -> bool:
@@ -80,7 +80,7 @@ class StaticParam(BaseParam[T]):
     def __hash__(self) -> int:
         return hash(self.value)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:  # as in `object`
+    def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickles a function by its name, as Python does, also where that is one of JAX's, such as `jnp.tanh`."""
         name: Any = getattr(self.value, "__qualname__", None) or getattr(self.value, "__name__", None)
         with suppress(AttributeError, ImportError, TypeError, ValueError):  # it has no name, or shares it

@@ -24,13 +24,13 @@ from typing import Any
 
 from jax.tree_util import GetAttrKey
 
-from minipcax.core._branch import Branch, Node, Path, parts
+from minipcax.core._node import Branch, Node, Path, parts
 from minipcax.core._parameter import BaseParam
 from minipcax.core.tree import ParamRef, children, path_name
 
 
 class Tie(ParamRef):
-    """Stands where a parameter occurs again, for JAX. To read or set it is to read or set the parameter."""
+    """Stands where a parameter occurs again, for JAX. Reads and writes go to the parameter."""
 
     __slots__ = ("_target",)
     _target: BaseParam[Any] | None  # None after JAX has built the tree again
@@ -84,8 +84,8 @@ class Tie(ParamRef):
 class HasTies:
     """Part of the structure of a module: whether it has ties to follow.
 
-    Any two are equal, because the ties are nodes of the tree, where they are compared. So a tree with an axis in the
-    place of each parameter fits a model with ties.
+    Any two are equal, so that a tree of axes or labels, which has no ties, fits a model that has. Nothing is lost: ties
+    are nodes of the tree, which JAX compares anyway.
     """
 
     answer: bool = field(compare=False)
@@ -94,7 +94,7 @@ class HasTies:
         return self.answer
 
 
-YES, NO = HasTies(True), HasTies(False)
+TIES, NO_TIES = HasTies(True), HasTies(False)
 
 
 def tied(module: Branch, names: tuple[str, ...]) -> tuple[Sequence[Node], HasTies]:
@@ -103,16 +103,16 @@ def tied(module: Branch, names: tuple[str, ...]) -> tuple[Sequence[Node], HasTie
     attributes = vars(module)
     given = module._view[1] if in_view else [attributes[name] for name in names]
     if not _has_repeats(given, in_view):
-        return given, NO
+        return given, NO_TIES
     first: dict[int, tuple[Path, Path]] = {}
 
     def tie(path: Path, node: Node, inside: Path) -> Node:
-        """The node that JAX is given; `inside` is the path of the outermost module around it, or ()."""
+        """The node that JAX is given. `inside` is the path of the child of `module` that it is in or below, or ()."""
         if isinstance(node, ParamRef):
             return node
         if isinstance(node, BaseParam):
             start, around = first.setdefault(id(node), (path, inside))
-            # A module that holds both places ties them itself.
+            # If `layer.a` and `layer.b` are one parameter, `layer` ties them, and `model`, above it, need not.
             return node if start == path or (inside and inside == around) else Tie(len(path), start, node)
         if isinstance(node, Branch):
             node = node if in_view else _seen_through(node)
@@ -122,7 +122,7 @@ def tied(module: Branch, names: tuple[str, ...]) -> tuple[Sequence[Node], HasTie
         below, build = parts(node) or ((), lambda _: node)
         return build([tie(path + key, child, inside) for key, child in below])
 
-    return [tie((GetAttrKey(key),), child, ()) for key, child in zip(names, given, strict=True)], YES
+    return [tie((GetAttrKey(key),), child, ()) for key, child in zip(names, given, strict=True)], TIES
 
 
 def _given(node: Branch, in_view: bool) -> Sequence[Node]:
@@ -142,7 +142,7 @@ def _view_of(node: Branch, given: Sequence[Node]) -> Branch:
 
 
 def _seen_through(node: Branch) -> Branch:
-    """The module behind a view: someone may put a node that JAX showed them into another module."""
+    """The module behind a view, which may have got into a model, as with `is_leaf` of `jax.tree.map`."""
     return node if node._view is None else node._view[0]
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar, overload
 
 import jax
 
-from minipcax.core._branch import Branch, Node
+from minipcax.core._node import Branch, Node
 from minipcax.core._parameter import BaseParam, get, set
 from minipcax.core.filter import Filter, Predicate, as_predicate
 from minipcax.core.tree import ParamRef, is_dynamic, is_param, leaves, tree_ref

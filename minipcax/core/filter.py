@@ -1,4 +1,4 @@
-"""Filters: the ways to say which parameters one means."""
+"""Filters select parameters."""
 
 from collections.abc import Callable
 from types import UnionType

@@ -74,19 +74,19 @@ class RKGState(Param):
     def _lent(self) -> Param | None:
         return thread.lent_keys[-1] if thread.lent_keys and self.is_carried else None
 
-    @staticmethod
-    @contextmanager
-    def lend(key: object) -> Iterator[None]:
-        """Within the block, this thread reads `key` as that of `RKG`, and writes to it."""
-        thread.lent_keys.append(Param(key))
-        try:
-            yield
-        finally:
-            thread.lent_keys.pop()
+
+@contextmanager
+def lend_key(key: object) -> Iterator[None]:
+    """Within the block, this thread reads `key` as that of `RKG`, and writes to it."""
+    thread.lent_keys.append(Param(key))
+    try:
+        yield
+    finally:
+        thread.lent_keys.pop()
 
 
 class RandomKeyGenerator(BaseModule):
-    """Draws random keys from a state that each draw moves on.
+    """Draws random keys from a state that advances with each draw.
 
     Each draw is `jax.random.split(key, n + 1)`: the first row becomes the new state, the others are handed out.
 
@@ -118,7 +118,7 @@ class RandomKeyGenerator(BaseModule):
         return self.key.split(1)[0] if n is None else self.key.split(n)
 
 
-with jax.core.eval_context():  # as of any parameter that is made outside of all traces
+with jax.core.eval_context():  # outside of any trace, also if the import is traced
     global_key = RKGState(None)
 RKG = RandomKeyGenerator.__new__(RandomKeyGenerator)  # without a seed
 vars(RKG)["key"] = global_key  # an assignment would look at its value

@@ -4,8 +4,8 @@ While JAX traces a function, arrays are replaced by tracers, which mean nothing 
 when that happens, but it can be asked which trace is under way, and two answers can be compared. So whatever may hold a
 value remembers the trace in which it was made, and refuses the tracers of any other.
 
-Beside that there are three facts. Two belong to the thread that traces: the keys that stand in for that of `RKG` (see
-`random`), and how many `vmap`s are under way. The third, `last_change`, is for all threads.
+Three more pieces of state live here. Two belong to the thread that traces: the keys lent in place of that of `RKG` (see
+`random`), and the number of `vmap`s under way. The third, `last_change`, is common to all threads.
 """
 
 import threading
@@ -37,7 +37,7 @@ def refuse_escape(place: str, made_in: object, value: object, advice: str = "") 
 
 def has_tracers(value: object) -> bool:
     """Whether a value is, or holds, a tracer."""
-    if isinstance(value, (jax.Array, str, type(None))):  # as nearly always
+    if isinstance(value, (jax.Array, str, type(None))):
         return isinstance(value, jax.core.Tracer)
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from jax import tree_util as jtu
 
-from minipcax.core._branch import Branch, Node, Path, parts
+from minipcax.core._node import Branch, Node, Path, parts
 from minipcax.core._parameter import BaseParam, DynamicParam
 from minipcax.core.filter import Predicate
 
@@ -37,7 +37,7 @@ class ParamRef(BaseParam[Any]):
         return self
 
     def structure(self) -> tuple[Any, ...]:
-        """The position."""
+        """The position, which is compared with that of other references."""
         return (self._value,)
 
     @classmethod

@@ -17,7 +17,8 @@ The protocol is the same for all of them:
     @vmap({"model": M(VodeParam).to((None, 0))})
     def loss(x, *, model): ...
 
-Read `_tracking` for how it works, then any of the others.
+Read `_tracking` for how it works, then `_memory`, `_base`, `_jit`, `_masking`, `_grad`, `_vmap` with `_lanes`, and
+`_flow` with `_loop` and `_branch`. `_refusals`, `_closure` and `_donation` can wait.
 """
 
 from minipcax.functional._branch import Cond, Switch, cond, switch

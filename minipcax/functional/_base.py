@@ -26,7 +26,7 @@ class Transform(Generic[P, R]):
         TypeError: a positional argument that the function is bound to holds parameters.
     """
 
-    def __init__(self, fn: Callable[..., Any]) -> None:  # fn may return something else than the transform
+    def __init__(self, fn: Callable[..., Any]) -> None:  # fn may return something other than the transform
         self.fn = fn
         self._bound = _bound_keywords(fn)
         # An argument that a call gives by position takes the place of a default.
@@ -46,8 +46,8 @@ class Transform(Generic[P, R]):
         raise NotImplementedError
 
     def _call(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
-        """The plain function, called with copies of the tracked keywords, and of whatever it is bound to."""
-        return _call(self.fn, args, {**keywords})
+        """Calls the plain function with keywords that include all that it is bound to: in `run`, the copies."""
+        return _call(self.fn, args, keywords)
 
     def __get__(
         self: "Transform[Concatenate[Instance, Q], R]", instance: Instance, owner: type[Instance] | None = None
@@ -61,13 +61,15 @@ class Transform(Generic[P, R]):
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], keywords: Keywords) -> Any:
-    """Calls a function with copies of what it is bound to. `self` goes first, unless a transform takes it by name."""
+    """Calls a function with objects in place of those it is bound to. Only a transform takes `self` by name."""
     if isinstance(fn, functools.partial):
         return _call(fn.func, (*fn.args, *args), {**fn.keywords, **keywords})
     if isinstance(fn, BaseModule):
         return _call(type(fn).__call__, args, keywords)
     if "self" in keywords and not isinstance(fn, Transform):
-        fn, args = getattr(fn, "__func__", fn), (keywords.pop("self"), *args)
+        return getattr(fn, "__func__", fn)(
+            keywords["self"], *args, **{k: v for k, v in keywords.items() if k != "self"}
+        )
     return fn(*args, **keywords)
 
 

@@ -26,7 +26,7 @@ class Switch(FlowTransform[P, R]):
         Switch(fn=<lambda>, <lambda>, abs)
     """
 
-    def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:  # see Transform
+    def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:
         self.branches = tuple(branches)
         if not self.branches:
             raise ValueError("switch expected at least one branch, found none")
@@ -76,7 +76,7 @@ def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, 
         A function of the index of the branch (clamped to those there are), the arguments and the tracked keywords.
 
     Raises:
-        ValueError: a parameter has another shape or dtype after one branch than after another.
+        ValueError: branches leave a parameter with different shapes or dtypes.
 
     Example:
         >>> choose = switch([lambda x: x, lambda x: 10 * x, lambda x: -x])
@@ -94,7 +94,7 @@ class Cond(Switch[P, R]):
         Cond(fn=<lambda>, <lambda>)
     """
 
-    def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:  # see Transform
+    def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:
         super().__init__((true_fun, false_fun))
 
     def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:
@@ -113,7 +113,7 @@ def cond(true_fun: Callable[P, R], false_fun: Callable[P, R] | Transform[P, R]) 
         A function of the predicate, the arguments and the tracked keywords.
 
     Raises:
-        ValueError: a parameter has another shape or dtype after one branch than after the other.
+        ValueError: the branches leave a parameter with different shapes or dtypes.
 
     Example:
         >>> def reset(*, p: Param) -> None:

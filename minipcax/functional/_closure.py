@@ -18,7 +18,7 @@ def warn_of_models(fn: Callable[..., Any]) -> None:
     """Warns if a function that is being compiled names a model that was made outside of any transform."""
     if current_trace() == OUTSIDE:  # under `jax.disable_jit()` nothing is compiled
         return
-    while not inspect.isfunction(fn):  # but a transform, a function that jax.jit has wrapped, a partial or a method
+    while not inspect.isfunction(fn):  # unwrap transforms, what jax.jit returns, partials and methods
         inner = (getattr(fn, name, None) for name in ("__wrapped__", "func", "__func__"))
         fn = next(filter(callable, inner), None)  # type: ignore[assignment]  # which ends the loop
         if fn is None:

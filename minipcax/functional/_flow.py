@@ -30,7 +30,8 @@ class FlowTransform(Transform[P, R]):
         for function in self._functions:
             keys = {}
             for name, value in function._keywords(args, keywords).items():
-                key = name if name in keywords else f"{name} ({len(tracked)})"  # not the name of any other keyword
+                # Two functions may be bound to different models by one name, or to one model by different names.
+                key = name if name in keywords else f"{name} ({len(tracked)})"
                 keys[name] = next((known for known, other in tracked.items() if other is value), key)
                 tracked[keys[name]] = value
             calls.append(partial(_call_by_keys, function, keys))
@@ -70,5 +71,5 @@ def check_form(before: Any, after: Any, where: str, path: Callable[[], str]) -> 
     if _form(before) != _form(after):
         raise ValueError(
             f"the parameter {path()} does not keep its form {where}: expected {_form(before)}, found {_form(after)}; "
-            "give it its shape and dtype before, and set or clear it on all ways through"
+            "give it its shape and dtype before, and set or clear it on every path"
         )

@@ -56,33 +56,35 @@ class ValueAndGrad(Transform[P, R]):
         for number in (self.argnums,) if isinstance(self.argnums, int) else self.argnums:
             refusals.check_argnum(number, len(args))
             argnums.append(number % len(args))
-        # The arguments to differentiate come first, so that what others share with them is differentiated, too.
+        # JAX is given what several arguments share with the first of them, so those to differentiate come first.
         order = [*dict.fromkeys((*argnums, *range(len(args))))]
 
         def pure(selected: dict[int, Value], *ordered: Any) -> tuple[Any, Any]:
             inputs = [selected.get(index, value) for index, value in enumerate(values)]
-            by_number = dict(zip(order, tree_unref(ordered), strict=True))
-            in_order = tree_ref(tuple(by_number[number] for number in range(len(args))))
-            output, after, changed = run(self._call, tracked.skeleton, inputs, in_order)
+            by_number = _by_number(order, ordered)
+            as_called = tree_ref(tuple(by_number[number] for number in range(len(args))))
+            output, after, changed = run(self._call, tracked.skeleton, inputs, as_called)
             if self.has_aux and not (isinstance(output, (tuple, list)) and output):
                 raise TypeError(f"with has_aux, grad expected the function to return value, *aux, found {output!r}")
             value, *aux = tree_unref(output) if self.has_aux else (output,)
             refusals.check_scalar(get(value))
             return get(value), (tree_ref(tuple(aux)), {index: after[index] for index in changed})
 
-        differentiate = jax.value_and_grad(pure, argnums=tuple(range(len({*argnums}) + 1)), has_aux=True)
+        # With respect to `selected`, and to the first of the ordered arguments.
+        differentiate = jax.value_and_grad(pure, argnums=tuple(range(1 + len({*argnums}))), has_aux=True)
         (value, (aux, changes)), (grads, *positional) = differentiate(
             {index: values[index] for index in chosen}, *as_tree(tuple(args[number] for number in order))
         )
         write_back(tracked.leaves, changes)
         aux = tree_unref(aux)
 
-        gradients = _gradients(tracked.skeleton, grads)
-        by_number = dict(zip(order, tree_unref(tuple(positional)), strict=False))
-        in_order = tuple(by_number[number] for number in argnums)
-        one = isinstance(self.argnums, int)
-        result = (in_order[0] if one else in_order, gradients) if argnums else gradients
-        return self._returned((value, aux) if self.has_aux else value, aux, result)
+        gradients: Any = _gradients(tracked.skeleton, grads)
+        if isinstance(self.argnums, int):
+            gradients = tree_unref(positional[0]), gradients
+        elif argnums:
+            by_number = _by_number(order, positional)
+            gradients = tuple(by_number[number] for number in argnums), gradients
+        return self._returned((value, aux) if self.has_aux else value, aux, gradients)
 
     def _returned(self, value: Any, aux: tuple[Any, ...], grads: Any) -> Any:
         return value, grads
@@ -98,6 +100,11 @@ class Grad(ValueAndGrad[P, R]):
 
     def _returned(self, value: Any, aux: tuple[Any, ...], grads: Any) -> Any:
         return (grads, aux) if self.has_aux else grads
+
+
+def _by_number(order: Sequence[int], values: Sequence[Any]) -> dict[int, Any]:
+    """Arguments, or the gradients of the first few of them, by their positions in the call."""
+    return dict(zip(order, tree_unref(tuple(values)), strict=False))
 
 
 def _gradients(skeleton: Skeleton, grads: dict[int, Value]) -> Gradients:

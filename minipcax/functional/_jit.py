@@ -53,7 +53,7 @@ class Jit(Transform[P, R]):
             warn_of_models(fn)
             skeleton, named = static
             output, after, changed = run(partial(self._call_with, named), skeleton, values, args)
-            # Neither holds an array, so this is known from the structure of the output: no call has to look for it.
+            # A bool that is known after tracing: None and () are structure, so it costs the compiled program nothing.
             repeats = None if tree_unref(output) is output else ()
             return output, repeats, {index: after[index] for index in changed}
 

@@ -40,9 +40,9 @@ class Lanes:
         return int(np.shape(array)[axis])
 
     def spread(self, per_lane: Value, gather: bool = False) -> Value:
-        """Puts an array with an axis of lanes on the devices where the mapped arrays have theirs, or all on each.
+        """Shards an array over its axis of lanes as the mapped arrays are, or with `gather` replicates it.
 
-        It matters only on a mesh with `Explicit` axes, where JAX does not bring arrays together by itself.
+        Only a mesh with `Explicit` axes needs it, where JAX does not move arrays by itself.
         """
         for _, array, axis in self._mapped:
             sharding = jax.typeof(array).sharding

@@ -38,7 +38,7 @@ class Scan(Transform[P, R]):
 
     def __init__(
         self,
-        fn: Callable[..., Any],  # see Transform
+        fn: Callable[..., Any],
         xs: Any = None,
         length: int | None = None,
         reverse: bool = False,
@@ -162,7 +162,7 @@ class WhileLoop(FlowTransform[P, R]):
         WhileLoop(fn=<lambda>, cond_fun=<lambda>)
     """
 
-    def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:  # see Transform
+    def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:
         super().__init__(fn, cond_fun)
         self.cond_fun = cond_fun
 

@@ -47,7 +47,7 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
 
     def visit(node: Any, answer: Any) -> None:
         if is_dynamic(node) or isinstance(node, ARRAY_TYPES):
-            # A mask that maps the arrays leaves its answer inside a parameter; one that keeps the node means yes.
+            # A mask like `jax.tree.map(lambda array: 0, model)` puts its answer inside a parameter; M keeps the node.
             found.append(answer if answer is node else get(answer))
 
     for name in sorted(keywords):

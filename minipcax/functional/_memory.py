@@ -1,6 +1,6 @@
 """What is remembered between calls: what was found in a model, for as long as the model stays as it was.
 
-To walk over a model takes longer than to call a compiled function. So a walk leaves behind flat lists of everything it
+Walking over a model takes longer than calling a compiled function. So a walk leaves behind flat lists of everything it
 looked at, and the next call only compares these with the present, element by element and by identity, in passes that
 run in C:
 
@@ -8,7 +8,8 @@ run in C:
   is compared only if `last_change` tells of an assignment since;
 - what may also change in place, the lists and dicts of a model and the attributes of parameters: always.
 
-Models are remembered weakly: what is known of one is dropped when the model is.
+Models are remembered weakly: what is known of one is dropped when the model is. Keywords that are neither modules nor
+arrays, such as a `Param` or a list of modules, are walked over in every call.
 """
 
 import weakref
@@ -25,7 +26,7 @@ from minipcax.core.trace import in_vmap, last_change
 from minipcax.core.tree import children
 from minipcax.functional._types import ARRAY_TYPES, Keywords
 
-_END = (object(),)  # marks where a container ends in a flat list
+_END = (object(),)  # between containers, so that an element cannot move from one to the next unseen
 value_of = attrgetter("_value")
 
 
@@ -38,18 +39,18 @@ class Watch:
     """
 
     def __init__(self, keywords: Keywords) -> None:
-        self._attributes: list[Iterable[Any]] = []
-        self._statics: list[StaticParam[Any]] = []
-        self._containers: list[Iterable[Any]] = []
-        self._empty: list[dict[Any, Any]] = []  # quicker to check, and most parameters have no attributes
+        self._live_attributes: list[Iterable[Any]] = []
+        self._live_statics: list[StaticParam[Any]] = []
+        self._live_containers: list[Iterable[Any]] = []
+        self._live_empty: list[dict[Any, Any]] = []  # quicker to check, and most parameters have no attributes
         self.sees_all = True
         self._last_change = last_change.token
         self._keywords, self._seen = keywords, set[int]()
         for root in keywords.values():
             self._look(root)
         del self._keywords, self._seen
-        self._assigned = tuple(self._assignable())
-        self._contained = tuple(chain.from_iterable(self._containers))
+        self._seen_attributes = tuple(self._present_attributes())
+        self._seen_containers = tuple(chain.from_iterable(self._live_containers))
 
     def _look(self, node: Any) -> None:
         if isinstance(node, BaseParam):
@@ -57,12 +58,12 @@ class Watch:
                 self._seen.add(id(node))
                 self._look_into(vars(node))
                 if isinstance(node, StaticParam):
-                    self._statics.append(node)
+                    self._live_statics.append(node)
         elif isinstance(node, BaseModule):
             if id(node) in self._seen and node is not RKG:
                 raise refusals.reached_twice(node, self._keywords)
             self._seen.add(id(node))
-            self._attributes += (vars(node).keys(), vars(node).values(), _END)
+            self._live_attributes += (vars(node).keys(), vars(node).values(), _END)
             for name, child in vars(node).items():
                 if name not in node._static_names:
                     self._look(child)
@@ -75,7 +76,7 @@ class Watch:
             for child in node.values():
                 self._look(child)
         elif isinstance(node, (list, tuple)):
-            self._containers += (node, _END)
+            self._live_containers += (node, _END)
             for child in node:
                 self._look(child)
         else:
@@ -85,21 +86,23 @@ class Watch:
 
     def _look_into(self, contents: dict[Any, Any]) -> None:
         if contents:
-            self._containers += (contents.keys(), contents.values(), _END)
+            self._live_containers += (contents.keys(), contents.values(), _END)
         else:
-            self._empty.append(contents)
+            self._live_empty.append(contents)
 
-    def _assignable(self) -> Iterator[Any]:
-        return chain(chain.from_iterable(self._attributes), map(value_of, self._statics))
+    def _present_attributes(self) -> Iterator[Any]:
+        return chain(chain.from_iterable(self._live_attributes), map(value_of, self._live_statics))
 
     def is_unchanged(self) -> bool:
         """Whether everything is the same object as when it was looked at."""
         now = last_change.token  # before looking: a change that another thread makes meanwhile is seen the next time
         if now is not self._last_change:
-            if not all(map(is_, self._assignable(), self._assigned)):
+            if not all(map(is_, self._present_attributes(), self._seen_attributes)):
                 return False
             self._last_change = now
-        return not any(self._empty) and all(map(is_, chain.from_iterable(self._containers), self._contained))
+        return not any(self._live_empty) and all(
+            map(is_, chain.from_iterable(self._live_containers), self._seen_containers)
+        )
 
 
 Found = Any  # `_tracking.Tracked`, whose file imports this one

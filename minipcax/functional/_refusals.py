@@ -15,7 +15,7 @@ from minipcax.core.refusals import path_to_param
 from minipcax.core.tree import is_dynamic, is_param, path_name, walk
 from minipcax.functional._types import ARRAY_TYPES, Axes, Keywords, Value
 
-Name = Callable[[], str]  # of what a message is about: a path is looked up only when it is needed
+Name = Callable[[], str]  # for messages: a path is looked up only if there is one
 
 
 def keyword_path(path: tuple[Any, ...]) -> str:

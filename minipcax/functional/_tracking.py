@@ -19,8 +19,8 @@ one in three steps, the same for every transform:
 3. `write_back` puts those values into your own parameters, once the transform has returned. If it raises, nothing has
    happened to them.
 
-A shared parameter is one leaf. So its gradient is the sum over its uses without further ado: it is one input of a
-function that uses it several times.
+A shared parameter is one leaf, and so one input of a pure function that uses it several times. That is why JAX sums its
+gradient over all uses.
 
 Transforms nest by repeating the steps: model → copy 1 (jit) → copy 2 (grad) → function, and what changes travels back
 2 → 1 → model. The key of `RKG` is the first leaf of every call. It is not copied but lent, see `core.random`.
@@ -39,7 +39,7 @@ import jax
 
 import minipcax.functional._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, tree_ref, tree_unref
-from minipcax.core.random import global_key
+from minipcax.core.random import global_key, lend_key
 from minipcax.core.trace import OUTSIDE, current_trace, in_vmap
 from minipcax.core.tree import is_dynamic, leaves
 from minipcax.functional._memory import Watch, recall, remember, value_of
@@ -50,7 +50,7 @@ from minipcax.functional._types import ARRAY_TYPES, Keywords, Value
 class Bare:
     """A leaf that is not a parameter: an array or number, which a function may read but not replace."""
 
-    _value: Value  # the name that it has in a parameter
+    _value: Value  # named as in parameters, so that `value_of` reads both
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +66,7 @@ Leaf = DynamicParam[Any] | Bare
 class Skeleton:
     """Everything about the keyword arguments except the values of their leaves. Equal ones are the same object."""
 
-    def __init__(self, treedef: Any, kinds: tuple[Any, ...], repeats: bool) -> None:  # jax does not name the first
+    def __init__(self, treedef: Any, kinds: tuple[Any, ...], repeats: bool) -> None:
         self.treedef = treedef
         self.kinds = kinds  # for each leaf the class and attributes of the parameter, or None if it is bare
         self._repeats = repeats  # whether a parameter occurs more than once
@@ -104,7 +104,7 @@ class Tracked:
         self._after_key = self.leaves[1:]
         self._inputs = [(index, node.name) for index, node in enumerate(nodes) if isinstance(node, Input)]
         kinds = tuple((type(node), node.structure()) if is_dynamic(node) else None for node in nodes)
-        # The same function traces to another program inside a vmap, where energies are scalars.
+        # A function may ask whether it is `in_vmap`, and trace to a different program there.
         description = treedef, kinds, in_vmap()
         with _interning:
             self.skeleton = _skeletons.setdefault(description, Skeleton(treedef, kinds, tree is not roots))
@@ -156,7 +156,7 @@ def run(
     before: list[tuple[list[Any], Any]] = [jax.tree.flatten(value) for value in values]
     keywords, leaves = skeleton.rebuild([treedef.unflatten(arrays) for arrays, treedef in before])
     objects = _objects(keywords)
-    with global_key.lend(values[0]), refusals.noting_numbers(keywords):
+    with lend_key(values[0]), refusals.noting_numbers(keywords):
         output = call(tree_unref(_copy(args)), keywords)
         output = _copy(tree_ref(output))  # it may hold the key, which is only lent
         after = [global_key.value, *map(value_of, leaves[1:])]

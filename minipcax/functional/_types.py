@@ -1,4 +1,4 @@
-"""The names of what no type can say, and of the types that JAX takes for arrays."""
+"""Shared type aliases."""
 
 from typing import Any
 
@@ -6,6 +6,6 @@ import jax
 import numpy as np
 
 Value = Any  # what a parameter holds: an array, or any pytree of arrays
-Keywords = dict[str, Any]  # the tracked arguments of a call: trees of any make
+Keywords = dict[str, Any]  # the tracked arguments of a call: arbitrary pytrees
 Axes = Any  # as in `jax.vmap`: an axis, or None, or a tree of them that fits what is mapped
 ARRAY_TYPES = (jax.Array, np.ndarray, np.generic, int, float, complex)

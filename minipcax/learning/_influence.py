@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.extend.core import Literal
 
-from minipcax.core.random import global_key
+from minipcax.core.random import global_key, lend_key
 
 Sources = frozenset[str]  # of the inputs, by path
 NONE: Sources = frozenset()
@@ -27,7 +27,7 @@ def influences(fn: Callable[..., Any], *args: Any) -> Any:
     paths = [frozenset({jax.tree_util.keystr(path)}) for path, _ in jax.tree_util.tree_leaves_with_path(args)]
 
     def lent(*args: Any) -> Any:  # draws leave no trace in the global key
-        with global_key.lend(global_key.value):
+        with lend_key(global_key.value):
             return fn(*args)
 
     closed, shapes = jax.make_jaxpr(lent, return_shape=True)(*args)

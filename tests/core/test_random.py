@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minipcax as px
-from minipcax.core.random import global_key
+from minipcax.core.random import lend_key
 from tests.dags import Block, structure
 
 
@@ -111,9 +111,9 @@ def test_a_lent_key_is_seen_by_its_thread_alone_and_given_back() -> None:
     def draw() -> None:
         elsewhere.append(px.RKG())
 
-    with pytest.raises(KeyError, match="planted"), global_key.lend(lent):
+    with pytest.raises(KeyError, match="planted"), lend_key(lent):
         np.testing.assert_array_equal(px.RKG(), jax.random.split(lent)[1])
-        with global_key.lend(jnp.zeros(2, jnp.uint32)):
+        with lend_key(jnp.zeros(2, jnp.uint32)):
             assert px.RKG.key.get().tolist() == [0, 0]
         np.testing.assert_array_equal(px.RKG.key.get(), jax.random.split(lent)[0])
         np.testing.assert_array_equal(own.key.get(), jax.random.PRNGKey(5))

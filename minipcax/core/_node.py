@@ -15,7 +15,7 @@ Parts = tuple[Sequence[tuple[Path, Node]], Callable[[Iterable[Node]], Node]]
 
 
 class Branch:
-    """A node whose children are its own attributes: the base of modules, which are defined further on."""
+    """A node whose children are its own attributes: the base of modules, see `_module`."""
 
     __slots__ = ("__dict__", "__weakref__", "_trace", "_view")
     _static_names: ClassVar[tuple[str, ...]] = ()  # of attributes that are not children
@@ -32,7 +32,7 @@ class Branch:
         _set_trace(node, current_trace())
         return node
 
-    def __getstate__(self) -> dict[str, Any]:  # but for the trace, of which a copy has its own
+    def __getstate__(self) -> dict[str, Any]:  # without the trace: a copy records its own
         return vars(self)
 
     def _names(self) -> tuple[str, ...]:
@@ -59,5 +59,5 @@ def parts(node: Node) -> Parts | None:
     flat: tuple[list[tuple[Path, Node]], Any] = jtu.tree_flatten_with_path(
         node, is_leaf=lambda other: other is not node
     )
-    below, treedef = flat  # JAX does not name the type of the second
+    below, treedef = flat
     return None if len(below) == 1 and below[0][1] is node else (below, treedef.unflatten)
