@@ -128,8 +128,6 @@ def _check_definition(cls: object, definition: object) -> None:
 class ArrayLayer(Layer):
     """A layer of this library, from one array to another: `_forward` is its equation."""
 
-    nn: Parameters
-
     def __init__(self) -> None:
         super(Layer, self).__init__()  # that of Layer wraps other classes
 

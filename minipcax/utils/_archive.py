@@ -95,8 +95,8 @@ class Archive:
                 return array
             if isinstance(array, np.ndarray):
                 array = array.astype(array.dtype.newbyteorder("="))  # JAX takes the order of this machine alone
-            is_committed = expected is not None and getattr(expected, "committed", False)
-            return jax.device_put(array, expected.sharding if is_committed else None)
+            where = expected.sharding if expected is not None and getattr(expected, "committed", False) else None
+            return jax.device_put(array, where)
 
 
 def _is_key(leaf: Leaf) -> bool:

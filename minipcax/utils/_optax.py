@@ -22,9 +22,11 @@ class Optimiser(Protocol):
 
     def init(self, params: PyTree, /) -> PyTree:
         """Returns the state for these parameters."""
+        ...
 
     def update(self, updates: PyTree, state: PyTree, params: PyTree = None, /) -> tuple[PyTree, PyTree]:
         """Returns the updates and the next state."""
+        ...
 
 
 OptaxFn = Optimiser | Callable[[], Optimiser]
