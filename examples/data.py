@@ -19,7 +19,7 @@ from sklearn.model_selection import train_test_split
 
 
 class DataError(Exception):
-    """A data set that can not be used; the message says what was expected, and what was found."""
+    """A data set that cannot be used; the message says what was expected, and what was found."""
 
 
 class Split(NamedTuple):
@@ -67,7 +67,7 @@ def load(folder: Path | None) -> Dataset:
 
 
 def load_or_exit(folder: Path | None) -> Dataset:
-    """As `load`, for a script: ends it with status 2, and says why, when the data can not be used."""
+    """As `load`, for a script: ends it with status 2, and says why, when the data cannot be used."""
     try:
         return load(folder)
     except DataError as error:

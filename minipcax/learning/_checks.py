@@ -1,4 +1,4 @@
-"""Checks of arguments and models, with their words. `_pass` looks at what a forward pass of the model shows."""
+"""Checks of arguments and of models, with their words; for what takes a forward pass to see, see `_pass`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from minipcax.predictive_coding import Vode, ce_energy, se_energy
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Names the node in what a `ValueError` of the block says."""
+    """Adds the path of a node to the message of a `ValueError` raised in the block."""
     try:
         yield
     except ValueError as error:
@@ -22,7 +22,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def check_not_targets(name: str, expected: str, value: Any) -> None:  # anything that a caller may write
-    """Raises if an argument that is not the targets, but may be taken for them, is an array."""
+    """Raises if an argument is an array, as when targets are passed in its place."""
     if np.ndim(value):
         raise TypeError(
             f"{name} expected {expected}, found an array of shape {np.shape(value)}: targets go to "

@@ -3,10 +3,10 @@
 With h = u + e, a node's state follows from the errors of all nodes before it, so that one backward pass carries the
 error of the output to any depth; from state to state it takes one step of inference a layer, and fades on the way.
 
-What inference optimises is a node's parameter `h`, so that is where an error is kept between passes. At the beginning
-of a pass, in the copy of the model that `vmap` works on, `_take_errors` puts the states back in their place: `h` is
-cleared, and becomes u + e when the prediction u arrives, while the error is the node's entry `e`, of which the energy
-is made. So a pass is that of any other algorithm, and nowhere does a model read an error as a state.
+What inference optimises is a node's parameter `h`, so that is where an error is kept between passes. Within a pass it
+has a name of its own: `_take_errors`, which works on the copy of the model in `vmap`, clears `h`, which becomes u + e
+when the prediction u arrives; the error is then an entry of the node, and the node's energy is that of its error. So
+the pass is the same as in any other algorithm, and no model ever sees an error as a state.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,8 @@ from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_
 from minipcax.learning._report import History, Report
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
 from minipcax.utils import Optim, step
+
+ERROR = "h - u"  # the name of the entry; as it is not an identifier, a model has no entry of that name
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,14 @@ def states_from_errors(x: Sample, *, model: Model) -> None:
 
 
 def _take_errors(model: Model, fixed: bool = False) -> list[tuple[VodeParam, Array]]:
-    """Makes a model for one sample, whose nodes hold errors, hold states, `fixed` or with gradients to the errors.
+    """Takes the errors out of the nodes of a model for one sample, which hold the states u + e after the next pass.
+
+    Args:
+        model: the model.
+        fixed: whether the states are constants, or have gradients with respect to the errors.
 
     Returns:
-        The parameters from which errors were taken, with these; nodes may share them.
+        The parameters `h`, which nodes may share, and the errors taken from them.
     """
     nodes = split_nodes(model)[0].values()
     errors = {id(node.h): (node.h, node.h.get()) for node in nodes}
@@ -128,16 +134,16 @@ def _take_errors(model: Model, fixed: bool = False) -> list[tuple[VodeParam, Arr
 
 def _plus_error(error: Array, fixed: bool, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
     known: Array | None = vode.h.get()
-    if known is not None:  # another node with the same state was predicted before, and has the error
+    if known is not None:  # of another node with the same state, which was predicted before and has the error
         return known
-    vode.set("e", error)
+    vode.cache[ERROR] = error
     state: Array = u + error
     return stop_gradient(state) if fixed else state
 
 
 def _energy_of_error(energy_fn: Callable[..., Array], fixed: bool, vode: Vode[Any]) -> Float[Array, "..."]:
-    """The energy of h and u is that of h − u and 0; but in floats (u + e) − u is not e."""
-    error, u = vode.get("e"), vode.get("u")
+    """Returns the energy of e and 0, which is that of h = u + e and u; but in floats (u + e) − u is not e."""
+    error, u = vode.get(ERROR), vode.get("u")
     if error is None:
         return energy_fn(vode)
     zero = u - stop_gradient(u) if fixed else jnp.zeros_like(u)  # at fixed states, its gradient is that of u

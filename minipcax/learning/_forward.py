@@ -41,8 +41,7 @@ def forward(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, "b
     For use inside a `jit`, on cleared nodes. It sets the states, and leaves the predictions in the nodes' caches.
     """
     check_pass(x, y, model=model)
-    predictions, observed = _forward(x, y, model=model)
-    return predictions, observed
+    return _forward(x, y, model=model)
 
 
 def start(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:

@@ -83,7 +83,7 @@ def _look(x: Sample, y: Sample, *, model: Model) -> Seen:
             raise refusals.unreached(path)
         with naming(path):
             node.cache.notes.check_predictions()
-    # By identity, for a model that predicts from y as well; what `check_pass` does goes beyond it for the others.
+    # By identity, as the output may well depend on y where y is an input, too; `check_pass` sees more for other models.
     clamped = {
         path: node.h.get() for path, node in nodes.items() if node.h.frozen and node.h.get() is not node.get("u")
     }
