@@ -20,6 +20,7 @@ from jax import Array
 
 import minipcax.functional as pxf
 import minipcax.learning as pxl
+import minipcax.nn as pxnn
 import minipcax.utils as pxu
 from tests.learning.chains import Chain, gradients, relative_difference
 from tests.oracles import enable_x64
@@ -67,9 +68,13 @@ def test_a_linear_network(depth: int) -> None:
         np.testing.assert_allclose(vode.h.get(), np.stack([states[number] for _, states in expected]), atol=2e-5)
 
 
+@pytest.mark.parametrize("precision", [None, 2.0])
 @pytest.mark.parametrize("act_fn", [jnp.tanh, identity], ids=["tanh", "linear"])
-def test_errors_and_states_have_the_same_equilibrium(act_fn: Any) -> None:
+def test_errors_and_states_have_the_same_equilibrium(act_fn: Any, precision: float | None) -> None:
+    """Also of a node with a precision p, where ½p e² takes the place of ½e², and which learns p with the weights."""
     model = Chain([SIZE, 7, 6, SIZE], act_fn)
+    if precision is not None:
+        model.vodes[0].precision = pxnn.LayerParam(jnp.full(7, precision))
     by_states, report = gradients(pxl.PC(1000), model, X, Y, MOMENTUM)
     by_errors, other = gradients(pxl.EPC(1000), model, X, Y, optax.sgd(0.2))
     np.testing.assert_allclose(other.energies[-1], report.energies[-1], rtol=1e-4)
