@@ -1,9 +1,24 @@
-"""Strict runs: no silent promotion of ranks or dtypes, and the global key starts from the same seed in every test."""
+"""Strict runs: no silent promotion of ranks or dtypes, and the global key starts from the same seed in every test.
+
+What JAX compiles is kept between runs, and for the processes that tests start: tests compile many small programs.
+"""
+
+import os
+from pathlib import Path
 
 import jax
 import pytest
 
 import minipcax as px
+
+CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+for name, default in CACHE.items():  # the environment is for other processes: in this one, JAX has already read it
+    value = os.environ.setdefault(name, default)
+    jax.config.update(name.lower(), value if name.endswith("DIR") else int(value))  # type: ignore[no-untyped-call]  # jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")  # type: ignore[no-untyped-call]  # jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # type: ignore[no-untyped-call]  # jax

@@ -129,9 +129,9 @@ class Snapshot:
 
 
 def check_no_tracer() -> None:
-    """No parameter that is alive holds a tracer."""
+    """Checks that no parameter made in this test, nor the global key, holds a tracer."""
     gc.collect()
-    for thing in gc.get_objects():
+    for thing in [*gc.get_objects(), px.RKG.key]:
         if isinstance(thing, px.BaseParam):
             leaves = jax.tree.leaves(thing.get())
             assert not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves), thing
