@@ -3,6 +3,7 @@
 from jaxtyping import Array, Float, Num
 
 from minipcax.core import RKG, RandomKeyGenerator
+from minipcax.core.operators import array_of
 from minipcax.nn._sizes import Size, check_sample, flag, size
 from minipcax.nn._weighted import WeightedLayer
 
@@ -45,4 +46,4 @@ class Linear(WeightedLayer, static=("in_features", "out_features")):
 
     def _forward(self, x: Num[Array, " in_features"]) -> Float[Array, " out_features"]:
         check_sample(self, x.shape, self.in_features)
-        return self._plus_bias(self.nn.weight @ x, self.out_features)
+        return self._plus_bias(array_of(self.nn.weight) @ x, self.out_features)

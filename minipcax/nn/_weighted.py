@@ -10,7 +10,7 @@ from minipcax.core import RandomKeyGenerator
 from minipcax.core.refusals import kind_of
 from minipcax.nn._layer import ArrayLayer
 from minipcax.nn._parameter import LayerParam, Weights
-from minipcax.nn._sizes import Shape
+from minipcax.nn._sizes import Shape, wrong
 
 
 class WeightedLayer(ArrayLayer, static=("use_bias",)):
@@ -43,12 +43,10 @@ class WeightedLayer(ArrayLayer, static=("use_bias",)):
     def _plus_bias(self, y: Float[Array, "outputs *spatial"], outputs: int) -> Float[Array, "outputs *spatial"]:
         """W x + b, given y = W x. A parameter that was set to another shape would be broadcast, so it is refused."""
         if y.shape[0] != outputs:
-            raise ValueError(
-                f"{type(self).__name__} expected a weight with {outputs} outputs, found {self.nn.weight!r}"
-            )
-        if self.nn.bias is None:
+            raise wrong(self, f"a weight with {outputs} outputs", repr(self.nn.weight))
+        bias, shape = self.nn.bias, (outputs, *(1,) * (y.ndim - 1))
+        if bias is None:
             return y
-        shape = (outputs, *(1,) * (y.ndim - 1))
-        if self.nn.bias.shape != shape:
-            raise ValueError(f"{type(self).__name__} expected a bias of shape {shape}, found {self.nn.bias!r}")
-        return y + self.nn.bias
+        if bias.shape != shape:
+            raise wrong(self, f"a bias of shape {shape}", repr(bias))
+        return y + bias
