@@ -1,4 +1,4 @@
-"""The arrows: packages import leftwards only, no two files import each other, and nothing private of JAX is used."""
+"""Files are short; packages import leftwards only, no two files import each other; nothing private of JAX is used."""
 
 import ast
 import sys
@@ -38,6 +38,11 @@ def imports(path: Path, run_time: bool = False) -> set[str]:
 def package(name: str) -> str | None:
     parts = name.split(".")
     return parts[1] if len(parts) > 1 and parts[0] == "minipcax" else None
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 250
 
 
 def test_there_is_something_to_check() -> None:

@@ -1,4 +1,4 @@
-"""The quickstart runs as a person runs it, at a small size, and speaks plainly about data that it can not use."""
+"""The quickstart runs as a person runs it, at a small size, and speaks plainly about data that it cannot use."""
 
 import gzip
 import re
@@ -12,7 +12,7 @@ import pytest
 import training
 from data import DataError, load
 
-from tests.examples.support import idx
+from tests.examples.support import idx, run_here
 from tests.examples.support import run as run_example
 
 NAMES = [f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
@@ -41,7 +41,7 @@ def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
 
 
 def test_help_explains_every_option() -> None:
-    text = run("--help").stdout
+    text = run_here("1_quickstart", "--help").stdout
     explained = re.findall(r"^  (?:-h, )?(--[\w-]+)(?: [A-Z_]+)?\s+(?!-)\S+ \S+", text, re.MULTILINE)
     assert explained == ["--help", *re.findall(r"\[(--[\w-]+)", text)]
     for option in ("--data", "--epochs", "--steps", "--batch-size", "--seed", "--lr-weights", "--lr-nodes", "--out"):
@@ -93,7 +93,7 @@ def test_images_to_test_have_another_shape(folder: Path) -> None:
 
 
 def test_wrong_data_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
-    result = run("--data", tmp_path)
+    result = run_here("1_quickstart", "--data", tmp_path)
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert NAMES[0] in result.stderr and "expected" in result.stderr and "found" in result.stderr
@@ -109,7 +109,7 @@ def test_wrong_data_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
         ("--out", __file__, f"File exists: {__file__!r}"),
     ],
 )
-def test_options_that_can_not_be_used_end_with_status_2_before_training(
+def test_options_that_cannot_be_used_end_with_status_2_before_training(
     option: str,
     value: str,
     message: str,

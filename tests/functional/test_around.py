@@ -33,6 +33,12 @@ SECOND: dict[str, Any] = {
 }
 
 
+def test_a_function_may_be_bound_to_a_model() -> None:
+    model = px.Param(jnp.array(2.0))
+    step = pxf.jit(partial(lambda x, *, model: x * model, model=model))
+    assert float(step(jnp.array(3.0))) == 6.0
+
+
 @pytest.mark.parametrize("choose", SECOND.values(), ids=SECOND)
 def test_each_function_keeps_what_it_is_bound_to(choose: Any) -> None:
     f = choose(partial(affine, model=A), partial(affine, model=B))

@@ -29,6 +29,18 @@ def change_everything(x: jax.Array, model: Net) -> None:
     px.RKG(3)
 
 
+def test_a_call_that_fails_writes_nothing() -> None:
+    @pxf.jit
+    def step(*, model: px.Param) -> None:
+        model += 1.0
+        raise Planted
+
+    model = px.Param(jnp.array(0.0))
+    with pytest.raises(Planted):
+        step(model=model)
+    assert float(model) == 0.0
+
+
 @pytest.mark.parametrize("names", NESTINGS[1:], ids="-".join)
 @pytest.mark.parametrize("point", ["before", "between", "after"])
 def test_nothing_changes_when_the_function_raises(names: tuple[str, ...], point: str) -> None:

@@ -48,6 +48,21 @@ def advance(x: Array, total: Array, *, model: Counter) -> tuple[tuple[Array], Ar
     return (total + y,), y
 
 
+def test_a_loop_writes_to_the_model() -> None:
+    """A running sum, whose steps the model counts."""
+
+    def add(x: Array, total: Array, *, count: px.Param) -> tuple[Array, Array]:
+        count += 1
+        return total + x, total + x
+
+    count, xs = px.Param(jnp.array(0)), jnp.array([1.0, 2.0, 3.0])
+    (total,), sums = pxf.scan(add, xs)(jnp.array(0.0), count=count)
+    raw_total, raw_sums = jax.lax.scan(lambda total, x: (total + x, total + x), jnp.array(0.0), xs)
+    assert float(total) == float(raw_total) == 6.0
+    assert sums.tolist() == raw_sums.tolist() == [1.0, 3.0, 6.0]
+    assert int(count) == 3
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("unroll", [1, 2])
 @pytest.mark.parametrize("wrap", [lambda f: f, pxf.jit], ids=["bare", "jit"])

@@ -21,6 +21,21 @@ def by_hand(w: Any, x: Any, y: Any) -> jax.Array:
     return jnp.sum(jnp.tanh(w @ x) * y**2)
 
 
+def test_the_gradients_are_those_of_jax() -> None:
+    """Of (wx)², with respect to the parameters that the mask selects."""
+
+    @pxf.value_and_grad({"w": True})
+    def loss(x: jax.Array, *, w: px.Param) -> jax.Array:
+        return (w * x) ** 2
+
+    w = px.Param(jnp.array(2.0))
+    value, grads = loss(jnp.array(3.0), w=w)
+    expected, by_w = jax.value_and_grad(lambda w: (w * 3.0) ** 2)(2.0)
+    assert float(value) == expected == 36.0
+    assert float(grads["w"]) == by_w == 2 * (2.0 * 3.0) * 3.0
+    assert float(w) == 2.0, "the model is as it was"
+
+
 @pytest.mark.parametrize("argnums", [(), 0, 1, -1, -2, [0], (0, 1), [1, 0], (-1, 0)])
 @pytest.mark.parametrize("has_aux", [False, True])
 def test_all_forms_of_the_result(argnums: Any, has_aux: bool) -> None:

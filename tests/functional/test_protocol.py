@@ -10,13 +10,25 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.functional.support import NESTINGS, TRIPLES, Holder, Net, State, check_no_tracer, wrap
+from tests.functional.support import NESTINGS, Holder, Net, State, check_no_tracer, wrap
 from tests.oracles import close
 
 nestings = pytest.mark.parametrize("names", NESTINGS, ids=lambda names: "-".join(names) or "plain")
 
 
-@pytest.mark.parametrize("names", [*NESTINGS, *TRIPLES], ids=lambda names: "-".join(names) or "plain")
+def test_keywords_are_tracked_and_positions_are_copies() -> None:
+    @pxf.jit
+    def step(copy: px.Param, *, model: px.Param) -> Any:
+        copy += 1.0
+        model += 1.0
+        return copy.get()
+
+    copied, tracked = px.Param(jnp.array(0.0)), px.Param(jnp.array(0.0))
+    assert float(step(copied, model=tracked)) == 1.0
+    assert (float(copied), float(tracked)) == (0.0, 1.0)
+
+
+@nestings
 def test_what_is_written_arrives_through_any_nesting(names: tuple[str, ...]) -> None:
     model = Net()
     params, cache = px.tree_extract(model), model.cache.get()

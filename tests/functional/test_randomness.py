@@ -43,6 +43,14 @@ WITHOUT_LANES: dict[str, Callable[[Callable[[], Any]], Callable[[], Any]]] = {
 }
 
 
+def test_a_draw_is_a_split_of_the_key() -> None:
+    px.RKG.seed(SEED)
+    found = pxf.jit(lambda: px.RKG())()
+    state, expected = jax.random.split(jax.random.PRNGKey(SEED))
+    assert found.tolist() == expected.tolist()
+    assert px.RKG.key.tolist() == state.tolist()
+
+
 @pytest.mark.parametrize("name", WITHOUT_LANES)
 def test_a_draw_advances_the_global_key_as_outside(name: str) -> None:
     px.RKG.seed(SEED)

@@ -93,6 +93,21 @@ def there_and_back(model: Net) -> None:
     model.layers.append(model.layers.pop())
 
 
+def test_a_second_call_uses_the_program_of_the_first() -> None:
+    traces = Traces()
+
+    @pxf.jit
+    def step(x: jax.Array, *, model: px.Param) -> jax.Array:
+        traces()
+        return x * model
+
+    model = px.Param(jnp.array(2.0))
+    assert float(step(jnp.array(3.0), model=model)) == 6.0
+    model.set(jnp.array(5.0))
+    assert float(step(jnp.array(3.0), model=model)) == 15.0
+    assert traces.count == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [

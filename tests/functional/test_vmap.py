@@ -17,6 +17,22 @@ from tests.oracles import close
 A = jnp.arange(24.0).reshape(2, 3, 4)
 
 
+def test_a_model_has_a_state_for_each_lane() -> None:
+    """The weight is shared by all lanes, the state is mapped, and so is what is written to it."""
+
+    @pxf.vmap({"weight": None, "state": 0})
+    def step(x: jax.Array, *, weight: px.Param, state: px.Param) -> Any:
+        state += weight * x
+        return 2 * state.get()
+
+    xs, before = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 10.0, 20.0])
+    weight, state = px.Param(jnp.array(0.5)), px.Param(before)
+    ys = step(xs, weight=weight, state=state)
+    after = jax.vmap(lambda x, state: state + 0.5 * x)(xs, before)
+    close(state.get(), after)
+    close(ys, 2 * after)
+
+
 @pytest.mark.parametrize(
     "in_axes, args",
     [
