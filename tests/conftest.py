@@ -4,6 +4,7 @@ What JAX compiles is kept between runs, and for the processes that tests start: 
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -30,6 +31,13 @@ jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-unt
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     px.RKG.seed(0)
+
+
+@pytest.fixture
+def standard_promotion() -> Iterator[None]:
+    """Adam of optax multiplies floats and its integer step count."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves_with_path
 
 import minipcax as px
 import minipcax.functional as pxf
+from minipcax.core.tree import is_param
 from tests.dags import Block, Cache, Group, Weight, occurrences, outline, random_dag, structure, unique
 
 MODE = px.Module.MODE
@@ -78,10 +79,6 @@ class Bag:
 
 
 jax.tree_util.register_pytree_node(Bag, lambda bag: (bag.items, None), lambda _, items: Bag(items))
-
-
-def is_param(node: object) -> bool:
-    return isinstance(node, px.BaseParam)
 
 
 def flatten(module: px.BaseModule) -> tuple[list[Any], Any]:

@@ -12,6 +12,7 @@ import pytest
 
 import minipcax as px
 from minipcax.core.filter import Filter, as_predicate
+from minipcax.core.tree import is_param
 from tests.dags import Bias, Block, Cache, Group, Weight, occurrences, outline, random_dag, structure, unique
 
 Pair = namedtuple("Pair", ["first", "second"])
@@ -31,10 +32,6 @@ def for_seeds(count: int) -> Callable[[Callable[[int], None]], Callable[[range],
         return grouping(of_group)
 
     return grouped
-
-
-def is_param(node: object) -> bool:
-    return isinstance(node, px.BaseParam)
 
 
 def params_of(tree: Any) -> list[px.BaseParam[Any]]:

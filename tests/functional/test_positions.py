@@ -171,7 +171,7 @@ TRANSFORMS: dict[str, tuple[Callable[[Program], Program], Callable[[Program], Pr
     "cond": (lambda f: lambda x, model: pxf.cond(f, lambda x, model: (2 * x, model))(True, x, model), lambda g: g),
     "switch": (lambda f: lambda x, model: pxf.switch([lambda x, m: (2 * x, m), f])(1, x, model), lambda g: g),
 }
-# Loops can not be differentiated backwards, where the number of steps is not known.
+# Loops cannot be differentiated backwards, where the number of steps is not known.
 PAIRS = [names for names in itertools.product(TRANSFORMS, repeat=2) if names != ("while_loop", "value_and_grad")]
 
 

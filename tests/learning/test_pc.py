@@ -27,11 +27,7 @@ YS = np.eye(SIZES[-1], dtype=np.float32)[LABELS]
 Raw = dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
-def _promotion() -> Any:
-    """Adam of optax multiplies floats and its integer step count."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 class Planted(Exception):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 
 import minipcax as px
@@ -24,11 +23,7 @@ COPIES: dict[str, Callable[[Sharing], Sharing]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _promotion() -> Any:
-    """Adam of optax multiplies floats and its integer step count."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def ids(model: Sharing, cls: type[px.BaseParam[Any]] = px.DynamicParam) -> set[int]:

@@ -1,7 +1,6 @@
 """One weight, used sixteen times, takes the memory of one: as a parameter, as a gradient, and in the optimiser."""
 
 import gc
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,11 +44,7 @@ def temporary(lowered: jax.stages.Lowered) -> int:
     return int(lowered.compile().memory_analysis().temp_size_in_bytes)  # type: ignore[union-attr]  # where XLA tells
 
 
-@pytest.fixture(autouse=True)
-def _promotion() -> Any:
-    """Adam of optax multiplies floats and its integer step count."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pytest.mark.parametrize(("size", "uses"), [(256, 4), pytest.param(4096, 16, marks=pytest.mark.slow)])

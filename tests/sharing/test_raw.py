@@ -26,11 +26,7 @@ SHARED: dict[str, dict[str, list[str]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _promotion() -> Any:
-    """Adam of optax multiplies floats and its integer step count."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pxf.jit

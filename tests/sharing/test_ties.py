@@ -1,4 +1,4 @@
-"""Breaking a tie, tying again, and ties that can not be."""
+"""Breaking a tie, tying again, and ties that cannot be."""
 
 import re
 from collections.abc import Callable

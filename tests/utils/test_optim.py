@@ -3,7 +3,7 @@
 import copy
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,15 +17,12 @@ import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
 import minipcax.utils as pxu
+from minipcax.core.tree import is_param
 
 Weight = pxnn.LayerParam
 
 
-@pytest.fixture(autouse=True)
-def _promotion() -> Iterator[None]:
-    """Adam of optax multiplies floats and its integer step count."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 class Model(px.Module):
@@ -46,10 +43,6 @@ def values_of(tree: Any) -> dict[str, Array]:
 
 
 WEIGHTS = pxu.M(Weight).hasnot(frozen=True)
-
-
-def is_param(node: object) -> bool:
-    return isinstance(node, px.BaseParam)
 
 
 @pxf.value_and_grad({"model": pxu.M(Weight)})

@@ -4,10 +4,9 @@ There, one that is not trained yet has zero gradients, and so zero moments; one 
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -24,11 +23,7 @@ WEIGHTS = pxu.M(Weight).hasnot(frozen=True)
 Build = Callable[[], Any]
 
 
-@pytest.fixture(autouse=True)
-def _promotion() -> Iterator[None]:
-    """Adam of optax multiplies floats and its integer step count."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 OPTIMISERS: dict[str, Build] = {
