@@ -135,7 +135,7 @@ def test_no_tracer_is_left_behind(foreign: Callable[[Write], Any]) -> None:
     before.check()
 
 
-def test_the_global_key_is_not_drawn_from_where_it_can_not_be_given_back() -> None:
+def test_the_global_key_is_not_drawn_from_where_it_cannot_be_given_back() -> None:
     px.RKG.seed(0)
     for draw in (jax.jit(lambda _: px.RKG()), lambda x: jax.lax.map(lambda _: px.RKG(), x)):
         with pytest.raises(RuntimeError, match="a tracer in this RKGState"):
