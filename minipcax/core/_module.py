@@ -115,6 +115,7 @@ class BaseModule(Branch):
         names, static_names = self._layout(tuple(attributes))
         other = self._blank()
         vars(other).update(zip(names, children, strict=True))
+        # As JAX would have copied them, so that a change in the copy does not reach the original.
         vars(other).update([(name, snapshot(attributes[name])) for name in static_names])
         return other
 
@@ -122,7 +123,7 @@ class BaseModule(Branch):
         attributes = vars(self)
         names, static_names = self._layout(tuple(attributes))
         static = tuple([(name, Structure(attributes[name])) for name in static_names])
-        children, has_ties = tied(self, names)
+        children, has_ties = tied(self, names)  # see `_ties`: without repeats, just the attributes
         return tuple(children), (names, static, has_ties)
 
     @classmethod

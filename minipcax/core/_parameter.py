@@ -52,6 +52,7 @@ class BaseParam(Generic[T]):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        # See https://docs.jax.dev/en/latest/custom_pytrees.html. The last is the first without keys, which is quicker.
         jax.tree_util.register_pytree_with_keys(
             cls,
             lambda param: (

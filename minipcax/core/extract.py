@@ -97,6 +97,7 @@ def tree_inject(
     if (params is None) == (values is None):
         raise TypeError("tree_inject takes what to write either as params=... or as values=...: give one of the two")
     targets = tree_extract(tree, filter_fn=filter_fn, is_pytree=is_pytree)
+    # All values are read before the first is written, because the parameters to read may be among the targets.
     new = [get(x) for x in (_in_order(params, filter_fn) if values is None else values)]
     if strict and len(new) != len(targets):
         raise ValueError(

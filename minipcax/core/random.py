@@ -62,6 +62,7 @@ class RKGState(Param):
 
     def split(self, n: int = 1) -> UInt32[Array, "{n} 2"]:
         """Draws n keys."""
+        # A key must not be used twice: https://docs.jax.dev/en/latest/random-numbers.html.
         keys = jax.random.split(self.get(), n + 1)
         self.set(keys[0])
         return keys[1:]

@@ -32,7 +32,7 @@ class Structure:
         try:
             return hash(self._value)
         except TypeError:
-            return hash(type(self._value))
+            return hash(type(self._value))  # such values may share a hash: == tells them apart
 
 
 def snapshot(value: Any) -> Any:

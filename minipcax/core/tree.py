@@ -78,7 +78,7 @@ def tree_ref(pydag: Tree) -> Tree:
 
     def ref(node: Node) -> Node:
         nonlocal repeats
-        if isinstance(node, ParamRef) or id(node) in positions:
+        if isinstance(node, ParamRef) or id(node) in positions:  # a reference that is there already is wrapped
             repeats = True
             return ParamRef(positions.get(id(node), node))
         positions[id(node)] = len(positions)
@@ -100,7 +100,7 @@ def tree_unref(tree: Tree) -> Tree:
         >>> tree_unref(tree_ref([p, [p]]))[1][0] is p
         True
     """
-    params: list[Node] = []
+    params: list[Node] = []  # by position, as `tree_ref` counted them
     references = False
 
     def unref(node: Node) -> Node:

@@ -52,6 +52,7 @@ class Transform(Generic[P, R]):
     def __get__(
         self: "Transform[Concatenate[Instance, Q], R]", instance: Instance, owner: type[Instance] | None = None
     ) -> Callable[Q, R]:
+        # As for plain functions (https://docs.python.org/3/howto/descriptor.html), but `self` goes by name.
         if instance is None:
             return self  # type: ignore[return-value]  # looked up on the class, it is the function itself
         return functools.partial(self, self=instance)  # type: ignore[arg-type]  # `self` is a tracked keyword
@@ -106,7 +107,7 @@ def decorator(name: str, make: Callable[[Callable[..., Any]], Any]) -> Callable[
 
 def named_after(fn: Callable[..., Any], pure: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a pure function the name of the user's, for the messages and profiles of JAX."""
-    signature = inspect.signature(pure)
+    signature = inspect.signature(pure)  # by which JAX resolves static_argnums, and which the next line would replace
     functools.update_wrapper(pure, fn, updated=())
     pure.__name__ = pure.__qualname__ = getattr(fn, "__name__", type(fn).__name__)
     vars(pure)["__signature__"] = signature

@@ -56,6 +56,7 @@ class Switch(FlowTransform[P, R]):
                 changed.update(changes)
                 outputs.append(types_of(output))
                 check_output(outputs[0], outputs[-1], "the branches return different outputs")
+                # There are several ways to be cleared, such as None and {}, and the branches must agree on one.
                 return output, [value if jax.tree.leaves(value) else None for value in after]
 
             return named_after(fn, branch)

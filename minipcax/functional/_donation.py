@@ -34,6 +34,7 @@ class Donation:
 
         def donating(static: Any, donated: dict[int, Value], values: list[Value], *args: Any) -> Any:
             result = compiled(static, [donated.get(index, value) for index, value in enumerate(values)], *args)
+            # What is donated but not replaced would be lost, so this call must not happen.
             if not donated.keys() <= result[-1].keys():
                 raise _ReplacesLess
             return result

@@ -93,11 +93,11 @@ def _kept(
     changed: set[int],
 ) -> list[Value]:
     """The values to carry into the next step. Adds the positions of those that this step changed to `changed`."""
-    carried = list(before)
+    carried = list(before)  # the same tracers, by which JAX knows what a step leaves as it is
     for index in changes:
         types = types_of(before[index]), types_of(after[index])
         check_form(*types, "across a loop", partial(tracked.path, index, keywords))
-        if jax.tree.leaves(after[index]):
+        if jax.tree.leaves(after[index]):  # one that stays cleared has nothing to carry
             carried[index] = after[index]
             changed.add(index)
     return carried

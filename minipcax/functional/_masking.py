@@ -56,7 +56,7 @@ def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
             jax.tree.map(visit, tree[name], answer, is_leaf=is_param)
         except ValueError as error:
             raise refusals.mask_does_not_fit(name, answer) from error
-    return [None, *found]
+    return [None, *found]  # the first leaf is the key of `RKG`, which no mask knows
 
 
 def _answer(submask: Any, tree: Any) -> Any:

@@ -77,7 +77,7 @@ class Skeleton:
             Bare(value) if kind is None else kind[0].from_structure(kind[1], (value,))
             for kind, value in zip(self.kinds, values, strict=True)
         ]
-        leaves[0] = global_key
+        leaves[0] = global_key  # not a copy: code that names RKG must find the key that it was lent
         return self.unflatten(leaves), leaves
 
     def unflatten(self, leaves: Iterable[Any]) -> Keywords:
@@ -179,7 +179,7 @@ def write_back(leaves: Sequence[Leaf], changes: Mapping[int, Value]) -> None:
             if isinstance(leaf, DynamicParam):
                 leaf.check(value)
     for index, value in changes.items():
-        if index:
+        if index:  # past the check, which is done
             leaves[index]._value = value
         else:
             global_key.value = value

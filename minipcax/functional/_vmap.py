@@ -95,6 +95,7 @@ class Vmap(Transform[P, R]):
         try:
             output, after = mapped(pure, (self.out_axes, axes))(*inputs)
         except ValueError as error:
+            # JAX does not say which of its outputs differs between lanes, so try each that should not.
             for index in sorted(changed):
                 if axes[index] is None:
                     alone = mapped(lambda *inputs, index=index: pure(*inputs)[1][index], None)
@@ -103,7 +104,8 @@ class Vmap(Transform[P, R]):
             raise
         changes = {index: after[index] for index in changed}
         for index in changes.keys() & tracked_keys:
-            changes[index] = lanes.spread(changes[index], gather=True)[0]  # a generator goes on from the first lane's
+            # A generator continues from the key of one lane. Any will do, and every vmap has a first.
+            changes[index] = lanes.spread(changes[index], gather=True)[0]
         write_back(tracked.leaves, changes)
         return tree_unref(output)
 
