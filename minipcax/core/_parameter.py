@@ -105,7 +105,7 @@ class BaseParam(Generic[T]):
 
     def __bool__(self) -> bool:
         raise TypeError(
-            f"parameters cannot be used as Python bool (found a {type(self).__name__}); to see whether one is there, "
+            f"parameters can not be used as Python bool (found a {type(self).__name__}); to see whether one is there, "
             "compare with `is None`; to test its value, use `.get()`"
         )
 

@@ -39,8 +39,14 @@ class Transform(Generic[P, R]):
 
     def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
         """The keyword arguments of a call, with those that the function is bound to."""
-        given = {*self._positions[: len(args)], *kwargs}
+        if isinstance(self.fn, Transform):  # which knows what a call replaces
+            return self.fn._keywords(args, kwargs)
+        given = self._given(args, kwargs)
         return {**{name: value for name, value in self._bound.items() if name not in given}, **kwargs}
+
+    def _given(self, args: tuple[Any, ...], kwargs: Keywords) -> set[str]:
+        """The names of the arguments of a call, by position or by keyword."""
+        return {*self._positions[: len(args)], *kwargs}
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         raise NotImplementedError

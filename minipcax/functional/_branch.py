@@ -38,10 +38,12 @@ class Switch(FlowTransform[P, R]):
     def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:
         return jax.lax.switch(which, functions, *args)
 
+    def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
+        return super()._keywords(args[1:], kwargs)  # the first argument is not for the branches
+
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         if not args:
             raise TypeError(f"{self!r} expected what decides between its branches as the first argument, found none")
-        keywords, calls = self._with_bound(args[1:], keywords)
         tracked = collect(keywords)
         changed: set[int] = set()
         types: dict[int, Any] = {}  # of each parameter after the first branch
@@ -62,7 +64,9 @@ class Switch(FlowTransform[P, R]):
             return named_after(fn, branch)
 
         which, *rest = as_tree(args)
-        output, after = self._select(which, [*map(pure, self.branches, calls)], (tracked.values(keywords), *rest))
+        output, after = self._select(
+            which, [*map(pure, self.branches, self._calls())], (tracked.values(keywords), *rest)
+        )
         write_back(tracked.leaves, {index: after[index] for index in changed})
         return tree_unref(output)
 

@@ -17,29 +17,43 @@ Call = Callable[[tuple[Any, ...], Keywords], Any]
 
 
 class FlowTransform(Transform[P, R]):
-    """A transform of several functions, each of which may be bound to models of its own."""
+    """A transform of several functions, each of which may be bound to models of its own.
+
+    Two functions may be bound to different models by one name, or to one model by different names. So each model is
+    tracked once, under a key such as `self (1)`, and every function has its own way from names to keys.
+    """
 
     def __init__(self, *functions: Callable[..., Any]) -> None:
         super().__init__(functions[0])
         self._bound = {}
-        self._functions = [Transform[..., Any](fn) for fn in functions]
+        self._parts: list[tuple[Transform[..., Any], dict[str, str]]] = []
+        for function in map(Transform[..., Any], functions):
+            keys: dict[str, str] = {}
+            for name, value in function._bound.items():
+                # By two names in one function, a model is refused like any module that two paths lead to.
+                known = (key for key, other in self._bound.items() if other is value and key not in keys.values())
+                keys[name] = next(known, f"{name} ({len(self._bound) + 1})")
+                self._bound[keys[name]] = value
+            self._parts.append((function, keys))
 
-    def _with_bound(self, args: tuple[Any, ...], keywords: Keywords) -> tuple[Keywords, list[Call]]:
-        """The keywords with all that the functions are bound to, each object once; and how to call each with them."""
-        tracked, calls = {**keywords}, list[Call]()
-        for function in self._functions:
-            keys = {}
-            for name, value in function._keywords(args, keywords).items():
-                # Two functions may be bound to different models by one name, or to one model by different names.
-                key = name if name in keywords else f"{name} ({len(tracked)})"
-                keys[name] = next((known for known, other in tracked.items() if other is value), key)
-                tracked[keys[name]] = value
-            calls.append(partial(_call_by_keys, function, keys))
-        return tracked, calls
+    def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
+        used = {
+            key for part, keys in self._parts for name, key in keys.items() if name not in part._given(args, kwargs)
+        }
+        return {**{key: value for key, value in self._bound.items() if key in used}, **kwargs}
 
+    def _calls(self) -> list[Call]:
+        """How to call each function with tracked keywords."""
+        return [partial(self._call_part, part, keys) for part, keys in self._parts]
 
-def _call_by_keys(function: Transform[..., Any], keys: dict[str, str], args: tuple[Any, ...], tracked: Keywords) -> Any:
-    return function._call(args, {name: tracked[key] for name, key in keys.items()})
+    def _call_part(
+        self, part: Transform[..., Any], keys: dict[str, str], args: tuple[Any, ...], tracked: Keywords
+    ) -> Any:
+        given = {name: value for name, value in tracked.items() if name not in self._bound}
+        own = {
+            name: tracked[key] for name, key in keys.items() if key in tracked and name not in part._given(args, given)
+        }
+        return part._call(args, {**given, **own})
 
 
 def types_of(value: Value) -> Any:

@@ -170,7 +170,7 @@ class WhileLoop(FlowTransform[P, R]):
         return f"WhileLoop(fn={describe(self.fn)}, cond_fun={describe(self.cond_fun)})"
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
-        keywords, (step, condition) = self._with_bound(args, keywords)
+        step, condition = self._calls()
         tracked = collect(keywords)
         changed: set[int] = set()
 

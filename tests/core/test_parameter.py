@@ -156,7 +156,7 @@ def test_an_attribute_of_a_copy_is_not_one_of_the_original() -> None:
     ids=["bool", "not", "and", "or", "if"],
 )
 def test_truth_is_refused(name: str, test: Callable[[Any], object]) -> None:
-    with pytest.raises(TypeError, match=r"cannot be used as Python bool.*is None"):
+    with pytest.raises(TypeError, match=r"can not be used as Python bool.*is None"):
         test(parameters()[name])
 
 

@@ -261,6 +261,75 @@ def test_branches_that_are_methods_of_one_model_write_to_it() -> None:
     assert int(model.count) == 2
 
 
+class Tally(px.Module):
+    """A total that is added to."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.total = px.Param(jnp.array(start))
+
+    def add(self, x: Array) -> Array:
+        self.total += x
+        return self.total * x
+
+    def add_and_carry(self, x: Array) -> tuple[Array, Array]:
+        return x, self.add(x)
+
+    def is_below(self, x: Array) -> Array:
+        return x < self.total
+
+
+NUMBER = jnp.array(3.0)
+AROUND: dict[str, Callable[[Any], Any]] = {
+    "jit": pxf.jit,
+    "value_and_grad": lambda fn: lambda *args: pxf.value_and_grad()(fn)(*args)[0],
+    "switch": lambda fn: lambda *args: pxf.switch([lambda *args: NUMBER, fn])(1, *args),
+    "jit of jit": lambda fn: pxf.jit(pxf.jit(fn)),
+}
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+def test_functions_that_are_bound_to_models_inside_other_transforms(around: Callable[[Any], Any]) -> None:
+    a, b = Tally(0.0), Tally(5.0)
+    choose = around(pxf.cond(a.add, b.add))
+    for start in (1.0, 10.0):  # the second is set after the function was compiled
+        a.total.set(jnp.array(start))
+        assert choose(jnp.array(True), NUMBER).item() == 3 * (start + 3)
+        assert (a.total.item(), b.total.item()) == (start + 3, 5.0)
+
+
+def test_gradients_of_the_models_that_branches_are_bound_to() -> None:
+    a, b = Tally(1.0), Tally(5.0)
+    grads = pxf.grad({"self (1)": True, "self (2)": True})(pxf.cond(a.add, b.add))(jnp.array(True), NUMBER)
+    assert [grads[f"self ({number})"].total.item() for number in (1, 2)] == [3.0, 0.0]
+
+
+def test_a_switch_over_bound_functions_in_a_scan() -> None:
+    a, b = Tally(1.0), Tally(5.0)
+    _, ys = pxf.scan(pxf.switch([a.add_and_carry, b.add_and_carry]), jnp.array([0, 1, 0]))(NUMBER)
+    assert ys.tolist() == [3 * 4, 3 * 8, 3 * 7]
+    assert (a.total.item(), b.total.item()) == (7.0, 8.0)
+
+
+def test_a_while_loop_over_bound_functions_in_a_jit() -> None:
+    a, limit = Tally(1.0), Tally(20.0)
+    loop = pxf.jit(pxf.while_loop(a.add, limit.is_below))  # 3 · 4, and then 12 · 16
+    assert loop(NUMBER)[0].item() == 192
+    assert a.total.item() == 16
+
+
+def test_a_default_that_a_call_replaces_is_not_tracked() -> None:
+    default, other = Tally(1.0), Tally(5.0)
+
+    def add(x: Array, model: Tally = default) -> Array:
+        return model.add(x)
+
+    choose = pxf.jit(pxf.cond(add, add))
+    assert choose(jnp.array(True), NUMBER).item() == 3 * 4
+    assert choose(jnp.array(True), NUMBER, model=other).item() == 3 * 8
+    assert choose(jnp.array(True), NUMBER, model=default).item() == 3 * 7
+
+
 def test_exceptions_leave_everything_as_it_was() -> None:
     model = Counter()
     before = [param.get() for param in px.tree_extract(model)]
