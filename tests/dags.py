@@ -129,7 +129,8 @@ def _children(node: Any) -> list[tuple[str, Any]]:
     if isinstance(node, px.BaseParam):
         return []
     if isinstance(node, px.BaseModule):
-        return [(f".{name}", child) for name, child in vars(node).items() if not name.startswith("_")]
+        names = [name for name in vars(node) if not name.startswith("_") and name not in node._static_names]
+        return [(f".{name}", getattr(node, name)) for name in names]
     if isinstance(node, dict):
         return [(f"[{key!r}]", node[key]) for key in sorted(node)]
     if isinstance(node, (list, tuple)):
@@ -151,7 +152,7 @@ def unique(node: Any, cls: type[Any] = px.BaseParam) -> list[Any]:
 
 
 def outline(node: Any) -> Any:
-    """What a model looks like: classes, keys, modes, parameter attributes, and which parameter is where, by number.
+    """A model without values: classes, keys, static attributes, and which parameter is where, by number.
 
     Two models have the same outline when they differ in nothing but values.
     """
@@ -160,7 +161,8 @@ def outline(node: Any) -> Any:
     def draw(node: Any) -> Any:
         if isinstance(node, px.BaseParam):
             return type(node), dict(vars(node)), numbers.setdefault(id(node), len(numbers))
-        mode = node.mode() if isinstance(node, px.Module) else None
-        return type(node), mode, [(key, draw(child)) for key, child in _children(node)]
+        names = node._static_names if isinstance(node, px.BaseModule) else ()
+        static = {name: getattr(node, name, None) for name in names}
+        return type(node), static, [(key, draw(child)) for key, child in _children(node)]
 
     return draw(node)
