@@ -8,7 +8,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 import minipcax.functional._refusals as refusals
 from minipcax.core import RKG, BaseModule, BaseParam
 from minipcax.core.tree import walk
-from minipcax.functional._types import Keywords
+from minipcax.functional._types import Function, Keywords
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -26,7 +26,7 @@ class Transform(Generic[P, R]):
         TypeError: a positional argument that the function is bound to holds parameters.
     """
 
-    def __init__(self, fn: Callable[..., Any]) -> None:  # fn may return something other than the transform
+    def __init__(self, fn: Function) -> None:
         self.fn = fn
         self._bound = _bound_keywords(fn)
         # An argument that a call gives by position takes the place of a default.
@@ -67,7 +67,7 @@ class Transform(Generic[P, R]):
         return f"{type(self).__name__}(fn={describe(self.fn)})"
 
 
-def _call(fn: Callable[..., Any], args: tuple[Any, ...], keywords: Keywords) -> Any:
+def _call(fn: Function, args: tuple[Any, ...], keywords: Keywords) -> Any:
     """Calls a function with objects in place of those it is bound to. Only a transform takes `self` by name."""
     if isinstance(fn, functools.partial):
         return _call(fn.func, (*fn.args, *args), {**fn.keywords, **keywords})
@@ -80,7 +80,7 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...], keywords: Keywords) -> 
     return fn(*args, **keywords)
 
 
-def _bound_keywords(fn: Callable[..., Any]) -> Keywords:
+def _bound_keywords(fn: Function) -> Keywords:
     """Whatever a function is bound to that holds parameters, by keyword."""
     if isinstance(fn, functools.partial):
         if _is_tracked(fn.args):
@@ -96,7 +96,7 @@ def _bound_keywords(fn: Callable[..., Any]) -> Keywords:
     return {p.name: p.default for p in parameters_of(fn) if p.default is not p.empty and _is_tracked(p.default)}
 
 
-def decorator(name: str, make: Callable[[Callable[..., Any]], Any]) -> Callable[..., Any]:
+def decorator(name: str, make: Callable[[Function], Any]) -> Function:
     """The decorator returned by `grad(...)` or `vmap(...)`, which must not have been given the function already."""
 
     def decorate(*args: Any, **kwargs: Any) -> Any:
@@ -111,7 +111,7 @@ def decorator(name: str, make: Callable[[Callable[..., Any]], Any]) -> Callable[
     return decorate
 
 
-def named_after(fn: Callable[..., Any], pure: Callable[..., Any]) -> Callable[..., Any]:
+def named_after(fn: Function, pure: Function) -> Function:
     """Gives a pure function the name of the user's, for the messages and profiles of JAX."""
     signature = inspect.signature(pure)  # by which JAX resolves static_argnums, and which the next line would replace
     functools.update_wrapper(pure, fn, updated=())
@@ -120,7 +120,7 @@ def named_after(fn: Callable[..., Any], pure: Callable[..., Any]) -> Callable[..
     return pure
 
 
-def parameters_of(fn: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+def parameters_of(fn: Function) -> Iterable[inspect.Parameter]:
     """The parameters of a function, as far as Python can tell."""
     try:
         return inspect.signature(fn).parameters.values()
@@ -133,11 +133,11 @@ def _is_tracked(value: object) -> bool:
     return value is not RKG and any(isinstance(node, (BaseParam, BaseModule)) for _, node in walk(value))
 
 
-def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
+def _innermost(fn: Function) -> Function:
     return _innermost(fn.func) if isinstance(fn, functools.partial) else fn
 
 
-def describe(fn: Callable[..., Any]) -> str:
+def describe(fn: Function) -> str:
     """The name of a function, with its default and bound arguments; the class of any other object."""
     if isinstance(_innermost(fn), Transform):
         return repr(_innermost(fn))

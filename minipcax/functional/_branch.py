@@ -15,7 +15,7 @@ from minipcax.core import tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
 from minipcax.functional._flow import Call, FlowTransform, check_form, check_output, types_of
 from minipcax.functional._tracking import as_tree, collect, run, write_back
-from minipcax.functional._types import Keywords, Value
+from minipcax.functional._types import Function, Keywords, Value
 
 
 class Switch(FlowTransform[P, R]):
@@ -26,7 +26,7 @@ class Switch(FlowTransform[P, R]):
         Switch(fn=<lambda>, <lambda>, abs)
     """
 
-    def __init__(self, branches: Sequence[Callable[..., Any]]) -> None:
+    def __init__(self, branches: Sequence[Function]) -> None:
         self.branches = tuple(branches)
         if not self.branches:
             raise ValueError("switch expected at least one branch, found none")
@@ -35,7 +35,7 @@ class Switch(FlowTransform[P, R]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(fn={', '.join(map(describe, self.branches))})"
 
-    def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:
+    def _select(self, which: Any, functions: list[Function], args: tuple[Any, ...]) -> Any:
         return jax.lax.switch(which, functions, *args)
 
     def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
@@ -49,7 +49,7 @@ class Switch(FlowTransform[P, R]):
         types: dict[int, Any] = {}  # of each parameter after the first branch
         outputs: list[Any] = []
 
-        def pure(fn: Callable[..., Any], call: Call) -> Callable[..., Any]:
+        def pure(fn: Function, call: Call) -> Function:
             def branch(values: list[Value], *args: Any) -> tuple[Any, list[Value]]:
                 output, after, changes = run(call, tracked.skeleton, values, args)
                 for index, value in enumerate(map(types_of, after)):
@@ -99,10 +99,10 @@ class Cond(Switch[P, R]):
         Cond(fn=<lambda>, <lambda>)
     """
 
-    def __init__(self, true_fun: Callable[..., Any], false_fun: Callable[..., Any]) -> None:
+    def __init__(self, true_fun: Function, false_fun: Function) -> None:
         super().__init__((true_fun, false_fun))
 
-    def _select(self, which: Any, functions: list[Callable[..., Any]], args: tuple[Any, ...]) -> Any:
+    def _select(self, which: Any, functions: list[Function], args: tuple[Any, ...]) -> Any:
         return jax.lax.cond(which, *functions, *args)
 
 

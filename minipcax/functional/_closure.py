@@ -5,16 +5,15 @@ JAX compiles such a model as constants, which keep the values that they had when
 
 import inspect
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 from minipcax.core import DynamicParam
 from minipcax.core.reach import reach
 from minipcax.core.surroundings import surroundings
 from minipcax.core.trace import OUTSIDE, current_trace
+from minipcax.functional._types import Function
 
 
-def warn_of_models(fn: Callable[..., Any]) -> None:
+def warn_of_models(fn: Function) -> None:
     """Warns if a function that is being compiled names a model that was made outside of any transform."""
     if current_trace() == OUTSIDE:  # under `jax.disable_jit()` nothing is compiled
         return

@@ -5,14 +5,14 @@ two groups, of which one is donated.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from minipcax.core import tree_extract
 from minipcax.functional._base import named_after
-from minipcax.functional._types import Keywords, Value
+from minipcax.functional._types import Function, Keywords, Value
 
 
 class Donation:
@@ -27,7 +27,7 @@ class Donation:
     """
 
     def __init__(
-        self, fn: Callable[..., Any], compiled: Any, names: tuple[str, ...], static: Sequence[int], options: Any
+        self, fn: Function, compiled: Any, names: tuple[str, ...], static: Sequence[int], options: Any
     ) -> None:
         self._compiled, self._names, self._static = compiled, names, static
         self._replaced: dict[Any, list[int]] = {}  # by what is static, the positions of the values to donate

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from minipcax.functional._base import P, R, Transform
-from minipcax.functional._types import Keywords, Value
+from minipcax.functional._types import Function, Keywords, Value
 
 Call = Callable[[tuple[Any, ...], Keywords], Any]
 
@@ -23,7 +23,7 @@ class FlowTransform(Transform[P, R]):
     tracked once, under a key such as `self (1)`, and every function has its own way from names to keys.
     """
 
-    def __init__(self, *functions: Callable[..., Any]) -> None:
+    def __init__(self, *functions: Function) -> None:
         super().__init__(functions[0])
         self._bound = {}
         self._parts: list[tuple[Transform[..., Any], dict[str, str]]] = []

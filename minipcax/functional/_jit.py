@@ -17,7 +17,7 @@ from minipcax.functional._base import P, R, Transform, named_after
 from minipcax.functional._closure import warn_of_models
 from minipcax.functional._donation import Donation
 from minipcax.functional._tracking import Skeleton, as_tree, collect, run, write_back
-from minipcax.functional._types import Keywords, Value
+from minipcax.functional._types import Function, Keywords, Value
 
 Named = tuple[tuple[str, Structure], ...]  # static keywords
 Static = tuple[Skeleton, Named]  # beside the shapes of arrays, what a program is compiled for
@@ -141,7 +141,7 @@ def jit(
     inline: bool = False,
     compiler_options: dict[str, Any] | None = None,  # XLA's, of any type
 ) -> Callable[[Callable[P, R]], Jit[P, R]]: ...
-def jit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def jit(fn: Function | None = None, /, **options: Any) -> Any:
     """Compiles a function: `jax.jit`, with tracked keyword arguments.
 
     It traces once for each structure of the arguments. Use it as a decorator, bare or with options.

@@ -16,7 +16,7 @@ from minipcax.core import get, tree_ref, tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
 from minipcax.functional._flow import FlowTransform, check_form, check_output, types_of
 from minipcax.functional._tracking import Tracked, collect, run, write_back
-from minipcax.functional._types import Keywords, Value
+from minipcax.functional._types import Function, Keywords, Value
 
 X = TypeVar("X")
 Y = TypeVar("Y")
@@ -38,8 +38,8 @@ class Scan(Transform[P, R]):
 
     def __init__(
         self,
-        fn: Callable[..., Any],
-        xs: Any = None,
+        fn: Function,
+        xs: Any = None,  # a tree of arrays
         length: int | None = None,
         reverse: bool = False,
         unroll: int | bool = 1,
@@ -120,7 +120,7 @@ def scan(
     unroll: int | bool = 1,
 ) -> Scan[Concatenate[Carry, P], tuple[tuple[Carry], Y]]: ...
 def scan(
-    f: Callable[..., Any],
+    f: Function,
     xs: Any = None,  # a tree of arrays, of JAX or numpy
     length: int | None = None,
     reverse: bool = False,
@@ -162,7 +162,7 @@ class WhileLoop(FlowTransform[P, R]):
         WhileLoop(fn=<lambda>, cond_fun=<lambda>)
     """
 
-    def __init__(self, fn: Callable[..., Any], cond_fun: Callable[..., Any]) -> None:
+    def __init__(self, fn: Function, cond_fun: Function) -> None:
         super().__init__(fn, cond_fun)
         self.cond_fun = cond_fun
 
@@ -210,7 +210,7 @@ def while_loop(
     f: Callable[Concatenate[Carry, P], Carry],
     cond_fun: Callable[Concatenate[Carry, P], ArrayLike] | Transform[Concatenate[Carry, P], ArrayLike],
 ) -> WhileLoop[Concatenate[Carry, P], tuple[Carry]]: ...
-def while_loop(f: Callable[..., Any], cond_fun: Callable[..., Any]) -> Any:
+def while_loop(f: Function, cond_fun: Function) -> Any:
     """Loops while a condition holds: `jax.lax.while_loop`, but the step comes before the condition.
 
     Args:

@@ -5,7 +5,7 @@ them. It is a callable, such as `utils.M`, that takes the dict of keyword argume
 answer in the place of each parameter; or a dict with such a callable, or with one answer, for each keyword.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -16,11 +16,11 @@ from minipcax.core import get, tree_ref
 from minipcax.core.random import global_key
 from minipcax.core.tree import is_dynamic, is_param
 from minipcax.functional._base import parameters_of
-from minipcax.functional._types import ARRAY_TYPES, Keywords
+from minipcax.functional._types import ARRAY_TYPES, Function, Keywords
 
 Answer = TypeVar("Answer")  # an axis, or a bool
 # The keys are keywords, or tuples of them.
-Mask = Callable[..., Any] | Mapping[Any, Callable[..., Any] | Answer | None]
+Mask = Function | Mapping[Any, Function | Answer | None]
 
 
 def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
@@ -69,7 +69,7 @@ def _answer(submask: Any, tree: Any) -> Any:
     return _everywhere(submask, tree) if is_answer else submask
 
 
-def _ask(mask: Callable[..., Any], tree: Any) -> Any:
+def _ask(mask: Function, tree: Any) -> Any:
     accepts_is_pytree = any(p.name == "is_pytree" for p in parameters_of(mask))
     return mask(tree, is_pytree=True) if accepts_is_pytree else mask(tree)
 

@@ -17,7 +17,7 @@ from minipcax.functional._base import P, R, Transform, decorator
 from minipcax.functional._lanes import Lanes, axes_of_params, generators, split
 from minipcax.functional._masking import Mask, answers
 from minipcax.functional._tracking import as_tree, collect, run, write_back
-from minipcax.functional._types import Axes, Keywords, Value
+from minipcax.functional._types import Axes, Function, Keywords, Value
 
 # As in jax.vmap: an axis, or for each positional argument an axis or a tree of axes.
 InAxes = int | Sequence[Any] | None
@@ -88,7 +88,7 @@ class Vmap(Transform[P, R]):
                     refusals.check_gets_axis(axes[index], array, names[index])
             return output, after
 
-        def mapped(fn: Callable[..., Any], out_axes: Axes) -> Any:
+        def mapped(fn: Function, out_axes: Axes) -> Any:
             return jax.vmap(fn, (0, axes, *in_axes), out_axes, axis_name=self.axis_name)
 
         inputs = (lanes.spread(jnp.arange(count)), values, *as_tree(args))
@@ -110,7 +110,7 @@ class Vmap(Transform[P, R]):
         return tree_unref(output)
 
 
-def _fails(fn: Callable[..., Any], inputs: tuple[Any, ...]) -> bool:
+def _fails(fn: Function, inputs: tuple[Any, ...]) -> bool:
     try:
         jax.eval_shape(fn, *inputs)
     except ValueError:

@@ -16,7 +16,7 @@ from minipcax.core import BaseParam, Module, Param, StaticParam, get, static
 from minipcax.core.filter import Filter, as_predicate
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import is_param, walk
-from minipcax.nn._parameter import LayerParam, LayerState, Parameters, is_array
+from minipcax.nn._parameter import LayerParam, LayerState, Parameters, check_same_shape, is_array
 
 P = ParamSpec("P")
 Y = TypeVar("Y")
@@ -74,11 +74,8 @@ class Layer(Module, Generic[D]):
     if not TYPE_CHECKING:  # to a type checker, an undeclared attribute should be an error
 
         def __setattr__(self, name, value):
-            if name == "nn" and not (callable(value) or isinstance(value, Parameters)):
-                raise TypeError(
-                    f"{type(self).__name__}.nn takes the parameters of a layer, or a callable pytree, found "
-                    f"{kind_of(value)}"
-                )
+            if name == "nn":
+                self._check_nn(value)
             if name not in ("frozen", *vars(self)) and not hasattr(type(self), name) and "nn" in vars(self):
                 held = getattr(self.nn, name, value)
                 if held is not value and (is_array(value) or isinstance(held, BaseParam) or held != value):
@@ -90,11 +87,15 @@ class Layer(Module, Generic[D]):
                 raise AttributeError(f"{type(self).__name__} has no {name} of its own: read .nn.{name}")
             return super().__getattr__(name)  # which says what is missing
 
+    def _check_nn(self, value: object) -> None:
+        if not callable(value):
+            raise TypeError(f"{type(self).__name__}.nn takes a callable pytree, found {kind_of(value)}")
+
     def mode(self, value: Module.MODE | None = None) -> Module.MODE | None:
-        """As `Module.mode`; also sets every `inference` flag of the layer."""
+        """As `Module.mode`; also sets every `inference` flag in `nn`."""
         mode = super().mode(value)
         if value is not None:
-            for _, node in walk(self):
+            for _, node in walk(self.nn):
                 flag = None if is_param(node) else getattr(node, "inference", None)
                 if isinstance(flag, StaticParam):
                     flag.set(value is Module.MODE.EVAL)
@@ -139,6 +140,21 @@ class ArrayLayer(Layer):
 
     def _forward(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
         raise NotImplementedError
+
+    def mode(self, value: Module.MODE | None = None) -> Module.MODE | None:
+        """As `Module.mode`; also sets the layer's `inference` flag, if it has one."""
+        mode = super().mode(value)
+        if value is not None and "inference" in self._static_names:
+            self.inference = value is Module.MODE.EVAL
+        return mode
+
+    def _check_nn(self, value: object) -> None:
+        present = vars(self).get("nn", value)
+        if not isinstance(value, Parameters) or type(value) is not type(present):
+            expected = f"the parameters of a layer like it, a {type(present).__name__}"
+            raise TypeError(f"{type(self).__name__}.nn takes {expected}, found {kind_of(value)}")
+        for name, param in vars(value).items():
+            check_same_shape(name, vars(present).get(name), param)
 
     def _array(self, x: object) -> Num[Array, "..."]:
         """Returns `x` itself, or the array in the parameter `x`."""

@@ -19,8 +19,11 @@ class Norm(ArrayLayer):
 
     nn: Affine
 
-    def _affine(self, y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns w ∘ y + b."""
+    def _affine(self, y: Float[Array, "*shape"], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
+        """Returns w ∘ y + b, where w and b have a shape to which nothing else may be broadcast."""
+        for name, param in (("weight", self.nn.weight), ("bias", self.nn.bias)):
+            if param is not None and param.shape != shape:
+                raise wrong(self, f"a {name} of shape {shape}", repr(param))
         y = y if self.nn.weight is None else _spread(self.nn.weight, y) * y
         return y if self.nn.bias is None else y + _spread(self.nn.bias, y)
 
@@ -93,7 +96,7 @@ class LayerNorm(Norm, static=("shape", "eps", "use_weight", "use_bias")):
             raise wrong(self, f"x of shape {self.shape}", f"{x.shape}; map a batch with vmap")
         exact = _at_least_single(x)
         centred = exact - exact.mean()
-        return _as_given(self._affine(centred * lax.rsqrt(jnp.square(centred).mean() + self.eps)), x)
+        return _as_given(self._affine(centred * lax.rsqrt(jnp.square(centred).mean() + self.eps), x.shape), x)
 
 
 class Statistics(NamedTuple):
@@ -193,4 +196,4 @@ class BatchNorm(Norm, static=("input_size", "axis_name", "eps", "channelwise_aff
             statistics = self._moved(statistics, exact)
             self.state.set(statistics)
         mean, var = _spread(statistics.mean, exact), _spread(statistics.var, exact)
-        return _as_given(self._affine((exact - mean) * lax.rsqrt(var + self.eps)), x)
+        return _as_given(self._affine((exact - mean) * lax.rsqrt(var + self.eps), (self.input_size,)), x)

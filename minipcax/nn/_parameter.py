@@ -53,18 +53,13 @@ class Parameters(BaseModule):
 
         def __setattr__(self, name, value):
             present = vars(self).get(name)
-            if is_array(value) or (present is not None and not isinstance(value, DynamicParam)):
+            if not isinstance(value, DynamicParam) and (present, value) != (None, None):
                 raise TypeError(
                     f"layer.nn.{name} takes a parameter, found {kind_of(value)}: change the value with "
-                    f".{name}.set(...), or assign another parameter to share it"
+                    f".{name}.set(...), or assign another parameter to share it; sizes and options are attributes of "
+                    f"the layer itself, layer.{name} = ..."
                 )
-            if isinstance(present, Param) and isinstance(value, Param):
-                old, new = (jax.tree.map(np.shape, param.get()) for param in (present, value))
-                if None not in (old, new) and old != new:  # a cleared parameter can be shared by any layer
-                    raise ValueError(
-                        f"layer.nn.{name} expected a parameter of the shape of {present!r}, found {value!r}: only "
-                        "layers of the same sizes can share it; nn.Transposed uses a weight the other way round"
-                    )
+            check_same_shape(name, present, value)
             super().__setattr__(name, value)
 
 
@@ -82,6 +77,17 @@ class Affine(Parameters):
 
     weight: LayerParam | None = None
     bias: LayerParam | None = None
+
+
+def check_same_shape(name: str, present: object, value: object) -> None:
+    """Raises if a parameter is to take the place of one of another shape."""
+    if isinstance(present, Param) and isinstance(value, Param):
+        old, new = (jax.tree.map(np.shape, param.get()) for param in (present, value))
+        if None not in (old, new) and old != new:  # a cleared parameter can be shared by any layer
+            raise ValueError(
+                f"layer.nn.{name} expected a parameter of the shape of {present!r}, found {value!r}: only layers of "
+                "the same sizes can share it; nn.Transposed uses a weight the other way round"
+            )
 
 
 def is_array(leaf: object) -> TypeGuard[jax.Array]:

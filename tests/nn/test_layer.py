@@ -101,6 +101,17 @@ def test_mode_sets_every_inference_flag() -> None:
     close(layer(x), jnp.tanh(3 * normal(0, (2, 3)) @ x))
 
 
+def test_mode_leaves_an_inference_that_is_a_subclass_own() -> None:
+    class Own(pxnn.Linear):
+        @property
+        def inference(self) -> bool:  # type: ignore[override]  # nothing else may be set
+            return self.is_eval
+
+    layer = Own(3, 2)
+    layer.eval()
+    assert layer.inference
+
+
 def test_mode_reaches_layers_from_a_model() -> None:
     class Model(px.Module):
         def __init__(self) -> None:

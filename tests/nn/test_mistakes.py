@@ -136,7 +136,23 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "nn": (
         lambda: changed(pxnn.Linear(3, 2), "nn", X),
         TypeError,
-        "nn takes the parameters of a layer, or a callable pytree, found an Arr",
+        "nn takes the parameters of a layer like it, a Weights, found an Arr",
+    ),
+    "a function for nn": (
+        lambda: changed(pxnn.Linear(3, 2), "nn", PARTIAL),
+        TypeError,
+        "Linear.nn takes the parameters of a layer like it, a Weights, found a Partial",
+    ),
+    "the nn of a larger layer": (
+        lambda: changed(pxnn.Linear(3, 2), "nn", pxnn.Linear(5, 2).nn),
+        ValueError,
+        "layer.nn.weight expected a parameter of the shape of LayerParam([2,3]",
+    ),
+    "an option": (
+        lambda: changed(pxnn.Dropout(), "nn.p", 0.0),
+        TypeError,
+        "layer.nn.p takes a parameter, found a float: change the value with .p.set(...), or assign another parameter "
+        "to share it; sizes and options are attributes of the layer itself, layer.p = ...",
     ),
     "a static for a weight": (
         lambda: changed(pxnn.Linear(3, 2), "nn.weight", px.static(3)),
@@ -154,6 +170,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: changed(pxnn.Conv2d(1, 2, 3), "nn.bias.set", jnp.ones(2))(IMAGE),
         ValueError,
         "Conv2d expected a bias of shape (2, 1, 1), found LayerParam([2], float32)",
+    ),
+    "a norm's weight that would be broadcast": (
+        lambda: changed(pxnn.LayerNorm((2, 2)), "nn.weight.set", jnp.ones(2))(jnp.ones((2, 2))),
+        ValueError,
+        "LayerNorm expected a weight of shape (2, 2), found LayerParam([2]",
+    ),
+    "a norm's bias of another shape": (
+        lambda: changed(batch_norm(), "nn.bias.set", jnp.ones(()))(X),
+        ValueError,
+        "BatchNorm expected a bias of shape (3,), found LayerParam([]",
     ),
     "more outputs": (
         lambda: changed(pxnn.Linear(3, 2, bias=False), "nn.weight.set", jnp.ones((5, 3)))(X),

@@ -159,7 +159,7 @@ def has_aux_must_fit_the_function() -> None:
     pxf.value_and_grad(WEIGHTS, has_aux=True)(loss)  # E: Argument 1 has incompatible type [arg-type]
     pxf.grad(WEIGHTS, has_aux=True)(loss)  # E: Argument 1 has incompatible type [arg-type]
     pxf.value_and_grad(WEIGHTS)(loss_and_more)  # E: cannot be "tuple[Array, int, str]" [type-var]
-    pxf.grad(WEIGHTS)(loss_and_more)  # E: cannot be "tuple[Array, int, str]" [type-var]
+    pxf.grad(WEIGHTS)(loss_and_more)  # E: Argument 1 has incompatible type [arg-type]
 
 
 def masks_of_the_wrong_kind_are_refused() -> None:
