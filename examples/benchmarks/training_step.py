@@ -92,37 +92,61 @@ def memory(step: Any, *args: Any, **tracked: Any) -> int:
     return int(step.lower(*args, **tracked).compile().memory_analysis().temp_size_in_bytes) // 1024
 
 
-def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[Row], list[Row]]:
-    """The rows of a case, steady state and first call; and those of the peers."""
-    model = MLP(case.sizes)
-    nodes, optim = pxu.Optim(NODES), pxu.Optim(WEIGHTS, pxl.WEIGHTS(model))
-    algorithm = pxl.PC(case.steps)
-    weights: Weights = [
-        (layer.nn.weight.get(), layer.nn.bias.get()) for layer in model.layers if layer.nn.bias is not None
-    ]
-    state = WEIGHTS.init(weights)
-    x = jax.random.normal(jax.random.PRNGKey(0), (case.batch, 784))
-    y = jax.nn.one_hot(jnp.arange(case.batch) % 10, 10)
+class Both:
+    """The training step of a case by `PC` and by hand, from the same weights and always on the same batch."""
 
-    def ours() -> Array:
-        return algorithm(x, y, model=model, nodes=nodes, weights=optim).history.energies
+    def __init__(self, case: Case) -> None:
+        self.model = MLP(case.sizes)
+        self.nodes, self.optim = pxu.Optim(NODES), pxu.Optim(WEIGHTS, pxl.WEIGHTS(self.model))
+        self.algorithm = pxl.PC(case.steps)
+        self.weights: Weights = [
+            (layer.nn.weight.get(), layer.nn.bias.get()) for layer in self.model.layers if layer.nn.bias is not None
+        ]
+        self.state = WEIGHTS.init(self.weights)
+        self.x = jax.random.normal(jax.random.PRNGKey(0), (case.batch, 784))
+        self.y = jax.nn.one_hot(jnp.arange(case.batch) % 10, 10)
 
-    def by_hand() -> Array:
-        nonlocal weights, state
+    def ours(self) -> Array:
+        """One step; returns the energies of all nodes."""
+        report = self.algorithm(self.x, self.y, model=self.model, nodes=self.nodes, weights=self.optim)
+        return report.history.energies
+
+    def by_hand(self) -> Array:
+        """One step; returns the energies."""
         energies: Array
-        weights, state, energies = step_by_hand(weights, state, x, y, case.steps)
+        steps = self.algorithm.steps
+        self.weights, self.state, energies = step_by_hand(self.weights, self.state, self.x, self.y, steps)
         return energies
 
-    def whole(x: Array, y: Array, *, model: MLP, nodes: pxu.Optim, optim: pxu.Optim) -> pxl.Report:
-        return algorithm(x, y, model=model, nodes=nodes, weights=optim)
+    def difference(self) -> float:
+        """The largest difference of the energies, after one more step of each."""
+        return float(jnp.abs(self.ours().sum(-1) - self.by_hand()).max())
 
-    calls = {"by hand": by_hand, "ours": ours, "written out": written_out(case.sizes, case.steps, NODES, WEIGHTS, x, y)}
-    difference = float(jnp.abs(ours().sum(-1) - by_hand()).max())
+    def kilobytes(self) -> tuple[int, int]:
+        """The memory of our compiled step, and of the one by hand."""
+        algorithm = self.algorithm
+
+        def whole(x: Array, y: Array, *, model: MLP, nodes: pxu.Optim, optim: pxu.Optim) -> pxl.Report:
+            return algorithm(x, y, model=model, nodes=nodes, weights=optim)
+
+        ours = memory(pxf.jit(whole), self.x, self.y, model=self.model, nodes=self.nodes, optim=self.optim)
+        return ours, memory(step_by_hand, self.weights, self.state, self.x, self.y, algorithm.steps)
+
+
+def measure(case: Case, rounds: int, peers: dict[str, PeerStep]) -> tuple[list[Row], list[Row]]:
+    """The rows of a case, steady state and first call; and those of the peers."""
+    both = Both(case)
+    batch = both.x, both.y
+    calls = {
+        "by hand": both.by_hand,
+        "ours": both.ours,
+        "written out": written_out(case.sizes, case.steps, NODES, WEIGHTS, *batch),
+    }
+    difference = both.difference()
     first = interleaved(calls, min(rounds, 9), before=jax.clear_caches)
-    kilobytes = memory(step_by_hand, weights, state, x, y, case.steps)
-    our_kilobytes = memory(pxf.jit(whole), x, y, model=model, nodes=nodes, optim=optim)
+    our_kilobytes, kilobytes = both.kilobytes()
     print(f"{case}: largest difference of the first energies {difference:.1e}, {our_kilobytes} kB, {kilobytes} by hand")
-    their_calls = {name: make(case.sizes, case.steps, NODES, WEIGHTS, x, y) for name, make in peers.items()}
+    their_calls = {name: make(case.sizes, case.steps, NODES, WEIGHTS, *batch) for name, make in peers.items()}
     repeats = max(3, 8000 // (case.steps * case.width * case.depth))
     times = interleaved({**calls, **their_calls}, rounds, repeats)
     rows = [

@@ -58,12 +58,12 @@ class Steps(NamedTuple):
     chained: Callable[[], Array]
 
 
-def steps(algorithm: pxl.Algorithm, scale: int, x: Array, y: Array) -> Steps:
-    """Steps of a new model, always on the same batch."""
-    model = VGG5(scale)
+def steps(algorithm: pxl.Algorithm, model: pxl.Model, x: Array) -> Steps:
+    """Steps of a model with ten classes, always on the same batch."""
+    y = jax.nn.one_hot(jnp.arange(len(x)) % 10, 10)
     nodes, weights = pxu.Optim(optax.sgd(0.01)), pxu.Optim(optax.adamw(1e-4), pxl.WEIGHTS(model))
 
-    def step(_: None, /, *, model: VGG5, nodes: pxu.Optim, weights: pxu.Optim) -> tuple[tuple[()], Array]:
+    def step(_: None, /, *, model: pxl.Model, nodes: pxu.Optim, weights: pxu.Optim) -> tuple[tuple[()], Array]:
         return (), algorithm(x, y, model=model, nodes=nodes, weights=weights).energies
 
     program = pxf.jit(pxf.scan(step, length=CHAINED))
@@ -71,6 +71,14 @@ def steps(algorithm: pxl.Algorithm, scale: int, x: Array, y: Array) -> Steps:
         lambda: step(None, model=model, nodes=nodes, weights=weights)[1],
         lambda: program(model=model, nodes=nodes, weights=weights)[1],
     )
+
+
+def contestants(batch: int, inference: int, scale: int) -> dict[str, Steps]:
+    """Steps of PC, with so many steps of inference, and of backpropagation, each with a model of its own."""
+    x = jax.random.normal(jax.random.PRNGKey(0), (batch, *IMAGE))
+    unroll = jax.default_backend() == "cpu"  # where JAX runs convolutions in loops many times slower than outside
+    algorithms = {"PC": pxl.PC(inference, unroll), "backpropagation": pxl.Backprop()}
+    return {name: steps(algorithm, VGG5(scale), x) for name, algorithm in algorithms.items()}
 
 
 def main() -> None:
@@ -85,11 +93,7 @@ def main() -> None:
     parser.add_argument("--busy", action="store_true", help="say for how much of the time the device is busy")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
     options = parser.parse_args()
-    x = jax.random.normal(jax.random.PRNGKey(0), (options.batch, *IMAGE))
-    y = jax.nn.one_hot(jnp.arange(options.batch) % 10, 10)
-    unroll = jax.default_backend() == "cpu"  # where JAX runs convolutions in loops many times slower than outside
-    algorithms = {"PC": pxl.PC(options.steps, unroll), "backpropagation": pxl.Backprop()}
-    trained = {name: steps(algorithm, options.scale, x, y) for name, algorithm in algorithms.items()}
+    trained = contestants(options.batch, options.steps, options.scale)
     times = interleaved({name: each.one for name, each in trained.items()}, options.rounds)
     for name, each in trained.items():
         print(f"{name}: energy {each.one()[-1]:.6f} after {options.rounds + 1} steps")

@@ -1,11 +1,15 @@
 """The benchmarks run; what they measure is not asserted, but that both sides compute the same is."""
 
+import json
 import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.examples.support import run
+from tests.examples.support import EXAMPLES, run
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,45 @@ def test_runs(name: str, options: list[str], tmp_path: Path) -> None:
     assert (tmp_path / f"{name}.png").exists()
     for difference in re.findall(r"difference of the first energies ([\d.e+-]+)", result.stdout):
         assert float(difference) < 1e-5
+
+
+def test_a_device_agrees_with_itself(tmp_path: Path) -> None:
+    result = run("benchmarks/gpu", "--quick", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "gpu.png").exists()
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    parts = found["parts"]
+    assert found["failures"] == {}
+    assert [*parts] == [*found["seconds"]] == ["agreement", "step", "vgg5", "busy", "memory"]
+    assert all(rows for rows in parts.values())
+    for name, numbers in parts["agreement"].items():
+        assert numbers.pop("moved") > 0, name
+        assert [*numbers] == ["float32", "tensorfloat32", "bfloat16"]
+        if "cpu" in found["device"].lower():
+            assert set(numbers.values()) == {0}, name
+    for numbers in parts["step"].values():
+        assert numbers["difference"] < 1e-5
+        assert numbers["ratio"] == pytest.approx(numbers["minipcax, µs"] / numbers["by hand, µs"])
+
+
+def test_a_part_that_fails_loses_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(sizes: object) -> Iterator[tuple[str, dict[str, float]]]:
+        yield "before", {"number": 1.0}
+        raise ValueError("on purpose")
+
+    def works(sizes: object) -> Iterator[tuple[str, dict[str, float]]]:
+        yield "after", {"number": 2.0}
+
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    gpu = import_module("gpu")
+    monkeypatch.setattr(gpu, "PARTS", {"breaks": breaks, "works": works})
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        gpu.main()
+    assert ended.value.code not in (0, None)  # a message, which Python prints before it exits with status 1
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["failures"] == {"breaks": "ValueError: on purpose"}
+    assert found["parts"] == {"breaks": {"before": {"number": 1.0}}, "works": {"after": {"number": 2.0}}}
 
 
 @pytest.mark.slow
