@@ -3,6 +3,7 @@
 What JAX compiles is kept between runs, and for the processes that tests start: tests compile many small programs.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,15 @@ jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-unt
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     px.RKG.seed(0)
+
+
+@pytest.fixture
+def small_heap() -> Iterator[None]:
+    """Hides what was there before the test from the garbage collector, whose time grows with what it looks at."""
+    gc.collect(1)
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -273,6 +273,7 @@ def snapshot(model: Model, *others: Any) -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.usefixtures("small_heap")
 def test_an_exception_during_training_leaves_all_as_it_was() -> None:
     model = Model()
     nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.adam(0.1), pxl.WEIGHTS(model))

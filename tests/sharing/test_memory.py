@@ -44,7 +44,7 @@ def temporary(lowered: jax.stages.Lowered) -> int:
     return int(lowered.compile().memory_analysis().temp_size_in_bytes)  # type: ignore[union-attr]  # where XLA tells
 
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("standard_promotion", "small_heap")
 
 
 @pytest.mark.parametrize(("size", "uses"), [(256, 4), pytest.param(4096, 16, marks=pytest.mark.slow)])
