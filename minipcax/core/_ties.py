@@ -135,8 +135,8 @@ def _given(node: Branch, in_view: bool) -> Sequence[Node]:
 
 
 def _view_of(node: Branch, given: Sequence[Node]) -> Branch:
-    view = type(node)._blank()
-    for name, value in (("__dict__", vars(node)), ("_view", (_seen_through(node), given))):
+    view = object.__new__(type(node))
+    for name, value in (("__dict__", vars(node)), ("_trace", node._trace), ("_view", (_seen_through(node), given))):
         object.__setattr__(view, name, value)
     return view
 

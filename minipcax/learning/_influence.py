@@ -57,7 +57,10 @@ def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # the type o
         if equation.primitive.name in INLINED and len(getattr(inner, "invars", ())) == len(sources):
             outputs = _flow(inner, sources)
         elif equation.primitive.name == "scan":
-            outputs = _flow_of_scan(inner, sources, equation.params["num_consts"], equation.params["num_carry"])
+            # By their ranks, for JAX has changed the names of its parameters: what a scan loops over has an axis more.
+            carried = sum(map(_same_rank, inner.outvars, equation.outvars))
+            consts = sum(map(_same_rank, inner.invars, equation.invars)) - carried
+            outputs = _flow_of_scan(inner, sources, consts, carried)
         elif equation.primitive.name == "cond":
             branches = [_flow(branch.jaxpr, sources[1:]) for branch in equation.params["branches"]]
             outputs = [sources[0].union(*each) for each in zip(*branches, strict=True)]
@@ -65,6 +68,10 @@ def _flow(jaxpr: Any, inputs: Sequence[Sources]) -> list[Sources]:  # the type o
             outputs = [NONE.union(*sources)] * len(equation.outvars)
         found.update(zip(equation.outvars, outputs, strict=True))
     return of(jaxpr.outvars)
+
+
+def _same_rank(one: Any, other: Any) -> bool:
+    return len(getattr(one.aval, "shape", ())) == len(getattr(other.aval, "shape", ()))
 
 
 def _flow_of_scan(step: Any, sources: Sequence[Sources], consts: int, carried: int) -> list[Sources]:
