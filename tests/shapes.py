@@ -47,8 +47,8 @@ SKIPPED = {
     "test_what_is_no_filter_is_refused_before_the_block": "step refuses it at the block, not where it is called",
 }
 
-# Tests that call nothing of the package in this process, or nothing but what others call.
-ELSEWHERE = ("examples", "test_api.py", "test_architecture.py", "test_doctests.py", "test_readme.py", "test_types.py")
+# Tests that call nothing of the package in this process.
+ELSEWHERE = ("examples", "test_api.py", "test_architecture.py", "test_readme.py", "test_types.py")
 IGNORED = {Path(__file__).parent / name for name in ELSEWHERE}
 
 

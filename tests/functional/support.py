@@ -90,6 +90,7 @@ WRAPPERS: dict[str, Callable[[Function], Function]] = {
     "value_and_grad": differentiated,
 }
 NESTINGS: list[tuple[str, ...]] = [(), *((a,) for a in WRAPPERS), *((a, b) for a in WRAPPERS for b in WRAPPERS)]
+TRIPLES = [(a, b, c) for a in WRAPPERS for b in WRAPPERS for c in WRAPPERS]
 
 
 def wrap(fn: Function, names: tuple[str, ...]) -> Function:

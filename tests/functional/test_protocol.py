@@ -10,7 +10,7 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.functional.support import NESTINGS, Holder, Net, State, check_no_tracer, wrap
+from tests.functional.support import NESTINGS, TRIPLES, Holder, Net, State, check_no_tracer, wrap
 from tests.oracles import close
 
 nestings = pytest.mark.parametrize("names", NESTINGS, ids=lambda names: "-".join(names) or "plain")
@@ -28,7 +28,7 @@ def test_keywords_are_tracked_and_positions_are_copies() -> None:
     assert (float(copied), float(tracked)) == (0.0, 1.0)
 
 
-@nestings
+@pytest.mark.parametrize("names", [*NESTINGS, *TRIPLES], ids=lambda names: "-".join(names) or "plain")
 def test_what_is_written_arrives_through_any_nesting(names: tuple[str, ...]) -> None:
     model = Net()
     params, cache = px.tree_extract(model), model.cache.get()
