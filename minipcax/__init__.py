@@ -26,17 +26,17 @@ Annotate what a model takes and gives; its attributes get their types from what 
 Traceback (most recent call last):
 ValueError: the mask names the keyword 'model', expected one of ['modle']...
 
-`mypy --strict` finds this mistake before Python does, for transforms keep the signatures of their functions, however
-deep they are nested. It also finds
+`mypy --strict` reports this mistake before the program runs, because transforms keep the signatures of their functions,
+however deep they are nested. It also reports
 
-- a missing, extra or wrongly typed argument, and a result or aux that is used or unpacked as what it is not;
-- a loss that is no scalar, such as one with aux where `has_aux` was forgotten;
+- a missing, extra or wrongly typed argument, and a result or aux that is used or unpacked as a wrong type;
+- a loss that is not a scalar, such as one with aux but without `has_aux`;
 - a carry that changes its type in a loop, and branches that disagree (those of `switch` only where the result is used);
 - an array where a parameter belongs, `layer.nn.weight = x`, and the reverse, `jnp.sin(p)`: write `p.get()`;
-- an attribute that there is not, `p.shpae` or `vode.frozen = True`, and a static that is called and can not be;
-- gradients, masks and filters that are none, and an override of `__call__` that can not take the method's place.
+- an attribute that does not exist, `p.shpae`, and a call of a static that is not callable;
+- anything else passed as gradients, mask or filter, and an incompatible override of `__call__`.
 
-What it can not know, and takes for `Any` or for granted:
+What it cannot check:
 
 - what a parameter holds: bind it to an annotated name, `h: Array = vode.h.get()`; and what `vode.get("u")` finds;
 - names inside strings and dicts: the keywords of a mask, the keys of rules, `grads["model"]`;

@@ -1,4 +1,4 @@
-"""Modules with a mode: the same model behaves in one way while it trains, and in another while it is evaluated."""
+"""Modules that behave differently during training and evaluation."""
 
 from enum import Enum
 

@@ -37,7 +37,7 @@ AnyModule = TypeVar("AnyModule", bound="BaseModule")
 class BaseModule(Branch):
     """A pytree of its attributes, in the order in which its class first assigned them.
 
-    Assign attributes in the ordinary way: transforms do not notice a change of `vars(module)`. `module.frozen = True`
+    Assign attributes normally: transforms do not notice changes made through `vars(module)`. `module.frozen = True`
     freezes all parameters below it, which inference and learning then leave as they are.
 
     Example:

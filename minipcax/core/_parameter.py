@@ -99,7 +99,7 @@ class BaseParam(Generic[T]):
         return self.value
 
     def set(self, value: T) -> Self:
-        """Replaces the value, for everyone who holds this parameter, and returns the parameter."""
+        """Replaces the value, which every holder of the parameter sees, and returns the parameter."""
         self.value = get(value)
         return self
 

@@ -7,8 +7,9 @@ import jax
 
 from minipcax.core._node import Branch, Node
 from minipcax.core._parameter import BaseParam, get, set
+from minipcax.core._tree import tree_ref
 from minipcax.core.filter import Filter, Predicate, as_predicate
-from minipcax.core.tree import ParamRef, is_dynamic, is_param, leaves, tree_ref
+from minipcax.core.tree import ParamRef, is_dynamic, is_param, leaves
 
 Tree = TypeVar("Tree")
 Extracted = TypeVar("Extracted")

@@ -1,6 +1,6 @@
 """Arithmetic forwarding: how a parameter stands for its array in an expression.
 
-Python looks operators up on the class, so that each needs a method of its own. It is made from the function in the
+Python looks up operators on the class, so each needs its own method. It is made from the function in the
 standard module `operator` that it stands for, in one line.
 """
 

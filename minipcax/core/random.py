@@ -60,6 +60,10 @@ class RKGState(Param):
         advice = "; a model that is made inside draws from a RandomKeyGenerator that is made there: rkg=..."
         refuse_escape(f"this {type(self).__name__}", self._trace, value, advice)
 
+    def __getstate__(self) -> tuple[Any, dict[str, Any]]:
+        attributes, slots = super().__getstate__()
+        return attributes, {**slots, "_value": self.value}  # the lent key, if there is one
+
     def split(self, n: int = 1) -> UInt32[Array, "{n} 2"]:
         """Draws n keys."""
         # A key must not be used twice: https://docs.jax.dev/en/latest/random-numbers.html.

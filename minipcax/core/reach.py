@@ -1,8 +1,8 @@
-"""A search through all that any object holds, for refusing parameters where transforms would not find them."""
+"""Searches everything an object holds, to refuse parameters that transforms would not find."""
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import Enum
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
@@ -33,6 +33,15 @@ def reach(value: object, wanted: Callable[[object], bool], closures: bool = True
     return None
 
 
+def closure(fn: FunctionType) -> dict[str, object]:
+    """The variables that a function closes over, except those not assigned yet."""
+    found: dict[str, object] = {}
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+        with suppress(ValueError):  # the cell is empty
+            found[name] = cell.cell_contents
+    return found
+
+
 def _parts(node: object) -> Iterator[tuple[str, object]]:
     if isinstance(node, dict):
         yield from ((f"[{key!r}]", item) for key, item in node.items())
@@ -43,7 +52,7 @@ def _parts(node: object) -> Iterator[tuple[str, object]]:
     elif isinstance(node, functools.partial):
         yield from ((".func", node.func), (".args", node.args), (".keywords", node.keywords))
     elif isinstance(node, FunctionType):
-        yield from ((f"({name})", item) for name, item in inspect.getclosurevars(node).nonlocals.items())
+        yield from ((f"({name})", item) for name, item in closure(node).items())
         yield from ((".__defaults__", node.__defaults__), (".__kwdefaults__", node.__kwdefaults__))
     slots = (name for cls in type(node).__mro__ for name in getattr(cls, "__slots__", ()))
     yield from ((f".{name}", getattr(node, name, None)) for name in slots if not name.startswith("__"))

@@ -1,4 +1,4 @@
-"""What parameters and modules refuse, and the words for it."""
+"""Errors raised by parameters and modules."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The objects that a function reads without being given them: in its closure, and among the globals that it names."""
+"""What a function reads without taking it as an argument: its closure and the globals it names."""
 
 import dis
 import inspect
@@ -12,12 +12,13 @@ import jax
 from minipcax.core._module import BaseModule
 from minipcax.core._parameter import BaseParam
 from minipcax.core.random import RKG
+from minipcax.core.reach import closure
 
 
 def surroundings(fn: FunctionType) -> dict[str, Any]:
     """The variables that a function, or one defined inside it, reads from around it."""
     globals = {name: fn.__globals__[name] for name in _names_of_globals(fn.__code__) if name in fn.__globals__}
-    return {**inspect.getclosurevars(fn).nonlocals, **globals}
+    return {**closure(fn), **globals}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What is true while a function is traced: all state of this library that is neither in a model nor in an argument.
+"""The library's own state during tracing: everything that lives in neither a model nor an argument.
 
 While JAX traces a function, arrays are replaced by tracers, which mean nothing once the trace is over. JAX does not say
 when that happens, but it can be asked which trace is under way, and two answers can be compared. So whatever may hold a

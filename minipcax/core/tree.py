@@ -1,25 +1,16 @@
-"""A model as a tree: what JAX sees of it, and how one parameter may be in it many times.
+"""Walks over a model, which visit a parameter as often as it occurs.
 
-A pytree is a tree, but a model that shares parameters is a graph without cycles (a DAG): one parameter is reached by
-several paths. Flattening would turn each path into a copy. So the repeats are first replaced by references:
-
-    a = [p, q, p]                       # one parameter, reached twice
-    tree_ref(a) == [p, q, reference(0)] # a true tree, which JAX may take apart
-    tree_unref(...) == [p, q, p]        # the same object twice again
-
-The functions here see a model with every occurrence of a parameter. For how JAX sees it, see `_ties`.
+For how repeats become references, see `_tree`; for how JAX sees a model, see `_ties`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from jax import tree_util as jtu
 
 from minipcax.core._node import Branch, Node, Path, parts
 from minipcax.core._parameter import BaseParam, DynamicParam
 from minipcax.core.filter import Predicate
-
-Tree = TypeVar("Tree")
 
 
 class ParamRef(BaseParam[Any]):
@@ -60,66 +51,6 @@ def is_param(node: Node) -> bool:
 def is_dynamic(node: Node) -> bool:
     """Whether a node is a parameter that transforms track."""
     return isinstance(node, DynamicParam)
-
-
-def tree_ref(pydag: Tree) -> Tree:
-    """Replaces every repeat of a parameter by a reference to its first occurrence, which stays the same object.
-
-    Example:
-        >>> p = Param(1.0)
-        >>> tree = tree_ref([p, p])
-        >>> tree[0] is p, tree[1]
-        (True, ParamRef(0))
-        >>> [node is p for node in tree_unref(tree)]
-        [True, True]
-    """
-    positions: dict[int, int] = {}
-    repeats = False
-
-    def ref(node: Node) -> Node:
-        nonlocal repeats
-        if isinstance(node, ParamRef) or id(node) in positions:  # a reference that is there already is wrapped
-            repeats = True
-            return ParamRef(positions.get(id(node), node))
-        positions[id(node)] = len(positions)
-        return node
-
-    views: list[Branch] = []  # which have been replaced by modules
-    tree: Tree = map_params(ref, pydag, views)
-    return tree if repeats or views else pydag
-
-
-def tree_unref(tree: Tree) -> Tree:
-    """Puts back the parameters that `tree_ref` replaced.
-
-    Raises:
-        ValueError: a reference points at a parameter that the tree does not have.
-
-    Example:
-        >>> p = Param(1.0)
-        >>> tree_unref(tree_ref([p, [p]]))[1][0] is p
-        True
-    """
-    params: list[Node] = []  # by position, as `tree_ref` counted them
-    references = False
-
-    def unref(node: Node) -> Node:
-        nonlocal references
-        if isinstance(node, ParamRef):
-            references = True
-            if isinstance(node.value, ParamRef):
-                return node.value
-            if node.value >= len(params):
-                raise ValueError(
-                    f"{node!r} points at parameter number {node.value}, but only {len(params)} come before it: "
-                    "pass the whole tree that tree_ref gave, with nothing removed"
-                )
-            return params[node.value]
-        params.append(node)
-        return node
-
-    pydag: Tree = map_params(unref, tree)
-    return pydag if references else tree
 
 
 def children(node: Node) -> Sequence[tuple[Path, Node]]:

@@ -52,7 +52,7 @@ class Transform(Generic[P, R]):
         raise NotImplementedError
 
     def _call(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
-        """Calls the plain function with keywords that include all that it is bound to: in `run`, the copies."""
+        """Calls the undecorated function. The keywords include what it is bound to: inside `run`, the copies."""
         return _call(self.fn, args, keywords)
 
     def __get__(
@@ -68,7 +68,7 @@ class Transform(Generic[P, R]):
 
 
 def _call(fn: Function, args: tuple[Any, ...], keywords: Keywords) -> Any:
-    """Calls a function with objects in place of those it is bound to. Only a transform takes `self` by name."""
+    """Calls a function with its bound objects replaced. Only a transform takes `self` by name."""
     if isinstance(fn, functools.partial):
         return _call(fn.func, (*fn.args, *args), {**fn.keywords, **keywords})
     if isinstance(fn, BaseModule):

@@ -11,7 +11,7 @@ from typing import Any, Concatenate
 import jax
 from jax.typing import ArrayLike
 
-from minipcax.core import tree_unref
+from minipcax.core import get, tree_unref
 from minipcax.functional._base import P, R, Transform, describe, named_after
 from minipcax.functional._flow import Call, FlowTransform, check_form, check_output, types_of
 from minipcax.functional._tracking import as_tree, collect, run, write_back
@@ -43,7 +43,7 @@ class Switch(FlowTransform[P, R]):
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         if not args:
-            raise TypeError(f"{self!r} expected what decides between its branches as the first argument, found none")
+            raise TypeError(f"{self!r} expected a predicate or index as its first argument, found no arguments")
         tracked = collect(keywords)
         changed: set[int] = set()
         types: dict[int, Any] = {}  # of each parameter after the first branch
@@ -63,7 +63,7 @@ class Switch(FlowTransform[P, R]):
 
             return named_after(fn, branch)
 
-        which, *rest = as_tree(args)
+        which, rest = get(args[0]), as_tree(args[1:])
         output, after = self._select(
             which, [*map(pure, self.branches, self._calls())], (tracked.values(keywords), *rest)
         )

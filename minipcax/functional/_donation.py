@@ -45,7 +45,7 @@ class Donation:
         self, static: Any, values: list[Value], args: tuple[Any, ...], leaves: Sequence[Any], keywords: Keywords
     ) -> Any:
         """What the compiled function returns."""
-        key = static, *(args[number] for number in self._static if number < len(args))
+        key = static, *(args[number] for number in self._static if -len(args) <= number < len(args))
         if key not in self._replaced:
             names = [name for name in self._names if name in keywords]
             params = {id(param) for name in names for param in tree_extract(keywords[name])}

@@ -30,7 +30,7 @@ class FlowTransform(Transform[P, R]):
         for function in map(Transform[..., Any], functions):
             keys: dict[str, str] = {}
             for name, value in function._bound.items():
-                # By two names in one function, a model is refused like any module that two paths lead to.
+                # A model bound to one function under two names is refused, like any module with two paths.
                 known = (key for key, other in self._bound.items() if other is value and key not in keys.values())
                 keys[name] = next(known, f"{name} ({len(self._bound) + 1})")
                 self._bound[keys[name]] = value

@@ -93,7 +93,7 @@ class Jit(Transform[P, R]):
             else:
                 output, repeats, changes = self._donation.call(static, values, args, tracked.leaves, keywords)
         except (TypeError, ValueError, RuntimeError) as error:
-            numbers = {number % len(args) for number in self._static if args}
+            numbers = {number % len(args) for number in self._static if -len(args) <= number < len(args)}
             inputs = [(f"argument {number}", arg) for number, arg in enumerate(args) if number not in numbers]
             inputs += [(tracked.path(index, keywords), values[index]) for index in range(1, len(values))]
             refusals.check_usable(inputs, error)
@@ -105,7 +105,7 @@ class Jit(Transform[P, R]):
     def _as_tree(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if not self._static:
             return as_tree(args)
-        static = {number % len(args) for number in self._static if args}
+        static = {number % len(args) for number in self._static if -len(args) <= number < len(args)}
         others = iter(as_tree(tuple(arg for number, arg in enumerate(args) if number not in static)))
         return tuple(arg if number in static else next(others) for number, arg in enumerate(args))
 

@@ -93,7 +93,7 @@ def _kept(
     changed: set[int],
 ) -> list[Value]:
     """The values to carry into the next step. Adds the positions of those that this step changed to `changed`."""
-    carried = list(before)  # the same tracers, by which JAX knows what a step leaves as it is
+    carried = list(before)  # the same tracers, so that JAX sees which values a step does not change
     for index in changes:
         types = types_of(before[index]), types_of(after[index])
         check_form(*types, "across a loop", partial(tracked.path, index, keywords))
@@ -215,7 +215,7 @@ def while_loop(f: Function, cond_fun: Function) -> Any:
 
     Args:
         f: one step, `f(*carry, **tracked) -> carry`.
-        cond_fun: whether to go on, a scalar bool, from the same arguments. Whatever it writes or draws is dropped.
+        cond_fun: from the same arguments, whether to continue, a scalar bool. Its writes and draws are discarded.
 
     Returns:
         A function of the initial carry and the tracked keywords, which returns the last carry, a tuple.

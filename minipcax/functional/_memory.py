@@ -123,7 +123,7 @@ def recall(keywords: Keywords) -> Found | None:
 def remember(keywords: Keywords, watch: Watch, found: Found) -> None:
     """Keeps what was found for the next call, if what may change in the arguments can all be watched."""
     roots = keywords.values()
-    # Of other roots, such as a list of modules, nothing would tell that they are gone.
+    # Other roots, such as a list of modules, cannot be watched through weak references.
     if watch.sees_all and all(root is None or isinstance(root, (BaseModule, *ARRAY_TYPES)) for root in roots):
         key = _key(keywords)
         modules = [root for root in roots if isinstance(root, BaseModule)]

@@ -1,4 +1,4 @@
-"""What transforms refuse, and the words for it."""
+"""Errors raised by transforms."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,7 +70,7 @@ def check_structure(original: Keywords, present: Keywords) -> None:
         done = "created" if old is None else "removed" if new is None else "replaced"
         raise ValueError(
             f"the parameter {path} was {done} inside a transform (found {new!r}, expected {old!r}): a transform "
-            "changes the values of parameters, not which there are; do this outside, and use .set inside"
+            "may change the values of parameters, not the set of parameters; do this outside, and use .set inside"
         )
 
 

@@ -55,7 +55,7 @@ class Bare:
 
 @dataclass(slots=True, eq=False)
 class Input:
-    """Stands for a keyword that is itself an array or number, and so is another one in every call."""
+    """Stands for a keyword that is itself an array or number, which differs from call to call."""
 
     name: str
 
@@ -81,13 +81,13 @@ class Skeleton:
         return self.unflatten(leaves), leaves
 
     def unflatten(self, leaves: Iterable[Any]) -> Keywords:
-        """The keyword arguments with other leaves, or anything else, in their places."""
+        """Returns the keyword arguments with their leaves replaced."""
         tree = self.treedef.unflatten([leaf._value if isinstance(leaf, Bare) else leaf for leaf in leaves])
         keywords: Keywords = (tree_unref(tree) if self._repeats else tree)[1]
         return keywords
 
 
-# By what they describe. JAX looks up a compiled function by comparing skeletons, which takes no time for one object.
+# Interned, because JAX compares skeletons to look up a compiled function: identical objects compare at once.
 _skeletons: weakref.WeakValueDictionary[Any, Skeleton] = weakref.WeakValueDictionary()
 _interning = threading.Lock()
 
@@ -201,5 +201,5 @@ def _same(before: list[Any], after: list[Any]) -> bool:
 
 
 def _objects(keywords: Keywords) -> list[Any]:
-    """What a function must leave in its place."""
+    """The nodes that a function must not add, remove or replace."""
     return [node for node in leaves(keywords) if isinstance(node, (DynamicParam, *ARRAY_TYPES))]

@@ -61,7 +61,7 @@ class Vmap(Transform[P, R]):
             lanes.add(name, axis, value)
         count = lanes.count()
 
-        # Every lane has a key of its own, of each generator that it can reach and that has no axis of its own.
+        # Each lane gets its own key from every reachable generator that has no axis.
         axis_of = axes_of_params("in_axes", in_axes, args)
         in_args = [axis_of[id(param)] is None for param in generators(args)]
         tracked_keys = [
@@ -104,7 +104,7 @@ class Vmap(Transform[P, R]):
             raise
         changes = {index: after[index] for index in changed}
         for index in changes.keys() & tracked_keys:
-            # A generator continues from the key of one lane. Any will do, and every vmap has a first.
+            # A generator continues from the key of the first lane.
             changes[index] = lanes.spread(changes[index], gather=True)[0]
         write_back(tracked.leaves, changes)
         return tree_unref(output)

@@ -1,4 +1,4 @@
-"""Checks of arguments and of models, with their words; for what takes a forward pass to see, see `_pass`."""
+"""Checks of arguments and of models, that need no forward pass; `_pass` has the others."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,12 +99,12 @@ def check_no_target(model: Model) -> None:
 
 
 def check_minima(model: Model) -> None:
-    """Raises if the energy of an inferred node has no minimum: `ce_energy` is linear in h, and falls for ever."""
+    """Raises if the energy of an inferred node has no minimum: `ce_energy` is linear in h, and unbounded below."""
     for path, node in split_nodes(model)[0].items():
         if energy_function(node) is ce_energy and node.ruleset.output_for(node.status, "h") is None:
             raise ValueError(
                 f"inference expected every inferred node to have an energy with a minimum, found ce_energy in {path}, "
-                f"which is linear in h and falls for ever: observe the node, {path}.h.frozen = True and a target, or "
+                f"which is linear in h and unbounded below: observe the node, {path}.h.frozen = True and a target, or "
                 "give it se_energy"
             )
 

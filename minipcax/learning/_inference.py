@@ -44,7 +44,7 @@ def infer(
         steps: the number of steps; another number compiles again.
         unroll: how many of them to compile as one round of the loop. `True` means all, without a loop, which takes
             longer to compile; JAX on CPUs runs convolutions in loops many times slower than outside.
-        tolerance: nothing moves any more once a step has changed the energy by no more than this share of it.
+        tolerance: updates stop once a step changes the energy by at most this fraction of it.
         reset: whether the optimiser starts anew, and is cleared afterwards; otherwise it continues from its last state,
             and all batches must be of one size.
         model: the model, whose nodes change, except the frozen ones.

@@ -1,4 +1,4 @@
-"""Whether the optimisers were given the parameters that are meant to be learned; others would never learn."""
+"""Checks that the optimisers were given the parameters that should be learned."""
 
 import warnings
 from typing import Any

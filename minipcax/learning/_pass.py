@@ -1,4 +1,4 @@
-"""Whether a forward pass of the model is one that can be learned from, found before anything is trained.
+"""Checks, before training, that the model's forward pass can be learned from.
 
 The pass is made on a copy of the model while a training step is traced, and costs a compiled step nothing. What its
 values depend on, such as the states on the targets, is read from its jaxpr (see `_influence`).

@@ -92,7 +92,7 @@ class Layer(Module, Generic[D]):
             raise TypeError(f"{type(self).__name__}.nn takes a callable pytree, found {kind_of(value)}")
 
     def mode(self, value: Module.MODE | None = None) -> Module.MODE | None:
-        """As `Module.mode`; also sets every `inference` flag in `nn`."""
+        """Like `Module.mode`; also sets every `inference` flag in `nn`."""
         mode = super().mode(value)
         if value is not None:
             for _, node in walk(self.nn):
@@ -112,7 +112,7 @@ class Layer(Module, Generic[D]):
 
 
 def _check_definition(cls: object, definition: object) -> None:
-    """Raises if it cannot be called, or is an object in which JAX, and so learning, does not see the weights."""
+    """Raises if it is not callable, or if JAX cannot see its arrays."""
     expected = f"Layer expects a class of callable pytrees, found {cls!r}, which makes"
     if not callable(definition):
         raise TypeError(f"{expected} {definition!r}")
@@ -142,7 +142,7 @@ class ArrayLayer(Layer):
         raise NotImplementedError
 
     def mode(self, value: Module.MODE | None = None) -> Module.MODE | None:
-        """As `Module.mode`; also sets the layer's `inference` flag, if it has one."""
+        """Like `Module.mode`; also sets the layer's `inference` flag, if it has one."""
         mode = super().mode(value)
         if value is not None and "inference" in self._static_names:
             self.inference = value is Module.MODE.EVAL

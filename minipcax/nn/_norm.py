@@ -15,7 +15,7 @@ from minipcax.nn._sizes import Size, Sizes, check_sample, flag, floating, number
 
 
 class Norm(ArrayLayer):
-    """A layer with a weight and bias after the normalisation."""
+    """A normalisation followed by an optional elementwise weight and bias."""
 
     nn: Affine
 

@@ -53,12 +53,17 @@ class Parameters(BaseModule):
 
         def __setattr__(self, name, value):
             present = vars(self).get(name)
-            if not isinstance(value, DynamicParam) and (present, value) != (None, None):
+            if name == "frozen":
+                super().__setattr__(name, value)
+                return
+            if not isinstance(value, DynamicParam) and not (present is None and value is None):
                 raise TypeError(
                     f"layer.nn.{name} takes a parameter, found {kind_of(value)}: change the value with "
                     f".{name}.set(...), or assign another parameter to share it; sizes and options are attributes of "
                     f"the layer itself, layer.{name} = ..."
                 )
+            if name not in ("weight", "bias"):
+                raise AttributeError(f"layer.nn has no {name}: expected weight or bias")
             check_same_shape(name, present, value)
             super().__setattr__(name, value)
 
@@ -73,7 +78,7 @@ class Weights(Parameters):
 
 
 class Affine(Parameters):
-    """The parameters of a layer that can do without either."""
+    """The parameters of a layer whose weight and bias are both optional."""
 
     weight: LayerParam | None = None
     bias: LayerParam | None = None

@@ -94,7 +94,7 @@ def choice(layer: object, argument: str, value: object, choices: Sequence[str], 
 def floating(layer: object, dtype: DTypeLike | None) -> DTypeLike | None:
     """Checks that `dtype` is one that can be learned, or None for the default."""
     if dtype is not None and not jnp.issubdtype(dtype, jnp.inexact):
-        raise wrong(layer, "dtype to be one of floats", repr(dtype))
+        raise wrong(layer, "a floating dtype", repr(dtype))
     return dtype
 
 
@@ -108,7 +108,7 @@ def check_sample(layer: object, shape: Shape, channels: int | None, axes: int = 
 
 @contextmanager
 def applying(layer: object, operation: object, arguments: str) -> Iterator[None]:
-    """Within the block, says what the operation should have been where it fails."""
+    """Adds what was expected of `operation` to a `TypeError` raised in the block."""
     try:
         yield
     except TypeError as error:

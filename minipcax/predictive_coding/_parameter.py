@@ -53,7 +53,7 @@ class VodeParam(Param):
             value, before = self.notes.computed.get(name, (None, None))
             if before is not None and self.get(name) is value and _is_unchanged(before, sources()):
                 return value
-            (self.value or {}).pop(name, None)  # an entry that is out of date is not a source of its successor
+            (self.value or {}).pop(name, None)  # a stale entry is not a source of its replacement
             value = compute()
             if value is not None:
                 snapshot = _snapshot(sources())
@@ -79,7 +79,7 @@ def _is_same(before: object, now: object) -> bool:  # numpy arrays are compared 
 
 
 class Notes:
-    """What a cache notes beside its entries."""
+    """The bookkeeping of a cache."""
 
     def __init__(self) -> None:
         self.computed: dict[str, tuple[object, Snapshot]] = {}  # by name: the value, and its sources

@@ -1,4 +1,4 @@
-"""The words for what is wrong with a node, its energy or its rules."""
+"""Errors about nodes, their energies and their rules."""
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -61,7 +61,7 @@ def check_one_prediction(count: int) -> None:
 def check_no_circle(asked: tuple[str, ...]) -> None:
     """Raises if an output rule asks for a key that is being computed."""
     if asked[-1] in asked[:-1]:
-        raise ValueError(f"the output rules make {asked[-1]!r} of itself: {' -> '.join(asked)}")
+        raise ValueError(f"the output rules define {asked[-1]!r} in terms of itself: {' -> '.join(asked)}")
 
 
 def check_texts(status: str | None, texts: object) -> None:

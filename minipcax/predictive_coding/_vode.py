@@ -100,7 +100,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
     if not TYPE_CHECKING:
 
         def __setattr__(self, name, value):
-            if name == "status":  # a new pass begins, with its own targets and predictions
+            if name == "status" and "cache" in vars(self):  # a new pass begins, with its own targets and predictions
                 self._note_target(False)
                 self.cache.notes.predictions = 0
             super().__setattr__(name, value)
@@ -161,7 +161,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
             value = self._stored(key) if source == key else self._get(source, rkg, asking)
             return None if value is None else rule.transform(self, value, rkg)
 
-        # In the place of its own source, it would be computed from itself the next time.
+        # Stored under `key`, it would overwrite its own source.
         return self.cache.computed(rule.text if source == key else key, self._sources, compute)
 
     def energy(self, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:

@@ -1,4 +1,4 @@
-"""Masks, optimisers, and what else a training loop needs."""
+"""Masks, optimisers, and everything else a training loop needs."""
 
 from minipcax.utils._mask import M, M_has, M_hasnot, M_is
 from minipcax.utils._optim import Optim

@@ -1,4 +1,4 @@
-"""A file of arrays. Nothing in it is trusted: it may be damaged, or not be what it is taken for.
+"""A file of arrays. Nothing in it is trusted: it may be damaged, or mislabelled.
 
 An array is read only if its header says what is expected, and no more bytes than that. Nothing is ever unpickled.
 

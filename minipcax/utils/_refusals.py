@@ -1,4 +1,4 @@
-"""The checks of optimisers, and their words."""
+"""Checks of optimisers, and their error messages."""
 
 import inspect
 from collections.abc import Collection, Iterable, Iterator

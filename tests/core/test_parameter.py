@@ -63,6 +63,15 @@ def equal(found: Any, expected: Any) -> bool:
 
 
 @EVERY
+def test_a_static_function_may_name_one_that_is_defined_later() -> None:
+    first = px.static(lambda x: later(x))
+
+    def later(x: int) -> int:
+        return x + 1
+
+    assert first(1) == 2
+
+
 def test_holds_one_value(name: str) -> None:
     param = parameters()[name]
     other = jax.random.PRNGKey(5)

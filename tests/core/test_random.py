@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import minipcax as px
+import minipcax.functional as pxf
 from minipcax.core.random import lend_key
 from tests.dags import Block, structure
 
@@ -134,6 +135,19 @@ assert jax.device_count() == 3
 jax.eval_shape(lambda: px.RKG.key.get())  # the first to look at the global key is a trace
 print(px.RKG().tolist())
 """
+
+
+def test_a_copy_of_the_global_generator_goes_on_from_the_key_that_is_lent() -> None:
+    @pxf.jit
+    def draw() -> tuple[jax.Array, jax.Array]:
+        copied = copy.deepcopy(px.RKG)
+        return copied(), px.RKG()
+
+    for seed in (0, 1):  # the second call is not traced again
+        px.RKG.seed(seed)
+        first, second = draw()
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_array_equal(first, jax.random.split(jax.random.PRNGKey(seed))[1])
 
 
 def test_importing_does_not_start_jax_and_the_global_key_comes_from_the_clock() -> None:

@@ -264,6 +264,12 @@ def test_branches_that_are_methods_of_one_model_write_to_it() -> None:
     assert int(model.count) == 2
 
 
+def test_a_parameter_decides_and_is_an_argument_too() -> None:
+    p: Any = px.Param(jnp.array(True))  # a type checker wants an array as the predicate
+    negated = pxf.cond(lambda p: ~p, lambda p: p.get())(p, p)
+    assert not negated
+
+
 class Tally(px.Module):
     """A total that is added to."""
 

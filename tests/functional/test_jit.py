@@ -79,6 +79,16 @@ def test_another_static_argument_retraces() -> None:
     assert traces.new() == 3
 
 
+def test_a_static_name_that_is_not_given_leaves_what_is_shared_shared() -> None:
+    p = px.Param(jnp.array(1.0))
+
+    @pxf.jit(static_argnames="flag")
+    def same(params: list[px.Param], flag: bool = True) -> jax.Array:
+        return jnp.array(params[0] is params[1])
+
+    assert same([p, p])
+
+
 def changed(lowered: jax.stages.Lowered) -> list[Any]:
     """The parameters that a program returns."""
     *_, changes = lowered.out_info

@@ -339,7 +339,7 @@ none_given: Any = pxf.cond(jnp.sum, jnp.sum)
             lambda: pxf.switch([jnp.sum, jnp.negative])(0, X),
             r"different outputs: expected float32\[\], found float32\[2\]",
         ),
-        (none_given, "decides between its branches as the first argument, found none"),
+        (none_given, "a predicate or index as its first argument, found no arguments"),
     ],
 )
 def test_control_flow_keeps_its_form(loop: Callable[[], Any], words: str) -> None:

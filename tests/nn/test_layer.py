@@ -101,6 +101,13 @@ def test_mode_sets_every_inference_flag() -> None:
     close(layer(x), jnp.tanh(3 * normal(0, (2, 3)) @ x))
 
 
+def test_the_parameters_of_a_layer_are_frozen_together() -> None:
+    layer = pxnn.Linear(3, 2)
+    layer.nn.frozen = True
+    assert layer.frozen
+    assert all(param.frozen for param in px.tree_extract(layer))
+
+
 def test_mode_leaves_an_inference_that_is_a_subclass_own() -> None:
     class Own(pxnn.Linear):
         @property

@@ -86,9 +86,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         'axis_name to be that of the vmap over the batch, "batch"',
     ),
-    "ints as weights": (lambda: pxnn.Conv1d(1, 1, 3, dtype=int), ValueError, "dtype to be one of floats, found"),
-    "of a norm": (lambda: pxnn.LayerNorm(3, dtype=jnp.int8), ValueError, "dtype to be one of floats, found"),
-    "of a batch norm": (lambda: batch_norm(dtype=bool), ValueError, "dtype to be one of floats, found"),
+    "ints as weights": (lambda: pxnn.Conv1d(1, 1, 3, dtype=int), ValueError, "a floating dtype, found"),
+    "of a norm": (lambda: pxnn.LayerNorm(3, dtype=jnp.int8), ValueError, "a floating dtype, found"),
+    "of a batch norm": (lambda: batch_norm(dtype=bool), ValueError, "a floating dtype, found"),
     "not an operation": (
         lambda: pxnn.Pool(0.0, "max", 1, 2),  # type: ignore[arg-type]
         ValueError,
@@ -153,6 +153,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         TypeError,
         "layer.nn.p takes a parameter, found a float: change the value with .p.set(...), or assign another parameter "
         "to share it; sizes and options are attributes of the layer itself, layer.p = ...",
+    ),
+    "a misspelt parameter": (
+        lambda: changed(pxnn.Linear(3, 2), "nn.wieght", pxnn.LayerParam(X)),
+        AttributeError,
+        "layer.nn has no wieght: expected weight or bias",
     ),
     "a static for a weight": (
         lambda: changed(pxnn.Linear(3, 2), "nn.weight", px.static(3)),

@@ -124,7 +124,7 @@ def test_output_rules_in_a_circle_are_refused_when_asked() -> None:
     assert float(vode.get("a")) == 2.0
     vode.clear_params(px.ParamCache)
     vode.status = "x"
-    with pytest.raises(ValueError, match="the output rules make 'a' of itself: a -> b -> u -> a"):
+    with pytest.raises(ValueError, match="the output rules define 'a' in terms of itself: a -> b -> u -> a"):
         vode.get("a")
 
 
