@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
@@ -14,6 +15,8 @@ from tests.dags import occurrences, outline
 
 # A function of one array and one tracked model.
 Function = Callable[..., Any]
+
+X = jnp.array([1.0, 2.0])
 
 
 class Weight(px.Param):
@@ -26,10 +29,6 @@ class State(px.Param):
 
 class Net(px.Module):
     """Two layers that share a weight, with a state, a cache, statics, and a cleared parameter."""
-
-    renamed: px.Param  # these three are assigned later, or not at all
-    more: px.Param
-    tables: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,6 +97,16 @@ def wrap(fn: Function, names: tuple[str, ...]) -> Function:
     for name in reversed(names):
         fn = WRAPPERS[name](fn)
     return fn
+
+
+def change(model: Any, statement: str) -> None:
+    """Runs a statement that changes a model, such as `model.p.set(X)`; the names in it are those of this file."""
+    exec(statement, {**globals(), "model": model})
+
+
+def refused(message: str, error: type[Exception] = ValueError) -> Any:
+    """The context in which an error is raised whose message matches, over any number of lines."""
+    return pytest.raises(error, match=f"(?s){message}")
 
 
 def copied(value: Any) -> Any:

@@ -12,10 +12,8 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.functional.support import Holder, Net, Snapshot, Traces, Weight, check_no_tracer, copied
+from tests.functional.support import Holder, Net, Snapshot, Traces, Weight, X, check_no_tracer, copied
 from tests.oracles import close
-
-X = jnp.array([1.0, 2.0])
 
 
 def test_equals_jax() -> None:

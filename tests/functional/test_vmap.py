@@ -11,7 +11,7 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.utils as pxu
-from tests.functional.support import Holder, Net, Snapshot, State, Weight, check_no_tracer, psum
+from tests.functional.support import Holder, Net, Snapshot, State, Weight, check_no_tracer, psum, refused
 from tests.oracles import close
 
 A = jnp.arange(24.0).reshape(2, 3, 4)
@@ -312,10 +312,6 @@ def test_every_lane_draws_from_its_own_key_of_a_generator_of_the_model() -> None
         state, key = jax.random.split(keys[lane])
         assert jnp.array_equal(second[lane], key)
         assert jnp.array_equal(mapped.key.get()[lane], state)
-
-
-def refused(message: str, error: type[Exception] = ValueError) -> Any:
-    return pytest.raises(error, match=f"(?s){message}")
 
 
 def test_lane_counts_that_disagree_are_both_named() -> None:
