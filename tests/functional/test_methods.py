@@ -1,7 +1,8 @@
 """Methods, callable modules, bound and default arguments, and what transforms show of themselves."""
 
-import functools
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -157,98 +158,49 @@ def test_a_bound_model_is_current_although_it_has_no_parameters() -> None:
     assert float(in_training(model=model)) == 1.0
 
 
-def bound_method(model: Counter) -> Any:
-    return model.plain
-
-
-def callable_module(model: Counter) -> Any:
-    return model
-
-
-def decorated_method(model: Counter) -> Any:
-    return model.decorated
-
-
-def partial_keyword(model: Counter) -> Any:
-    return functools.partial(lambda x, *, c: c.plain(x), c=model)
-
-
-def partial_of_partial(model: Counter) -> Any:
-    return functools.partial(functools.partial(lambda x, *, c, scale: c.plain(x * scale), c=model), scale=1.0)
-
-
-def partial_overriding(model: Counter) -> Any:
-    return functools.partial(functools.partial(lambda x, *, c: c.plain(x), c=Counter(50.0)), c=model)
-
-
-def partial_of_a_method(model: Counter) -> Any:
-    return functools.partial(model.plain, scale=1.0)
-
-
-def keyword_default(model: Counter) -> Any:
-    def step(x: Any, *, c: Counter = model) -> Any:
-        return c.plain(x)
-
-    return step
-
-
-def positional_default(model: Counter) -> Any:
-    def step(x: Any, c: Counter = model) -> Any:
-        return c.plain(x)
-
-    return step
-
-
-def overridden_default(model: Counter) -> Any:
-    other = Counter(70.0)
-
-    def step(x: Any, *, c: Counter = other) -> Any:
-        return c.plain(x)
-
-    return functools.partial(step, c=model)
-
-
-def containers(model: Counter) -> Any:
-    return functools.partial(lambda x, *, cs: cs["a"][0].plain(x), cs={"a": [model]})
-
-
-def one_parameter(model: Counter) -> Any:
-    def step(x: Any, *, p: px.Param) -> Any:
-        p += x
-        return p.get()
-
-    return functools.partial(step, p=model.count)
-
-
 def value_and_grad(fn: Any) -> Any:
     both = pxf.value_and_grad()(fn)
     return lambda x: both(x)[0]
 
 
-BINDINGS = [
-    bound_method,
-    callable_module,
-    decorated_method,
-    partial_keyword,
-    partial_of_partial,
-    partial_overriding,
-    partial_of_a_method,
-    keyword_default,
-    positional_default,
-    overridden_default,
-    containers,
-    one_parameter,
-]
+def add_to(x: Any, *, p: px.Param) -> Any:
+    p += x
+    return p.get()
+
+
+def plain(x: Any, *, c: Counter, scale: float = 1.0) -> Any:
+    return c.plain(x * scale)
+
+
+def by_default(model: Counter) -> Callable[..., Any]:
+    return lambda x, *, c=model: c.plain(x)
+
+
+# Ways to bind a function to a model.
+BINDINGS: dict[str, Callable[[Counter], Any]] = {
+    "bound_method": lambda model: model.plain,
+    "callable_module": lambda model: model,
+    "decorated_method": lambda model: model.decorated,
+    "partial_keyword": lambda model: partial(plain, c=model),
+    "partial_of_partial": lambda model: partial(partial(plain, c=model), scale=1.0),
+    "partial_overriding": lambda model: partial(partial(plain, c=Counter(50.0)), c=model),
+    "partial_of_a_method": lambda model: partial(model.plain, scale=1.0),
+    "keyword_default": by_default,
+    "positional_default": lambda model: lambda x, c=model: c.plain(x),
+    "overridden_default": lambda model: partial(by_default(Counter(70.0)), c=model),
+    "containers": lambda model: partial(lambda x, *, cs: cs["a"][0].plain(x), cs={"a": [model]}),
+    "one_parameter": lambda model: partial(add_to, p=model.count),
+}
 TRANSFORMS: dict[str, Any] = {
     "jit": pxf.jit,
     "jit-jit": lambda fn: pxf.jit(pxf.jit(fn)),
     "value_and_grad": value_and_grad,
     "jit-value_and_grad": lambda fn: value_and_grad(pxf.jit(fn)),
-    "partial-jit": lambda fn: pxf.jit(functools.partial(pxf.jit(fn))),
+    "partial-jit": lambda fn: pxf.jit(partial(pxf.jit(fn))),
 }
 
 
-@pytest.mark.parametrize("bind", BINDINGS, ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("bind", BINDINGS.values(), ids=BINDINGS)
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_bound_models_are_tracked(bind: Any, transform: str) -> None:
     model = Counter()
@@ -259,7 +211,7 @@ def test_bound_models_are_tracked(bind: Any, transform: str) -> None:
     assert float(model.count) == 101.0
 
 
-@pytest.mark.parametrize("bind", BINDINGS, ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("bind", BINDINGS.values(), ids=BINDINGS)
 def test_bound_models_are_tracked_by_vmap(bind: Any) -> None:
     model = Counter()
     lanes = pxf.vmap(in_axes=0)(bind(model))
@@ -284,7 +236,7 @@ def test_a_call_overrides_what_is_bound() -> None:
     def step(x: Any, c: Counter = default, *, k: Counter = default) -> Any:
         return c.plain(x) + k.plain(x)
 
-    fn = pxf.jit(functools.partial(step, k=bound))
+    fn = pxf.jit(partial(step, k=bound))
     fn(1.0, k=given)
     assert [float(c.count) for c in (bound, default, given)] == [0.0, 1.0, 1.0]
     fn(1.0, c=given)
@@ -301,9 +253,9 @@ def test_what_is_bound_without_parameters_stays_a_python_value() -> None:
         return c.plain(x**power)
 
     model = Counter()
-    fn = pxf.jit(functools.partial(step, "name", power=3))
+    fn = pxf.jit(partial(step, "name", power=3))
     assert float(fn(2.0, c=model)) == 8.0
-    assert float(pxf.jit(functools.partial(step, "name"))(2.0, c=model)) == 12.0
+    assert float(pxf.jit(partial(step, "name"))(2.0, c=model)) == 12.0
 
 
 def test_parameters_bound_by_position_are_refused() -> None:
@@ -311,7 +263,7 @@ def test_parameters_bound_by_position_are_refused() -> None:
         return c.plain(x)
 
     with pytest.raises(TypeError, match=r"(?s)step.* bound to parameters by position.*bind them by keyword"):
-        pxf.jit(functools.partial(step, Counter()))
+        pxf.jit(partial(step, Counter()))
 
 
 def test_the_global_generator_as_a_default_is_no_keyword() -> None:
@@ -346,9 +298,9 @@ def loss(x: Any, *, p: px.Param) -> Any:
         (pxf.jit(loss), "Jit(fn=loss)"),
         (pxf.jit(pxf.value_and_grad({})(loss)), "Jit(fn=ValueAndGrad(fn=loss))"),
         (pxf.jit(scaled), "Jit(fn=scaled(*, factor=2.0))"),
-        (pxf.jit(functools.partial(scaled, factor=3.0)), "Jit(fn=scaled(*, factor=3.0))"),
-        (pxf.vmap()(functools.partial(shifted, factor=3.0)), "Vmap(fn=shifted(by=1, *, factor=3.0, name='n'))"),
-        (pxf.jit(functools.partial(shifted, 5.0, 7)), "Jit(fn=shifted(5.0, 7, *, factor=2.0, name='n'))"),
+        (pxf.jit(partial(scaled, factor=3.0)), "Jit(fn=scaled(*, factor=3.0))"),
+        (pxf.vmap()(partial(shifted, factor=3.0)), "Vmap(fn=shifted(by=1, *, factor=3.0, name='n'))"),
+        (pxf.jit(partial(shifted, 5.0, 7)), "Jit(fn=shifted(5.0, 7, *, factor=2.0, name='n'))"),
         (pxf.grad({})(pxf.vmap({})(pxf.jit(loss))), "Grad(fn=Vmap(fn=Jit(fn=loss)))"),
         (pxf.jit(Counter()), "Jit(fn=Counter)"),
         (pxf.jit(Counter().plain), "Jit(fn=plain(*, scale=1.0))"),
@@ -357,7 +309,7 @@ def loss(x: Any, *, p: px.Param) -> Any:
         (pxf.jit(max), "Jit(fn=max)"),
         (Counter.slope, "Jit(fn=ValueAndGrad(fn=slope))"),
         (pxf.vmap()(Counter().slope), "Vmap(fn=Jit(fn=ValueAndGrad(fn=slope)))"),
-        (pxf.jit(functools.partial(pxf.vmap()(loss), p=px.Param(None))), "Jit(fn=Vmap(fn=loss))"),
+        (pxf.jit(partial(pxf.vmap()(loss), p=px.Param(None))), "Jit(fn=Vmap(fn=loss))"),
     ],
 )
 def test_repr_names_every_layer(transform: Any, expected: str) -> None:
