@@ -15,13 +15,14 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.dags import Block, Cache, Weight, occurrences, outline, random_dag, unique
-from tests.functional.support import check_no_tracer, copied
+from tests.dags import Bias, Block, Cache, Weight, occurrences, outline, random_dag, unique
+from tests.functional.support import Function, check_no_tracer, copied
 
 LANES = 2
 X = jnp.array([0.5, -1.5])
 DEPTH = 4
 Values = list[Any]
+ByHand = Callable[[Any, Values], tuple[Any, Values]]
 
 
 def belongs_to_a_sample(cls: type[Any]) -> bool:
@@ -128,8 +129,12 @@ class Case:
             for cls, value in zip(self.program.classes, values, strict=True)
         ]
 
-    def lanes(self, on_lane: Callable[[Any, Values], tuple[Any, Values]]) -> tuple[Any, Values]:
+    def alone(self) -> tuple[Any, Values]:
+        return self.program.on_values(X[0], self.values)
+
+    def lanes(self, on_lane: ByHand | None = None) -> tuple[Any, Values]:
         """A loop over lanes."""
+        on_lane = on_lane or self.program.on_values
         results = [on_lane(X[lane], self.lane(self.values, lane)) for lane in range(LANES)]
         output = jax.tree.map(lambda *rows: jnp.stack(rows), *[output for output, _ in results])
         after = [
@@ -141,9 +146,9 @@ class Case:
     def differentiable(self) -> list[int]:
         return [number for number, cls in enumerate(self.program.classes) if issubclass(cls, px.Param)]
 
-    def with_gradients(self, x: Any, values: Values) -> tuple[Any, Values]:
+    def with_gradients(self, x: Any = X[0], values: Values | None = None) -> tuple[Any, Values]:
         """The value, the gradients by parameter, and the values afterwards, by jax alone."""
-        chosen = self.differentiable()
+        chosen, values = self.differentiable(), values or self.values
 
         def loss(selected: list[Any]) -> tuple[Any, Values]:
             inputs = list(values)
@@ -153,6 +158,17 @@ class Case:
 
         (value, after), grads = jax.value_and_grad(loss, has_aux=True)([values[number] for number in chosen])
         return (value, grads), after
+
+    def lanes_with_gradients(self) -> tuple[Any, Values]:
+        return self.lanes(self.with_gradients)
+
+    def gradients_over_lanes(self) -> tuple[Any, Values]:
+        """The gradient of a sum over lanes: each lane's own, or, for what all lanes share, their sum."""
+        (value, grads), after = self.lanes_with_gradients()
+        for number, index in enumerate(self.differentiable()):
+            if not belongs_to_a_sample(self.program.classes[index]):
+                grads[number] = jax.tree.map(lambda array: array.sum(0), grads[number])
+        return (value.sum(), grads), after
 
     def gradients(self, grads: dict[str, Any]) -> list[Any]:
         """The gradients by parameter; they must be at the first place of each, and nowhere else."""
@@ -182,6 +198,10 @@ class Case:
         agree(self.values, self.before)
 
 
+def seeds(first: int, cases: int, size: int = 1) -> list[range]:
+    return [range(first + size * n, first + size * (n + 1)) for n in range(cases)]
+
+
 def axes(tree: Any) -> Any:
     """A mask by hand: the first axis for the parameters of a sample."""
 
@@ -198,84 +218,58 @@ def params(tree: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_jit(seed: int) -> None:
-    case = Case(seed)
-    expected, after = case.program.on_values(X[0], case.values)
-    agree(pxf.jit(case.program.on_model)(X[0], model=case.model), expected)
-    case.check(after)
+def test_a_program_goes_through_a_model_place_by_place() -> None:
+    """The model [p, q, p] has the values [p, q]; what is written at its first place is read at its third."""
+    p, q = Weight(jnp.array(1.0)), Bias(jnp.array(2.0))
+
+    @pxf.jit
+    def step(x: jax.Array, *, model: Block) -> Any:
+        first, second, third = (getattr(model, name) for name in "abc")
+        first *= 3.0
+        second += x
+        return first + second + third
+
+    assert float(step(jnp.array(10.0), model=Block([p, q, p]))) == 3.0 + 12.0 + 3.0
+    assert (float(p), float(q)) == (3.0, 12.0)
 
 
-@pytest.mark.parametrize("chunk", range(10))
-def test_vmap(chunk: int) -> None:
-    for seed in range(1000 + 12 * chunk, 1012 + 12 * chunk):
+def grad_of_vmap(program: Function) -> Function:
+    mapped = pxf.vmap({"model": axes})(program)
+    return pxf.value_and_grad({"model": params})(lambda x, *, model: mapped(x, model=model).sum())
+
+
+# Transforms, the same by hand, and the seeds of each case; the masks come in several forms.
+WAYS: dict[str, tuple[Function, Callable[[Case], tuple[Any, Values]], list[range]]] = {
+    "jit": (pxf.jit, Case.alone, seeds(0, 40)),
+    "vmap": (pxf.vmap({"model": axes}), Case.lanes, seeds(1000, 10, 12)),
+    "value_and_grad": (pxf.value_and_grad({"model": params}), Case.with_gradients, seeds(2000, 10, 8)),
+    "jit of vmap": (lambda f: pxf.jit(pxf.vmap({"model": axes})(f)), Case.lanes, seeds(3000, 15)),
+    "jit of value_and_grad of jit": (
+        lambda f: pxf.jit(pxf.value_and_grad(params)(pxf.jit(f))),
+        Case.with_gradients,
+        seeds(4000, 15),
+    ),
+    "vmap of value_and_grad": (
+        lambda f: pxf.vmap(axes)(pxf.value_and_grad({("model",): params})(f)),
+        Case.lanes_with_gradients,
+        seeds(5000, 20),
+    ),
+    "value_and_grad of vmap": (grad_of_vmap, Case.gradients_over_lanes, seeds(6000, 20)),
+}
+
+
+@pytest.mark.parametrize(("way", "seeds"), [(way, seeds) for way in WAYS for seeds in WAYS[way][2]])
+def test_equals_the_program_by_hand(way: str, seeds: range) -> None:
+    transform, by_hand, _ = WAYS[way]
+    for seed in seeds:
         case = Case(seed)
-        case.stack()
-        expected, after = case.lanes(case.program.on_values)
-        agree(pxf.vmap({"model": axes})(case.program.on_model)(X, model=case.model), expected)
+        if "vmap" in way:
+            case.stack()
+        expected, after = by_hand(case)
+        found = transform(case.program.on_model)(X if "vmap" in way else X[0], model=case.model)
+        agree((found[0], case.gradients(found[1])) if "grad" in way else found, expected)
         case.check(after)
     check_no_tracer()
-
-
-@pytest.mark.parametrize("chunk", range(10))
-def test_value_and_grad(chunk: int) -> None:
-    for seed in range(2000 + 8 * chunk, 2008 + 8 * chunk):
-        case = Case(seed)
-        (value, grads), after = case.with_gradients(X[0], case.values)
-        found, tree = pxf.value_and_grad({"model": params})(case.program.on_model)(X[0], model=case.model)
-        agree((found, case.gradients(tree)), (value, grads))
-        case.check(after)
-    check_no_tracer()
-
-
-@pytest.mark.parametrize("seed", range(3000, 3015))
-def test_jit_of_vmap(seed: int) -> None:
-    case = Case(seed)
-    case.stack()
-    expected, after = case.lanes(case.program.on_values)
-    agree(pxf.jit(pxf.vmap({"model": axes})(case.program.on_model))(X, model=case.model), expected)
-    case.check(after)
-
-
-@pytest.mark.parametrize("seed", range(4000, 4015))
-def test_jit_of_value_and_grad(seed: int) -> None:
-    case = Case(seed)
-    (value, grads), after = case.with_gradients(X[1], case.values)
-    step = pxf.jit(pxf.value_and_grad(params)(pxf.jit(case.program.on_model)))
-    found, tree = step(X[1], model=case.model)
-    agree((found, case.gradients(tree)), (value, grads))
-    case.check(after)
-
-
-@pytest.mark.parametrize("seed", range(5000, 5020))
-def test_vmap_of_value_and_grad(seed: int) -> None:
-    case = Case(seed)
-    case.stack()
-    (value, grads), after = case.lanes(case.with_gradients)
-    step = pxf.vmap(axes)(pxf.value_and_grad({("model",): params})(case.program.on_model))
-    found, tree = step(X, model=case.model)
-    agree((found, case.gradients(tree)), (value, grads))
-    case.check(after)
-
-
-@pytest.mark.parametrize("seed", range(6000, 6020))
-def test_value_and_grad_of_vmap(seed: int) -> None:
-    case = Case(seed)
-    case.stack()
-    # The gradient of a sum over lanes: each lane's own, or, for what all lanes share, their sum.
-    (value, grads), after = case.lanes(case.with_gradients)
-    classes = [case.program.classes[number] for number in case.differentiable()]
-    summed = [
-        grad if belongs_to_a_sample(cls) else jax.tree.map(lambda array: array.sum(0), grad)
-        for cls, grad in zip(classes, grads, strict=True)
-    ]
-
-    def total(x: Any, *, model: Block) -> Any:
-        return pxf.vmap({"model": axes})(case.program.on_model)(x, model=model).sum()
-
-    found, tree = pxf.value_and_grad({"model": params})(total)(X, model=case.model)
-    agree((found, case.gradients(tree)), (value.sum(), summed))
-    case.check(after)
 
 
 @pytest.mark.parametrize("seed", range(7000, 7010))
