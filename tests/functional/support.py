@@ -13,7 +13,7 @@ import minipcax as px
 import minipcax.functional as pxf
 from tests.dags import occurrences, outline
 
-# A function of one array and one tracked model.
+# A function of one array and tracked models.
 Function = Callable[..., Any]
 
 X = jnp.array([1.0, 2.0])
@@ -73,14 +73,14 @@ class Holder(px.Module):
 
 def vmapped(fn: Function) -> Function:
     """`fn` of the same arguments, through a vmap of two lanes in which all is the same."""
-    mapped = pxf.vmap({"model": None}, in_axes=(None, 0))(lambda x, lane, *, model: fn(x, model=model))
-    return lambda x, *, model: jax.tree.map(lambda y: y[0], mapped(x, jnp.arange(2), model=model))
+    mapped = pxf.vmap(in_axes=(None, 0))(lambda x, lane, **tracked: fn(x, **tracked))
+    return lambda x, **tracked: jax.tree.map(lambda y: y[0], mapped(x, jnp.arange(2), **tracked))
 
 
 def differentiated(fn: Function) -> Function:
     """`fn` of the same arguments, through value_and_grad."""
-    both = pxf.value_and_grad({"model": None})(fn)
-    return lambda x, *, model: both(x, model=model)[0]
+    both = pxf.value_and_grad()(fn)
+    return lambda x, **tracked: both(x, **tracked)[0]
 
 
 WRAPPERS: dict[str, Callable[[Function], Function]] = {

@@ -1,6 +1,7 @@
 """Each misuse is refused with the words that a person needs: where, what was expected and found, what to do."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,27 +12,19 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
-from tests.functional.support import Head, Holder, Net, Snapshot, Weight, X, change, refused
+from tests.functional.support import WRAPPERS, Head, Holder, Net, Snapshot, Weight, X, change, refused
 from tests.oracles import close
 
 
-def jit(fn: Callable[..., Any], **keywords: Any) -> Any:
-    return pxf.jit(fn)(**keywords)
-
-
-def vmap(fn: Callable[..., Any], **keywords: Any) -> Any:
-    return pxf.vmap()(lambda x, **keywords: fn(**keywords))(X, **keywords)
-
-
-def value_and_grad(fn: Callable[..., Any], **keywords: Any) -> Any:
-    def loss(**keywords: Any) -> jax.Array:
+def call_through(name: str, fn: Callable[..., Any], **keywords: Any) -> None:
+    def step(x: jax.Array, **keywords: Any) -> jax.Array:
         fn(**keywords)
-        return jnp.zeros(())
+        return x
 
-    return pxf.value_and_grad()(loss)(**keywords)
+    WRAPPERS[name](step)(X[0], **keywords)
 
 
-through = pytest.mark.parametrize("call", [jit, vmap, value_and_grad])
+through = pytest.mark.parametrize("call", [partial(call_through, name) for name in WRAPPERS], ids=WRAPPERS)
 
 
 def nothing(**keywords: Any) -> None:

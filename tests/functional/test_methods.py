@@ -12,7 +12,7 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.functional.support import Traces, check_no_tracer
+from tests.functional.support import Traces, check_no_tracer, differentiated
 
 
 class Counter(px.Module):
@@ -158,11 +158,6 @@ def test_a_bound_model_is_current_although_it_has_no_parameters() -> None:
     assert float(in_training(model=model)) == 1.0
 
 
-def value_and_grad(fn: Any) -> Any:
-    both = pxf.value_and_grad()(fn)
-    return lambda x: both(x)[0]
-
-
 def add_to(x: Any, *, p: px.Param) -> Any:
     p += x
     return p.get()
@@ -194,8 +189,8 @@ BINDINGS: dict[str, Callable[[Counter], Any]] = {
 TRANSFORMS: dict[str, Any] = {
     "jit": pxf.jit,
     "jit-jit": lambda fn: pxf.jit(pxf.jit(fn)),
-    "value_and_grad": value_and_grad,
-    "jit-value_and_grad": lambda fn: value_and_grad(pxf.jit(fn)),
+    "value_and_grad": differentiated,
+    "jit-value_and_grad": lambda fn: differentiated(pxf.jit(fn)),
     "partial-jit": lambda fn: pxf.jit(partial(pxf.jit(fn))),
 }
 
