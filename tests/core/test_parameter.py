@@ -63,15 +63,6 @@ def equal(found: Any, expected: Any) -> bool:
 
 
 @EVERY
-def test_a_static_function_may_name_one_that_is_defined_later() -> None:
-    first = px.static(lambda x: later(x))
-
-    def later(x: int) -> int:
-        return x + 1
-
-    assert first(1) == 2
-
-
 def test_holds_one_value(name: str) -> None:
     param = parameters()[name]
     other = jax.random.PRNGKey(5)
@@ -423,3 +414,12 @@ def test_a_parameter_is_set_to_what_another_holds_and_not_to_it() -> None:
     assert px.Param(first).get() is value
     first.set(None)
     assert second.get() is value
+
+
+def test_a_static_function_may_name_one_that_is_defined_later() -> None:
+    first = px.static(lambda x: later(x))
+
+    def later(x: int) -> int:
+        return x + 1
+
+    assert first(1) == 2
