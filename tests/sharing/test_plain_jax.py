@@ -22,6 +22,7 @@ from tests.dags import Block, Group, outline, random_dag, structure, unique
 
 Tree = Any
 SEEDS = range(30)
+X = jnp.array([1.0, -2.0])
 
 
 class Net(px.Module):
@@ -34,24 +35,24 @@ class Net(px.Module):
         return self.b(jnp.tanh(self.a(x)))
 
 
+def by_hand(weight: jax.Array, bias: jax.Array) -> jax.Array:
+    """The sum of the outputs of a Net."""
+    return (weight @ jnp.tanh(weight @ X + bias) + bias).sum()
+
+
 def test_a_tied_layer() -> None:
-    model, x = Net(), jnp.array([1.0, -2.0])
+    model = Net()
     weight, bias = model.a.nn.weight.get(), px.get(model.a.nn.bias)
-
-    def by_hand(weight: jax.Array, bias: jax.Array) -> jax.Array:
-        return (weight @ jnp.tanh(weight @ x + bias) + bias).sum()
-
     assert len(jax.tree.leaves(model)) == 2
-    grads = jax.grad(lambda model: model(x).sum())(model)
+    grads = jax.grad(lambda model: model(X).sum())(model)
     expected = jax.grad(by_hand, argnums=(0, 1))(weight, bias)
     np.testing.assert_allclose(grads.a.nn.weight.get(), expected[0], rtol=1e-6)
     np.testing.assert_allclose(grads.a.nn.bias.get(), expected[1], rtol=1e-6)
     assert grads.b.nn.weight is grads.a.nn.weight
 
     stepped = jax.tree.map(lambda param, grad: param - 0.1 * grad, model, grads)
-    np.testing.assert_allclose(
-        stepped(x).sum(), by_hand(weight - 0.1 * expected[0], bias - 0.1 * expected[1]), rtol=1e-6
-    )
+    stepped_by_hand = weight - 0.1 * expected[0], bias - 0.1 * expected[1]
+    np.testing.assert_allclose(stepped(X).sum(), by_hand(*stepped_by_hand), rtol=1e-6)
     stepped.b.nn.weight.set(jnp.zeros((2, 2)))
     assert float(abs(stepped.a.nn.weight.get()).sum()) == 0
 
@@ -160,21 +161,15 @@ def test_the_sum_over_places_is_the_gradient() -> None:
 
 
 def test_an_optimiser_of_optax_over_a_whole_model() -> None:
-    model, x = Net(), jnp.array([1.0, -2.0])
-    adam = optax.adam(0.1)
+    model, adam = Net(), optax.adam(0.1)
     state: Any = adam.init(model)
     weights = [model.a.nn.weight.get(), px.get(model.a.nn.bias)]
     state_by_hand = adam.init(weights)
-
-    def by_hand(weights: list[jax.Array]) -> jax.Array:
-        weight, bias = weights
-        return (weight @ jnp.tanh(weight @ x + bias) + bias).sum()
-
     with jax.numpy_dtype_promotion("standard"):
         for _ in range(3):
-            updates, state = adam.update(jax.grad(lambda model: model(x).sum())(model), state)
+            updates, state = adam.update(jax.grad(lambda model: model(X).sum())(model), state)
             model = optax.apply_updates(model, updates)
-            more, state_by_hand = adam.update(jax.grad(by_hand)(weights), state_by_hand)
+            more, state_by_hand = adam.update([*jax.grad(by_hand, (0, 1))(*weights)], state_by_hand)
             weights = optax.apply_updates(weights, more)
     assert model.b.nn.weight is model.a.nn.weight
     np.testing.assert_allclose(model.a.nn.weight.get(), weights[0], rtol=1e-6)
