@@ -1,12 +1,14 @@
 """Every transform inside every other, on random shared models, against raw JAX with explicit state.
 
-A program here has the signature `f(x, *, model) -> y`, and by hand `g(x, state) -> (y, state)` where the state is the
-values of the unique parameters and the random key. Each transform turns a program into another of the same signature.
+A program is `f(x, *, model) -> y`. By position, where a model is a copy, it is `f(x, model) -> (y, model)`, and by hand
+`g(x, state) -> (y, state)`, where the state is the values of the unique parameters and the random key. Each transform
+turns a program into another of the same signature.
 """
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import jax
@@ -17,9 +19,10 @@ from jax import Array
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.dags import Block, outline, random_dag, unique
+from tests.dags import Block, occurrences, outline, random_dag, unique
 
 Program = Callable[..., Array]
+OfCopies = Callable[[Array, Any], tuple[Array, Any]]
 State = tuple[list[Any], Array]
 ByHand = Callable[[Array, State], tuple[Array, State]]
 
@@ -28,9 +31,9 @@ def _sum(tree: Any) -> Array:
     return sum((jnp.sum(leaf) for leaf in jax.tree.leaves(tree)), start=jnp.array(0.0))
 
 
-def _advance(values: list[Any], x: Array) -> list[Any]:
-    advanced: list[Any] = jax.tree.map(lambda a: 0.9 * a + 0.1 * jnp.tanh(x.mean()), values)
-    return advanced
+def _advance(n: int, total: Array, value: Any) -> Any:
+    """What a program writes at its place n."""
+    return jax.tree.map(lambda a: 0.9 * a + 0.01 * n * jnp.tanh(total), value)
 
 
 def _noise(key: Array) -> Array:
@@ -39,17 +42,37 @@ def _noise(key: Array) -> Array:
 
 
 def base(x: Array, *, model: Block) -> Array:
-    params = unique(model, px.DynamicParam)
-    values = [param.get() for param in params]
-    for param, value in zip(params, _advance(values, x), strict=True):
-        param.set(value)
-    return x * jnp.tanh(_sum(values)) + _noise(px.RKG())
+    """Reads and writes place by place, so that a shared parameter is written several times."""
+    total = x.sum()
+    for n, (_, param) in enumerate(occurrences(model)):
+        if isinstance(param, px.DynamicParam):
+            param.set(_advance(n, total, param.get()))
+            total = total + _sum(jax.tree.map(jnp.sin, param.get()))
+    return x * jnp.tanh(total) + _noise(px.RKG())
 
 
-def base_by_hand(x: Array, state: State) -> tuple[Array, State]:
-    values, key = state
-    key, drawn = jax.random.split(key)
-    return x * jnp.tanh(_sum(values)) + _noise(drawn), (_advance(values, x), key)
+def base_by_hand(model: Block) -> ByHand:
+    numbers = {id(param): number for number, param in enumerate(unique(model, px.DynamicParam))}
+    places = [(n, numbers[id(param)]) for n, (_, param) in enumerate(occurrences(model)) if id(param) in numbers]
+
+    def run(x: Array, state: State) -> tuple[Array, State]:
+        (values, key), total = state, x.sum()
+        values = [*values]
+        for n, number in places:
+            values[number] = _advance(n, total, values[number])
+            total = total + _sum(jax.tree.map(jnp.sin, values[number]))
+        key, drawn = jax.random.split(key)
+        return x * jnp.tanh(total) + _noise(drawn), (values, key)
+
+    return run
+
+
+def _stacked(tree: Any) -> Any:
+    return jax.tree.map(lambda a: jnp.stack([a, 2 * a]), tree)
+
+
+def _mean(tree: Any) -> Any:
+    return jax.tree.map(lambda a: a.mean(0), tree)
 
 
 def vmap(f: Program) -> Program:
@@ -57,34 +80,31 @@ def vmap(f: Program) -> Program:
 
     def run(x: Array, *, model: Block) -> Array:
         for param in unique(model, px.DynamicParam):
-            param.set(jax.tree.map(lambda a: jnp.stack([a, 2 * a]), param.get()))
+            param.set(_stacked(param.get()))
         y = mapped(jnp.stack([x, -x]), model=model)
         for param in unique(model, px.DynamicParam):
-            param.set(jax.tree.map(lambda a: a.mean(0), param.get()))
+            param.set(_mean(param.get()))
         return y.mean(0)
 
     return run
 
 
+def vmap_of_copies(f: OfCopies) -> OfCopies:
+    return lambda x, model: _mean(pxf.vmap()(f)(jnp.stack([x, -x]), _stacked(model)))
+
+
 def vmap_by_hand(g: ByHand) -> ByHand:
     def run(x: Array, state: State) -> tuple[Array, State]:
         values, key = state
-        lanes = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), values)
-        y, (values, keys) = jax.vmap(g)(jnp.stack([x, -x]), (lanes, jax.random.split(key, 3)[1:]))
-        return y.mean(0), (jax.tree.map(lambda a: a.mean(0), values), keys[0])
+        y, (values, keys) = jax.vmap(g)(jnp.stack([x, -x]), (_stacked(values), jax.random.split(key, 3)[1:]))
+        return y.mean(0), (_mean(values), keys[0])
 
     return run
 
 
 def grad(f: Program) -> Program:
-    @pxf.grad({"model": True})
-    def differentiate(x: Array, *, model: Block) -> Array:
-        return f(x, model=model).sum()
-
-    def run(x: Array, *, model: Block) -> Array:
-        return x + _sum(differentiate(x, model=model))
-
-    return run
+    gradient: Any = pxf.grad({"model": True})(lambda x, *, model: f(x, model=model).sum())
+    return lambda x, *, model: x + _sum(gradient(x, model=model))
 
 
 def value_and_grad(f: Program) -> Program:
@@ -97,7 +117,22 @@ def value_and_grad(f: Program) -> Program:
         value: Array
         x_grad: Array
         (value, (y,)), (x_grad, grads) = loss(x, model=model)
-        return y + value + x_grad + _sum(grads)
+        for param, grad in zip(unique(model, px.DynamicParam), unique(grads["model"], px.DynamicParam), strict=True):
+            param.set(jax.tree.map(jnp.add, param.get(), grad.get()))
+        return y + value + x_grad
+
+    return run
+
+
+def value_and_grad_of_copies(f: OfCopies) -> OfCopies:
+    def loss(x: Array, model: Block) -> Any:
+        y, model = f(x, model)
+        return y.sum(), y, model
+
+    def run(x: Array, model: Block) -> tuple[Array, Block]:
+        differentiate = pxf.value_and_grad(argnums=(0, 1), has_aux=True)(loss)
+        (value, (y, after)), ((x_grad, grads), _) = differentiate(x, model)
+        return y + value + x_grad, jax.tree.map(jnp.add, after, grads)
 
     return run
 
@@ -121,8 +156,8 @@ def grad_by_hand(g: ByHand) -> ByHand:
 def value_and_grad_by_hand(g: ByHand) -> ByHand:
     def run(x: Array, state: State) -> tuple[Array, State]:
         differentiate = jax.value_and_grad(_pure_loss(g), argnums=(0, 1), has_aux=True)
-        (value, (y, after)), (grads, x_grad) = differentiate(state[0], x, state[1])
-        return y + value + x_grad + _sum(grads), after
+        (value, (y, (values, key))), (grads, x_grad) = differentiate(state[0], x, state[1])
+        return y + value + x_grad, (jax.tree.map(jnp.add, values, grads), key)
 
     return run
 
@@ -142,92 +177,137 @@ def scan(f: Program) -> Program:
     return run
 
 
-def scan_by_hand(g: ByHand) -> ByHand:
-    def step(carry: tuple[Array, State], factor: Array) -> tuple[tuple[Array, State], Array]:
-        y, state = g(factor * carry[0], carry[1])
-        return (y, state), y.sum()
+def scanned_copies(f: OfCopies) -> OfCopies:
+    """The model is among the outputs of the steps, of which there is one."""
 
-    def run(x: Array, state: State) -> tuple[Array, State]:
-        (y, state), ys = jax.lax.scan(step, (x, state), jnp.array(FACTORS))
-        return y + ys.sum(), state
+    def run(x: Array, model: Block) -> tuple[Array, Block]:
+        _, (y, after) = pxf.scan(lambda _, *carry: (carry, f(*carry)), length=1)(x, model)
+        return y[0], jax.tree.map(lambda a: a[0], after)
 
     return run
 
 
 def while_loop(f: Program) -> Program:
-    def step(n: Array, carry: Array, *, model: Block) -> tuple[Array, Array]:
-        return n + 1, f(carry, model=model)
+    def step(n: Array, x: Array, *, model: Block) -> tuple[Array, Array]:
+        return n + 1, f(x, model=model)
 
-    def goes_on(n: Array, carry: Array, *, model: Block) -> Array:
-        return n < 2
-
-    def run(x: Array, *, model: Block) -> Array:
-        return pxf.while_loop(step, goes_on)(jnp.array(0), x, model=model)[1]
-
-    return run
-
-
-def while_loop_by_hand(g: ByHand) -> ByHand:
-    def run(x: Array, state: State) -> tuple[Array, State]:
-        _, y, state = jax.lax.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, *g(s[1], s[2])), (0, x, state))
-        return y, state
-
-    return run
+    loop = pxf.while_loop(step, lambda n, x, *, model: n < 2)
+    return lambda x, *, model: loop(jnp.array(0), x, model=model)[1]
 
 
 def cond(f: Program) -> Program:
     def otherwise(x: Array, *, model: Block) -> Array:
-        return -f(2 * x, model=model)
+        return f(-2 * x, model=model)
 
-    choose = pxf.cond(f, otherwise)
-
-    def run(x: Array, *, model: Block) -> Array:
-        return choose(x.sum() > 0, x, model=model)
-
-    return run
-
-
-def cond_by_hand(g: ByHand) -> ByHand:
-    def otherwise(x: Array, state: State) -> tuple[Array, State]:
-        y, state = g(2 * x, state)
-        return -y, state
-
-    return lambda x, state: jax.lax.cond(x.sum() > 0, g, otherwise, x, state)
+    return lambda x, *, model: pxf.cond(f, otherwise)(x.sum() > 0, x, model=model)
 
 
 def switch(f: Program) -> Program:
     branches: list[Program] = [f, lambda x, *, model: x, lambda x, *, model: f(x + 1, model=model)]
-    choose = pxf.switch(branches)
-
-    def run(x: Array, *, model: Block) -> Array:
-        return choose(jnp.where(x.sum() > 0, 2, 0), x, model=model)
-
-    return run
+    return lambda x, *, model: pxf.switch(branches)(jnp.where(x.sum() > 0, 2, 0), x, model=model)
 
 
-def switch_by_hand(g: ByHand) -> ByHand:
-    branches = [g, lambda x, state: (x, state), lambda x, state: g(x + 1, state)]
-    return lambda x, state: jax.lax.switch(jnp.where(x.sum() > 0, 2, 0), branches, x, state)
+# By position and by hand a program looks the same: what differs is whose scan, while_loop, cond and switch it is given.
 
 
-TRANSFORMS: dict[str, tuple[Callable[[Program], Program], Callable[[ByHand], ByHand]]] = {
-    "jit": (pxf.jit, jax.jit),
-    "vmap": (vmap, vmap_by_hand),
-    "grad": (grad, grad_by_hand),
-    "value_and_grad": (value_and_grad, value_and_grad_by_hand),
-    "scan": (scan, scan_by_hand),
-    "while_loop": (while_loop, while_loop_by_hand),
-    "cond": (cond, cond_by_hand),
-    "switch": (switch, switch_by_hand),
+def pure_scan(scan: Any) -> Callable[[Any], Any]:
+    def transform(g: Any) -> Any:
+        def step(carry: Any, factor: Array) -> Any:
+            y, state = g(factor * carry[0], carry[1])
+            return (y, state), y.sum()
+
+        def run(x: Array, state: Any) -> Any:
+            (y, state), ys = scan(step, (x, state), jnp.array(FACTORS))
+            return y + ys.sum(), state
+
+        return run
+
+    return transform
+
+
+def pure_while_loop(loop: Any) -> Callable[[Any], Any]:
+    return lambda g: lambda x, state: loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, *g(*s[1:])), (0, x, state))[1:]
+
+
+def pure_cond(cond: Any) -> Callable[[Any], Any]:
+    return lambda g: lambda x, state: cond(x.sum() > 0, g, lambda x, state: g(-2 * x, state), x, state)
+
+
+def pure_switch(switch: Any) -> Callable[[Any], Any]:
+    def transform(g: Any) -> Any:
+        branches = [g, lambda x, state: (x, state), lambda x, state: g(x + 1, state)]
+        return lambda x, state: switch(jnp.where(x.sum() > 0, 2, 0), branches, x, state)
+
+    return transform
+
+
+TRANSFORMS: dict[str, Callable[[Program], Program]] = {
+    "jit": pxf.jit,
+    "vmap": vmap,
+    "grad": grad,
+    "value_and_grad": value_and_grad,
+    "scan": scan,
+    "while_loop": while_loop,
+    "cond": cond,
+    "switch": switch,
 }
-PAIRS = [*itertools.product(TRANSFORMS, TRANSFORMS)]
-TRIPLES = random.Random(0).sample([*itertools.product(TRANSFORMS, TRANSFORMS, TRANSFORMS)], 24)
+OF_COPIES: dict[str, Callable[[OfCopies], OfCopies]] = {
+    "jit": pxf.jit,
+    "vmap": vmap_of_copies,
+    "value_and_grad": value_and_grad_of_copies,
+    "scan": pure_scan(lambda step, carry, xs: pxf.scan(lambda x, *carry: step(carry, x), xs)(*carry)),
+    "scan, outputs": scanned_copies,
+    "while_loop": pure_while_loop(lambda below, step, s: pxf.while_loop(lambda *s: step(s), lambda *s: below(s))(*s)),
+    "cond": pure_cond(lambda pred, f, g, *args: pxf.cond(f, g)(pred, *args)),
+    "switch": pure_switch(lambda index, fs, *args: pxf.switch(fs)(index, *args)),
+}
+BY_HAND: dict[str, Callable[[ByHand], ByHand]] = {
+    "jit": jax.jit,
+    "vmap": vmap_by_hand,
+    "grad": grad_by_hand,
+    "value_and_grad": value_and_grad_by_hand,
+    "scan": pure_scan(jax.lax.scan),
+    "scan, outputs": lambda g: g,
+    "while_loop": pure_while_loop(jax.lax.while_loop),
+    "cond": pure_cond(jax.lax.cond),
+    "switch": pure_switch(jax.lax.switch),
+}
+
+
+def nested(program: Any, table: Mapping[str, Callable[[Any], Any]], names: tuple[str, ...]) -> Any:
+    """A program through the transforms of these names, the first one outermost."""
+    return reduce(lambda program, name: table[name](program), reversed(names), program)
 
 
 def has_no_gradient(names: tuple[str, ...]) -> bool:
     """JAX does not differentiate a while loop backwards."""
     inner = names.index("while_loop") if "while_loop" in names else 0
     return any("grad" in name for name in names[:inner])
+
+
+PAIRS = [*itertools.product(TRANSFORMS, repeat=2)]
+TRIPLES = random.Random(0).sample([*itertools.product(TRANSFORMS, repeat=3)], 24)
+PAIRS_OF_COPIES = [names for names in itertools.product(OF_COPIES, repeat=2) if not has_no_gradient(names)]
+
+
+def test_a_gradient_in_a_compiled_function() -> None:
+    """The loss (wx)² moves w by its gradient, twice, as in raw JAX, where w is given and returned."""
+
+    @pxf.jit
+    def step(x: Array, *, w: px.Param) -> Any:
+        value, grads = pxf.value_and_grad({"w": True})(lambda x, *, w: (w * x) ** 2)(x, w=w)
+        w -= 0.1 * grads["w"]
+        return value
+
+    @jax.jit
+    def by_hand(x: Array, w: Array) -> tuple[Array, Array]:
+        value, grad = jax.value_and_grad(lambda w: (w * x) ** 2)(w)
+        return value, w - 0.1 * grad
+
+    w, raw, x = px.Param(jnp.array(2.0)), jnp.array(2.0), jnp.array(3.0)
+    for _ in range(2):
+        expected, raw = by_hand(x, raw)
+        agree((step(x, w=w), w.get()), (expected, raw))
 
 
 @pytest.mark.parametrize("names", [(name,) for name in TRANSFORMS], ids="-".join)
@@ -246,14 +326,13 @@ def test_pairs_and_triples_uncompiled(names: tuple[str, ...]) -> None:
     check(names)
 
 
-def check(names: tuple[str, ...]) -> None:
-    program: Program = base
-    by_hand: ByHand = base_by_hand
-    for name in reversed(names):
-        transform, transform_by_hand = TRANSFORMS[name]
-        program, by_hand = transform(program), transform_by_hand(by_hand)
+def agree(found: Any, expected: Any) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), found, expected)
 
+
+def check(names: tuple[str, ...]) -> None:
     model = random_dag(sum(map(len, names)), depth=2, bare=False)
+    program, by_hand = nested(base, TRANSFORMS, names), nested(base_by_hand(model), BY_HAND, names)
     params, before = unique(model, px.DynamicParam), outline(model)
     state = [param.get() for param in params], px.RKG.key.get()
     for x in (jnp.array([0.5, -0.2]), jnp.array([-0.5, 0.3])):
@@ -264,9 +343,36 @@ def check(names: tuple[str, ...]) -> None:
         else:
             y = program(x, model=model)
             expected, state = by_hand(x, state)
-            np.testing.assert_allclose(y, expected, rtol=2e-5, atol=2e-5)
+            agree(y, expected)
         assert all(now is then for now, then in zip(unique(model, px.DynamicParam), params, strict=True))
         assert outline(model) == before
-        for param, value in zip(params, state[0], strict=True):
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), param.get(), value)
+        agree([param.get() for param in params], state[0])
         np.testing.assert_array_equal(px.RKG.key.get(), state[1])
+
+
+@pytest.mark.parametrize("name", OF_COPIES)
+def test_a_model_by_position_is_a_copy_with_its_sharing(name: str) -> None:
+    for seed in (1, 2, 3):
+        check_copies((name,), seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 4])
+@pytest.mark.parametrize("names", PAIRS_OF_COPIES, ids="-".join)
+def test_pairs_of_copies(names: tuple[str, ...], seed: int) -> None:
+    check_copies(names, seed)
+
+
+def check_copies(names: tuple[str, ...], seed: int) -> None:
+    model = random_dag(seed, depth=3, bare=False)
+    program = nested(lambda x, model: (base(x, model=model), model), OF_COPIES, names)
+    params, before = unique(model, px.DynamicParam), outline(model)
+    values, x, key = [param.get() for param in params], jnp.array([0.5, -1.5]), px.RKG.key.get()
+    y, after = program(x, model)
+    expected, (expected_values, expected_key) = nested(base_by_hand(model), BY_HAND, names)(x, (values, key))
+    agree(y, expected)
+    assert outline(after) == before
+    assert not {*map(id, unique(after, px.DynamicParam))} & {*map(id, params)}, "copies"
+    assert all(param.get() is value for param, value in zip(params, values, strict=True)), "nothing is written"
+    agree([param.get() for param in unique(after, px.DynamicParam)], expected_values)
+    np.testing.assert_array_equal(px.RKG.key.get(), expected_key)
