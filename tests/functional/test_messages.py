@@ -31,6 +31,17 @@ def nothing(**keywords: Any) -> None:
     """Does nothing."""
 
 
+def test_a_misspelt_or_missing_keyword() -> None:
+    def step(x: jax.Array, *, model: Net) -> jax.Array:
+        return x
+
+    wrong: Any = pxf.jit(step)
+    with pytest.raises(TypeError, match="modle"):
+        wrong(X, modle=Net())
+    with pytest.raises(TypeError, match="model"):
+        wrong(X)
+
+
 TWICE = "Head is reached by two paths, {0} and {1}, .*split it in two.*nn.shared"
 
 
@@ -180,17 +191,6 @@ def test_an_array_in_the_place_of_a_parameter(call: Any) -> None:
 def test_a_cleared_parameter_in_arithmetic() -> None:
     with refused("State is cleared", AttributeError):
         pxf.jit(lambda *, model: model.cleared + 1.0)(model=Net())
-
-
-def test_a_misspelt_or_missing_keyword() -> None:
-    def step(x: jax.Array, *, model: Net) -> jax.Array:
-        return x
-
-    wrong: Any = pxf.jit(step)
-    with pytest.raises(TypeError, match="modle"):
-        wrong(X, modle=Net())
-    with pytest.raises(TypeError, match="model"):
-        wrong(X)
 
 
 def test_a_donated_array_used_again() -> None:
