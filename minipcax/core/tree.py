@@ -4,13 +4,16 @@ For how repeats become references, see `_tree`; for how JAX sees a model, see `_
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import jax
 from jax import tree_util as jtu
 
 from minipcax.core._node import Branch, Node, Path, parts
 from minipcax.core._parameter import BaseParam, DynamicParam
 from minipcax.core.filter import Predicate
+
+Tree = TypeVar("Tree")
 
 
 class ParamRef(BaseParam[Any]):
@@ -117,6 +120,12 @@ def paths_of_params(tree: object) -> list[tuple[DynamicParam[Any], list[str]]]:
         if isinstance(node, DynamicParam):
             found.setdefault(id(node), (node, []))[1].append(path_name(path))
     return list(found.values())
+
+
+def copied(tree: Tree) -> Tree:
+    """A copy of a tree down to the values of parameters, which keeps the sharing within modules."""
+    copy: Tree = jax.tree.map(lambda leaf: leaf, tree)
+    return copy
 
 
 # `fn` takes nodes of the types that `filter_fn` accepts, which no type can say.

@@ -93,8 +93,8 @@ class Jit(Transform[P, R]):
             else:
                 output, repeats, changes = self._donation.call(static, values, args, tracked.leaves, keywords)
         except (TypeError, ValueError, RuntimeError) as error:
-            numbers = {number % len(args) for number in self._static if -len(args) <= number < len(args)}
-            inputs = [(f"argument {number}", arg) for number, arg in enumerate(args) if number not in numbers]
+            static_positions = self._static_among(args)
+            inputs = [(f"argument {number}", arg) for number, arg in enumerate(args) if number not in static_positions]
             inputs += [(tracked.path(index, keywords), values[index]) for index in range(1, len(values))]
             refusals.check_usable(inputs, error)
             raise
@@ -105,9 +105,13 @@ class Jit(Transform[P, R]):
     def _as_tree(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if not self._static:
             return as_tree(args)
-        static = {number % len(args) for number in self._static if -len(args) <= number < len(args)}
+        static = self._static_among(args)
         others = iter(as_tree(tuple(arg for number, arg in enumerate(args) if number not in static)))
         return tuple(arg if number in static else next(others) for number, arg in enumerate(args))
+
+    def _static_among(self, args: tuple[Any, ...]) -> set[int]:
+        """The positions of the static arguments of a call, which may leave out those that have defaults."""
+        return {number % len(args) for number in self._static if -len(args) <= number < len(args)}
 
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
         """The program that a call with these arguments would compile, as `jax.jit(...).lower` gives it."""

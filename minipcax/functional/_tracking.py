@@ -41,7 +41,7 @@ import minipcax.functional._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, tree_ref, tree_unref
 from minipcax.core.random import global_key, lend_key
 from minipcax.core.trace import OUTSIDE, current_trace, in_vmap
-from minipcax.core.tree import is_dynamic, leaves
+from minipcax.core.tree import copied, is_dynamic, leaves
 from minipcax.functional._memory import Watch, recall, remember, value_of
 from minipcax.functional._types import ARRAY_TYPES, Keywords, Value
 
@@ -157,8 +157,8 @@ def run(
     keywords, leaves = skeleton.rebuild([treedef.unflatten(arrays) for arrays, treedef in before])
     objects = _objects(keywords)
     with lend_key(values[0]), refusals.noting_numbers(keywords):
-        output = call(tree_unref(_copy(args)), keywords)
-        output = _copy(tree_ref(output))  # it may hold the key, which is only lent
+        output = call(tree_unref(copied(args)), keywords)
+        output = copied(tree_ref(output))  # it may hold the key, which is only lent
         after = [global_key.value, *map(value_of, leaves[1:])]
     if not _same(objects, _objects(keywords)):
         refusals.check_structure(skeleton.unflatten(leaves), keywords)
@@ -190,10 +190,6 @@ def as_tree(args: tuple[Any, ...]) -> tuple[Any, ...]:
     others = [arg for arg in args if not isinstance(arg, ARRAY_TYPES)]
     alone = len(others) == 1 and isinstance(others[0], BaseModule)  # a module ties its own repeats, see `core._ties`
     return args if alone or not others else tree_ref(args)
-
-
-def _copy(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf, tree)
 
 
 def _same(before: list[Any], after: list[Any]) -> bool:

@@ -1,19 +1,16 @@
 """Many optimisers for one model, each independent of the others."""
 
-from typing import Any, TypeVar
+from typing import Any
 
-import jax
 import optax
 
 import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, Param, tree_ref
 from minipcax.core.filter import Filter, Predicate, as_predicate
-from minipcax.core.tree import children, path_name
+from minipcax.core.tree import children, copied, path_name
 from minipcax.utils._optax import OptaxFn
 from minipcax.utils._optim import Optim
 from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path, filled
-
-Optims = TypeVar("Optims")
 
 
 class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
@@ -73,7 +70,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         for node, tree in self._select(parameters).items():
             known = {path: places[former[node + path]] for path in by_path(tree) if node + path in former}
             owner = next((owner for owner, _ in known.values()), None)  # the node whose optimiser continues here
-            optims[node] = Optim(self.optax_fn) if owner is None else _copy(before[owner])
+            optims[node] = Optim(self.optax_fn) if owner is None else copied(before[owner])
             optims[node]._start(tree, {path: old for path, (place, old) in known.items() if place == owner})
         self._start(parameters, optims)
 
@@ -87,7 +84,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         gradients = filled(grads)
         if self.state.get() is None:
             raise refusals.not_initialised("OptimTree.step", gradients)
-        optims = _copy(self.state.get())
+        optims = copied(self.state.get())
         nodes, node_grads = (_nodes(tree, optims.__contains__, by_path=True) for tree in (module, grads))
         refusals.check_nodes(optims, nodes)
         refusals.check_once("OptimTree.step", module, gradients, _places(optims))
@@ -122,12 +119,6 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
     def __repr__(self) -> str:
         optims = self.state.get()
         return f"OptimTree({'not initialised' if optims is None else repr(optims)})"
-
-
-def _copy(optims: Optims) -> Optims:
-    """A copy that can be changed, unlike the value of a parameter."""
-    copies: Optims = jax.tree.map(lambda leaf: leaf, optims)
-    return copies
 
 
 def _places(optims: dict[str, Optim]) -> dict[str, tuple[str, str]]:
