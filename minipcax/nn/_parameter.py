@@ -4,6 +4,7 @@
 files as in messages. Assigning another layer's parameter shares it: `decoder.nn.bias = encoder.nn.bias`.
 """
 
+import inspect
 from typing import TYPE_CHECKING, TypeGuard
 
 import jax
@@ -62,15 +63,28 @@ class Parameters(BaseModule):
                     f".{name}.set(...), or assign another parameter to share it; sizes and options are attributes of "
                     f"the layer itself, layer.{name} = ..."
                 )
-            if name not in ("weight", "bias"):
-                raise AttributeError(f"layer.nn has no {name}: expected weight or bias")
+            if name not in inspect.get_annotations(type(self)):
+                raise AttributeError(self._has_no(name))
             check_same_shape(name, present, value)
             super().__setattr__(name, value)
+
+        def __getattr__(self, name):
+            if name == "frozen" or name.startswith("__"):
+                return super().__getattr__(name)
+            raise AttributeError(self._has_no(name))
+
+    def _has_no(self, name: str) -> str:
+        names = " and ".join(inspect.get_annotations(type(self))) or "nothing"
+        return (
+            f"layer.nn has no {name}: it holds the layer's parameters, here {names}; sizes and options are attributes "
+            f"of the layer itself, layer.{name}"
+        )
 
 
 class Weights(Parameters):
     """The parameters of a layer that always has a weight."""
 
+    weight: LayerParam
     bias: LayerParam | None = None
 
     def __init__(self, weight: LayerParam) -> None:

@@ -157,7 +157,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a misspelt parameter": (
         lambda: changed(pxnn.Linear(3, 2), "nn.wieght", pxnn.LayerParam(X)),
         AttributeError,
-        "layer.nn has no wieght: expected weight or bias",
+        "layer.nn has no wieght: it holds the layer's parameters, here weight and bias; sizes and options are",
+    ),
+    "a weight that nothing would use": (
+        lambda: changed(pxnn.Dropout(), "nn.weight", pxnn.LayerParam(X)),
+        AttributeError,
+        "layer.nn has no weight: it holds the layer's parameters, here nothing",
+    ),
+    "a size of nn": (
+        lambda: pxnn.Linear(3, 2).nn.in_features,  # type: ignore[attr-defined]
+        AttributeError,
+        "layer.nn has no in_features: it holds the layer's parameters, here weight and bias; sizes and options are "
+        "attributes of the layer itself, layer.in_features",
     ),
     "a static for a weight": (
         lambda: changed(pxnn.Linear(3, 2), "nn.weight", px.static(3)),
