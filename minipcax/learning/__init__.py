@@ -18,12 +18,22 @@ from minipcax.learning._ipc import IPC
 from minipcax.learning._langevin import langevin
 from minipcax.learning._learning import learn
 from minipcax.learning._model import NODES, PER_SAMPLE, WEIGHTS, Model, over_batch
-from minipcax.learning._mupc import ResidualNetwork, ScaledLinear
+from minipcax.learning._mupc import ResidualBlock, ResidualNetwork, ScaledLinear
 from minipcax.learning._nudging import Nudging
 from minipcax.learning._pc import PC
 from minipcax.learning._report import History, Report
 from minipcax.learning._zil import ZIL
 
 __all__ = ["EPC", "IPC", "NODES", "PC", "PER_SAMPLE", "WEIGHTS", "ZIL", "Algorithm", "Backprop", "History", "Model"]
-__all__ += ["Nudging", "Report", "ResidualNetwork", "ScaledLinear", "accuracy", "energies", "infer", "initialise"]
+__all__ += [
+    "Nudging",
+    "Report",
+    "ResidualBlock",
+    "ResidualNetwork",
+    "ScaledLinear",
+    "accuracy",
+    "energies",
+    "infer",
+    "initialise",
+]
 __all__ += ["langevin", "learn", "over_batch", "predict", "relax", "relax_errors", "start", "states_from_errors"]

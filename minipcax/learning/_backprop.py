@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_observed
+from minipcax.learning._energies import names_of
 from minipcax.learning._forward import forward
 from minipcax.learning._model import WEIGHTS, Batch, Model, split_nodes
 from minipcax.learning._report import History, Report
@@ -44,4 +45,4 @@ class Backprop(Algorithm):
         check_observed(model, "Backprop")
         (loss, (losses, predictions)), gradients = _loss_and_gradients(x, y, model=model)
         weights.step(model, gradients["model"])
-        return Report(History(losses[None], tuple(split_nodes(model)[1])), loss, predictions)
+        return Report(History(losses[None], names_of(split_nodes(model)[1])), loss, predictions)

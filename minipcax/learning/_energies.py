@@ -4,7 +4,7 @@ They are reduced where they are used: states descend the sum over nodes and samp
 a batch of any size; weights descend the mean over samples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,12 +12,22 @@ from jaxtyping import Array, Float
 from minipcax.functional import value_and_grad
 from minipcax.learning._checks import check_model, check_no_target, check_states, naming
 from minipcax.learning._model import Batch, Gradients, Model, Sample, keep_statistics, over_batch
-from minipcax.predictive_coding import EnergyModule, VodeParam
+from minipcax.predictive_coding import EnergyModule, Vode, VodeParam
 from minipcax.utils import M, step
 
 
-def energies_of(nodes: Mapping[str, EnergyModule]) -> list[Float[Array, ""]]:
-    """Returns the energy of each node for one sample, after the model was called."""
+def names_of(nodes: Mapping[str, EnergyModule]) -> tuple[str, ...]:
+    """Returns a name for each energy: the path of its node; in a `Stack`, with the number of the layer."""
+
+    def names(path: str, node: EnergyModule) -> list[str]:
+        depth = vars(node.h).get("stacked") if isinstance(node, Vode) else None
+        return [path] if depth is None else [f"{path}[{number}]" for number in range(depth)]
+
+    return tuple(name for path, node in nodes.items() for name in names(path, node))
+
+
+def energies_of(nodes: Mapping[str, EnergyModule]) -> list[Float[Array, "..."]]:
+    """Returns the energy of each node for one sample, after the model was called; for a `Stack`, one of each layer."""
     energies = []
     for path, node in nodes.items():
         with naming(path):
@@ -25,7 +35,12 @@ def energies_of(nodes: Mapping[str, EnergyModule]) -> list[Float[Array, ""]]:
     return energies
 
 
-def sample_energies(x: Sample, *, model: Model) -> list[Float[Array, ""]]:
+def joined(energies: Sequence[Float[Array, "..."]], batched: bool = False) -> Float[Array, "... energies"]:
+    """Joins the energies of nodes, for one sample or for a batch, to one array."""
+    return jnp.concatenate([each.reshape(*each.shape[:batched], -1) for each in energies], axis=-1)
+
+
+def sample_energies(x: Sample, *, model: Model) -> list[Float[Array, "..."]]:
     """Calls the model on one sample, and returns the energy of each node, at the present states."""
     keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
@@ -34,14 +49,14 @@ def sample_energies(x: Sample, *, model: Model) -> list[Float[Array, ""]]:
         return energies_of(model.nodes())
 
 
-energies_by_node = over_batch(sample_energies)  # one array for each node, of shape (batch,)
+energies_by_node = over_batch(sample_energies)  # one array for each node, with an axis of samples
 
 
 def node_energies(x: Batch, *, model: Model) -> Float[Array, "batch nodes"]:
     """Returns the energy of every sample in every node, at the present states."""
     check_model(model)
     check_states(model)
-    return jnp.stack(energies_by_node(x, model=model), axis=-1)
+    return joined(energies_by_node(x, model=model), batched=True)
 
 
 def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:

@@ -4,12 +4,13 @@ With h = u + e, a node's state follows from the errors of all nodes before it, s
 error of the output to any depth; from state to state it takes one step of inference a layer, and fades on the way.
 
 What inference optimises is a node's parameter `h`, so that is where an error is kept between passes. Within a pass it
-has a name of its own: `_take_errors`, which works on the copy of the model in `vmap`, clears `h`, which becomes u + e
-when the prediction u arrives; the error is then an entry of the node, and the node's energy is that of its error. So
-the pass is the same as in any other algorithm, and no model ever sees an error as a state.
+is a parameter of its own: `_errors_apart`, which works on the copy of the model in `vmap`, clears `h`, which becomes
+u + e when the prediction u arrives; the error is then an entry of the node, and the node's energy is that of its error.
+So the pass is the same as in any other algorithm, and no model ever sees an error as a state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float
 from minipcax.functional import grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_model, check_squared_errors, check_states
-from minipcax.learning._energies import sample_energies, with_gradients
+from minipcax.learning._energies import joined, sample_energies, with_gradients
 from minipcax.learning._forward import start
 from minipcax.learning._inference import descent, loop
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
@@ -29,7 +30,8 @@ from minipcax.learning._report import History, Report
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
 from minipcax.utils import Optim, step
 
-ERROR = "h - u"  # the name of the entry; as it is not an identifier, a model has no entry of that name
+# The names of the parameter and of the entry. No model has such names, for they are not identifiers.
+KEPT, ERROR = "h - u, kept", "h - u"
 
 
 @dataclass(frozen=True)
@@ -99,45 +101,48 @@ def states_from_errors(x: Sample, *, model: Model) -> None:
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
         >>> _ = initialise(x, model=model)
-        >>> state = model.vodes[0].h.get()
-        >>> _ = model.vodes[0].h.set(jnp.ones_like(state))
+        >>> state = model.vode.h.get()
+        >>> _ = model.vode.h.set(jnp.ones_like(state))
         >>> states_from_errors(x, model=model)
-        >>> jnp.allclose(model.vodes[0].h.get(), state + 1).item()
+        >>> jnp.allclose(model.vode.h.get(), state + 1).item()
         True
     """
     keep_statistics(model)
-    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
-        _take_errors(model)
+    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)), _errors_apart(model):
         model(x)
 
 
-def _take_errors(model: Model, fixed: bool = False) -> list[tuple[VodeParam, Array]]:
-    """Takes the errors out of the nodes of a model for one sample, which hold the states u + e after the next pass.
+@contextmanager
+def _errors_apart(model: Model, fixed: bool = False) -> Iterator[None]:
+    """Within the block, errors are apart from the nodes' `h`, which after the pass hold the states u + e.
 
     Args:
-        model: the model.
+        model: the model, for one sample.
         fixed: whether the states are constants, or have gradients with respect to the errors.
-
-    Returns:
-        The parameters `h`, which nodes may share, and the errors taken from them.
     """
     nodes = split_nodes(model)[0].values()
-    errors = {id(node.h): (node.h, node.h.get()) for node in nodes}
+    kept = {id(node.h): type(node.h).from_structure(node.h.structure(), (node.h.get(),)) for node in nodes}
     for node in nodes:
-        tforms = {"plus_error": partial(_plus_error, errors[id(node.h)][1], fixed)}
-        node.ruleset = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, tforms)
+        setattr(node, KEPT, kept[id(node.h)])
+        node.ruleset = Ruleset(
+            {STATUS.ALL: ("u <- u", "h <- u:plus_error")}, {"plus_error": partial(_plus_error, fixed)}
+        )
         node.energy_fn = partial(_energy_of_error, node.energy_fn or se_energy, fixed)
-    for param, _ in errors.values():
-        param.set(None)
-    return [*errors.values()]
+    for node in nodes:
+        node.h.set(None)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            delattr(node, KEPT)
 
 
-def _plus_error(error: Array, fixed: bool, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
+def _plus_error(fixed: bool, vode: Vode[Any], key: str, u: Array, rkg: object) -> Array:
     known: Array | None = vode.h.get()
     if known is not None:  # of another node with the same state, which was predicted before and has the error
         return known
-    vode.cache[ERROR] = error
-    state: Array = u + error
+    vode.cache[ERROR] = vode.get(KEPT)
+    state: Array = u + vode.get(KEPT)
     return stop_gradient(state) if fixed else state
 
 
@@ -151,10 +156,10 @@ def _energy_of_error(energy_fn: Callable[..., Array], fixed: bool, vode: Vode[An
 
 
 def _node_energies(fixed: bool, x: Sample, *, model: Model) -> Float[Array, " nodes"]:
-    errors = _take_errors(model, fixed)
-    energies = jnp.stack(sample_energies(x, model=model))
-    for param, error in errors:
-        param.set(error)
+    with _errors_apart(model, fixed):
+        energies = joined(sample_energies(x, model=model))
+        for node in split_nodes(model)[0].values():
+            node.h.set(node.get(KEPT))
     return energies
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from minipcax.core.extract import clear_params
 from minipcax.functional import jit
-from minipcax.learning._energies import energies_of
+from minipcax.learning._energies import energies_of, joined
 from minipcax.learning._model import PER_SAMPLE, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
 from minipcax.learning._pass import check_pass
 from minipcax.learning._report import share_right
@@ -32,7 +32,7 @@ def _forward(x: Sample, y: Sample, *, model: Model) -> tuple[Sample, Float[Array
     with step(model, STATUS.INIT):
         prediction = model(x, y)
     energies = energies_of(split_nodes(model)[1])
-    return prediction, jnp.stack(energies) if energies else jnp.zeros(0)
+    return prediction, joined(energies) if energies else jnp.zeros(0)
 
 
 def forward(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, "batch observed"]]:
@@ -79,7 +79,7 @@ def initialise(x: Batch, y: Batch = None, *, model: Model) -> Batch:
     Example:
         >>> model = ResidualNetwork(2, 4, 1, depth=2)
         >>> _ = initialise(jnp.ones((5, 2)), jnp.zeros((5, 1)), model=model)
-        >>> [vode.h for vode in model.vodes]
+        >>> [vode.h for vode in model.submodules(Vode)]
         [VodeParam([5,4], float32), VodeParam([5,1], float32)]
     """
     return start(x, y, model=model)[0]

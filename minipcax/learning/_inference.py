@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import cond, jit, scan
 from minipcax.learning._checks import check_loop, check_minima, check_model, check_states
-from minipcax.learning._energies import with_gradients
+from minipcax.learning._energies import names_of, with_gradients
 from minipcax.learning._model import NODES, Batch, Gradients, Model, Number
 from minipcax.learning._optimisers import check_nodes
 from minipcax.learning._report import History
@@ -125,7 +125,7 @@ def loop(
         energies = run(move, steps, unroll, tracked)
     if reset:
         optim.clear()
-    return History(energies, tuple(model.nodes()))
+    return History(energies, names_of(model.nodes()))
 
 
 def _all_steps(move: Move, steps: int, unroll: int | bool, tracked: dict[str, Any]) -> Energies:

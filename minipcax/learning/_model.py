@@ -56,7 +56,7 @@ def over_batch(fn: Callable[P, R]) -> Vmap[P, R]:
         >>> @over_batch
         ... def squares(x, *, model):
         ...     model(x)
-        ...     return (model.vodes[0].h ** 2).sum()
+        ...     return (model.vode.h ** 2).sum()
         >>> squares(x, model=model).shape
         (5,)
     """

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ from jaxtyping import Array, Float
 
 from minipcax.core import RKG, Module, RandomKeyGenerator, static
 from minipcax.nn import LayerParam, Linear
-from minipcax.predictive_coding import EnergyModule, Vode
+from minipcax.predictive_coding import EnergyModule, Stack, Vode
 
 
 class ScaledLinear(Module, static=("scale",)):
@@ -36,6 +35,23 @@ class ScaledLinear(Module, static=("scale",)):
         return self.scale * (self.weight @ x)
 
 
+class ResidualBlock(Module):
+    """One layer of a residual network: u = h + a W f(h).
+
+    Example:
+        >>> ResidualBlock(ScaledLinear(4, 4, scale=0.5), jnp.tanh)(jnp.zeros(4)).tolist()
+        [0.0, 0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, layer: ScaledLinear | Linear, act_fn: Callable[[Array], Array]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.act_fn = static(act_fn)
+
+    def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
+        return h + self.layer(self.act_fn(h))
+
+
 class ResidualNetwork(EnergyModule):
     """A residual network of predictive coding, with f an activation function and N the width of its L layers:
 
@@ -43,7 +59,7 @@ class ResidualNetwork(EnergyModule):
 
     With the scalings of μPC, a_1 = 1/√in_features, a_l = 1/√(N L), a_L = 1/N, and weights from a standard normal,
     learning rates tuned on a shallow and narrow network are right for a deep and wide one. Without them, a = 1 and the
-    weights are those of `Linear`.
+    weights are those of `Linear`. The layers between the first and the last are a `Stack`.
 
     Args:
         in_features: the size of x.
@@ -66,7 +82,7 @@ class ResidualNetwork(EnergyModule):
         Innocenti et al., μPC: Scaling Predictive Coding to 100+ Layer Networks, arXiv 2505.13124 (2025).
     """
 
-    layers: list[ScaledLinear | Linear]
+    hidden: Stack[ResidualBlock] | None  # there are none in a network of two layers
 
     def __init__(
         self,
@@ -81,21 +97,27 @@ class ResidualNetwork(EnergyModule):
         super().__init__()
         if depth < 2:
             raise ValueError(f"ResidualNetwork expected a depth of at least 2 layers, found {depth}")
-        sizes = [in_features, *(width,) * (depth - 1), out_features]
-        scales = [1 / math.sqrt(in_features), *(1 / math.sqrt(width * depth),) * (depth - 2), 1 / width]
-        if scaled:
-            self.layers = [ScaledLinear(*pair, scale, rkg) for pair, scale in zip(pairwise(sizes), scales, strict=True)]
-        else:
-            self.layers = [Linear(*pair, bias=False, rkg=rkg) for pair in pairwise(sizes)]
-        self.vodes = [Vode() for _ in self.layers]
-        self.vodes[-1].h.frozen = True
+        scale = 1 / math.sqrt(width * depth)
+
+        def layer(inputs: int, outputs: int, scale: float) -> ScaledLinear | Linear:
+            if scaled:
+                return ScaledLinear(inputs, outputs, scale, rkg)
+            return Linear(inputs, outputs, bias=False, rkg=rkg)
+
+        def block() -> ResidualBlock:
+            return ResidualBlock(layer(width, width, scale), act_fn)
+
+        self.first, self.vode = layer(in_features, width, 1 / math.sqrt(in_features)), Vode()
+        self.hidden = Stack(block, depth - 2) if depth > 2 else None
+        self.last, self.output = layer(width, out_features, 1 / width), Vode()
+        self.output.h.frozen = True
         self.act_fn = static(act_fn)
 
     def __call__(self, x: Float[Array, " in_features"], y: Array | None = None) -> Float[Array, " out_features"]:
-        h = self.vodes[0](self.layers[0](x))
-        for layer, vode in zip(self.layers[1:-1], self.vodes[1:-1], strict=True):
-            h = vode(h + layer(self.act_fn(h)))
-        prediction: Array = self.vodes[-1](self.layers[-1](self.act_fn(h)), output="u")
+        h = self.vode(self.first(x))
+        if self.hidden is not None:
+            h = self.hidden(h)
+        prediction: Array = self.output(self.last(self.act_fn(h)), output="u")
         if y is not None:
-            self.vodes[-1].set("h", y)
+            self.output.set("h", y)
         return prediction

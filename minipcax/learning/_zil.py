@@ -13,7 +13,7 @@ from minipcax.core import tree_ref, tree_unref
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_squared_errors
-from minipcax.learning._energies import energies_by_node, node_energies, with_gradients
+from minipcax.learning._energies import energies_by_node, names_of, node_energies, with_gradients
 from minipcax.learning._forward import start
 from minipcax.learning._inference import ByNode, descent
 from minipcax.learning._influence import influences
@@ -72,11 +72,12 @@ class ZIL(Algorithm):
             return (jax.tree.map(jnp.add, taught, more),), move(model=model, optim=optim)
 
         nothing = jax.tree.map(jnp.zeros_like, WEIGHTS(model))
-        levels = jnp.arange(len(model.nodes()))[::-1]
+        names = names_of(model.nodes())
+        levels = jnp.arange(len(names))[::-1]
         states = Optim(optax.sgd(1.0), NODES(model))
         (taught,), energies = scan(learn_and_move, levels)(nothing, model=model, optim=states)
         weights.step(model, taught)
-        return Report(History(energies, tuple(model.nodes())), loss, predictions)
+        return Report(History(energies, names), loss, predictions)
 
 
 def _check_chain(x: Batch, model: Model) -> None:
@@ -90,7 +91,9 @@ def _check_chain(x: Batch, model: Model) -> None:
 
     states = {path: node.h.get() for path, node in vodes(model).items()}
     found = influences(energies, states, tree_ref(model), x)
-    nodes, observed = [*model.nodes()], split_nodes(model)[1]
+    paths = {id(node): path for path, node in vodes(model).items()}
+    nodes = [paths.get(id(node), path) for path, node in model.nodes().items()]
+    observed = split_nodes(model)[1]
     for number, path in enumerate(nodes):
         expected = nodes[max(number - 1, 0) : number + 1]
         others = [state for state in states if (f"[0][{state!r}]" in found[number]) != (state in expected)]

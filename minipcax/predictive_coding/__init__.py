@@ -4,7 +4,8 @@ from minipcax.predictive_coding._energy import ce_energy, se_energy, zero_energy
 from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
 from minipcax.predictive_coding._parameter import VodeParam
 from minipcax.predictive_coding._ruleset import Ruleset
+from minipcax.predictive_coding._stack import Stack
 from minipcax.predictive_coding._vode import EnergyFn, Vode
 
-__all__ = ["STATUS", "EnergyFn", "EnergyModule", "Ruleset", "Vode", "VodeParam", "ce_energy", "se_energy"]
+__all__ = ["STATUS", "EnergyFn", "EnergyModule", "Ruleset", "Stack", "Vode", "VodeParam", "ce_energy", "se_energy"]
 __all__ += ["zero_energy"]

@@ -60,15 +60,20 @@ class EnergyModule(Module, static=("status",)):
 
     def energies(self) -> dict[str, Float[Array, "..."]]:
         """The energy of each node by its path, for plots and debugging; they sum up to `energy()`."""
-        return {path: node.energy() for path, node in self.nodes().items()}
+        if self._is_node():
+            return {"": self.energy()}
+        return {path + name: energy for path, node in self.nodes().items() for name, energy in node.energies().items()}
 
     def nodes(self) -> dict[str, "EnergyModule"]:
         """The modules with an energy of their own, such as value nodes, by path, in the order of the tree."""
-        if type(self).energy is not EnergyModule.energy:
+        if self._is_node():
             return {"": self}
         paths = {id(node): path_name(path) for path, node in reversed([*walk(self)])}
         modules = self.submodules(EnergyModule)
         return {paths[id(module)] + path: node for module in modules for path, node in module.nodes().items()}
+
+    def _is_node(self) -> bool:
+        return type(self).energy is not EnergyModule.energy
 
     def clear_params(self, filter: Filter) -> None:
         """Sets the selected parameters to `None`."""

@@ -11,7 +11,7 @@ import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
 from minipcax.core.tree import is_param, path_name
 from minipcax.utils._optax import OptaxFn, OptaxState, Optimiser, carried, is_optimiser
-from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path, shapes_of
+from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path, shapes_of, without_frozen_layers
 
 
 class Optim(BaseModule, static=("optax_fn", "_origin")):
@@ -128,12 +128,14 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         if not gradients.keys() >= {*state.targets}:
             return None
         values, scaled = ({path: tree[path].get() for path in state.targets} for tree in (params, gradients))
+        scaled = {path: without_frozen_layers(params[path], grad) for path, grad in scaled.items()}
         if scale_by is not None:
             scaled = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), scaled)
 
         with refusals.updating(state, values):
             updates, optax_state = self._optax().update(scaled, state.optax, values)
             refusals.check_state(state.optax, optax_state)
+        updates = {path: without_frozen_layers(params[path], update) for path, update in updates.items()}
         self.state.set(OptaxState(optax_state, state.targets, state.shapes))
         if apply_updates:
             for path, value in optax.apply_updates(values, updates).items():

@@ -68,3 +68,9 @@ class Origin:
 
     def __reduce__(self) -> tuple[type["Origin"], tuple[()]]:
         return Origin, ()  # a copy of the optimiser is for other parameters
+
+
+def without_frozen_layers(param: DynamicParam[Any], change: Any) -> Any:
+    """A gradient or an update of a parameter, with zeros for those layers of a `Stack` that are frozen."""
+    frozen = vars(param).get("frozen_layers")
+    return jax.tree.map(lambda array: array.at[jnp.array(frozen)].set(0), change) if frozen else change

@@ -17,7 +17,8 @@ IN, WIDTH, OUT, DEPTH = 6, 8, 3, 5
 @pytest.mark.parametrize("scaled", [True, False])
 def test_its_equations(scaled: bool) -> None:
     model = pxl.ResidualNetwork(IN, WIDTH, OUT, DEPTH, jax.nn.relu, scaled, rkg=px.RandomKeyGenerator(0))
-    weights = [np.asarray(param.get()) for param in px.tree_extract(pxl.WEIGHTS(model))]
+    first, middle, last = (np.asarray(param.get()) for param in px.tree_extract(pxl.WEIGHTS(model)))
+    weights = [first, *middle, last]
     assert [w.shape for w in weights] == [(WIDTH, IN), *[(WIDTH, WIDTH)] * (DEPTH - 2), (OUT, WIDTH)]
     hidden = 1 / math.sqrt(WIDTH * DEPTH)
     scales = [1 / math.sqrt(IN), *[hidden] * (DEPTH - 2), 1 / WIDTH] if scaled else [1.0] * DEPTH
@@ -35,12 +36,12 @@ def test_its_equations(scaled: bool) -> None:
 
 def test_its_weights() -> None:
     scaled = pxl.ResidualNetwork(400, 50, 10, 3, rkg=px.RandomKeyGenerator(0))
-    w = np.asarray(scaled.layers[0].weight.get())  # type: ignore[union-attr]  # a ScaledLinear
+    w = np.asarray(px.tree_extract(scaled.first)[0].get())
     assert abs(w.mean()) < 4 / math.sqrt(w.size)
     assert abs(w.var() - 1) < 4 * math.sqrt(2 / w.size)
     plain = pxl.ResidualNetwork(IN, WIDTH, OUT, DEPTH, scaled=False, rkg=px.RandomKeyGenerator(0))
     expected = pxnn.Linear(IN, WIDTH, bias=False, rkg=px.RandomKeyGenerator(0))
-    np.testing.assert_array_equal(plain.layers[0].nn.weight, expected.nn.weight)  # type: ignore[union-attr]  # a Linear
+    np.testing.assert_array_equal(px.tree_extract(plain.first)[0], expected.nn.weight)
 
 
 def test_one_layer_is_not_a_network() -> None:
@@ -54,5 +55,6 @@ def test_the_size_of_its_signals_does_not_depend_on_width_and_depth() -> None:
     for width, depth in [(64, 4), (64, 32), (512, 4)]:
         model = pxl.ResidualNetwork(IN, width, OUT, depth, rkg=px.RandomKeyGenerator(1))
         pxl.initialise(x, model=model)
-        last = float(jnp.square(model.vodes[-2].h.get()).mean())
+        assert model.hidden is not None
+        last = float(jnp.square(model.hidden.vodes.h.get()[:, -1]).mean())
         assert 0.5 < last < 2 * math.e
