@@ -134,6 +134,7 @@ class Stack(EnergyModule, Generic[Block], static=("depth",)):
         tied: bool = False,
     ) -> None:
         super().__init__()
+        refusals.check_make(make)
         refusals.check_depth(depth)
         self.depth = int(depth)
         blocks = [make()] * depth if tied else [make() for _ in range(depth)]

@@ -23,14 +23,17 @@ def check_depth(depth: object) -> None:
         raise ValueError(f"Stack expected depth to be a positive int, found {depth!r}")
 
 
+def check_make(make: object) -> None:
+    """Raises unless blocks can be made."""
+    if isinstance(make, BaseModule) or not callable(make):
+        raise _not_blocks(f"{kind_of(make)}")
+
+
 def check_blocks(blocks: Iterable[object], has_energy: type) -> None:
     """Raises unless these are modules that can be called, without value nodes of their own."""
     for block in blocks:
         if not isinstance(block, BaseModule) or not callable(block):
-            raise TypeError(
-                "Stack expected a function that makes a block, a module that can be called, found one that makes "
-                f"{kind_of(block)}: Stack(lambda: Linear(64, 64), depth=8)"
-            )
+            raise _not_blocks(f"one that makes {kind_of(block)}")
         for path, node in walk(block):
             if isinstance(node, has_energy):
                 raise ValueError(
@@ -39,13 +42,20 @@ def check_blocks(blocks: Iterable[object], has_energy: type) -> None:
                 )
 
 
+def _not_blocks(found: str) -> TypeError:
+    return TypeError(
+        f"Stack expected a function that makes a block, a module that can be called, found {found}: "
+        "Stack(lambda: Linear(64, 64), depth=8)"
+    )
+
+
 def check_alike(blocks: Sequence[BaseModule], flat: Sequence[Flat]) -> None:
     """Raises if blocks differ in more than the values of their parameters."""
     for number, (leaves, structure) in enumerate(flat):
         if structure != flat[0][1]:
             places = zip(walk(blocks[0]), walk(blocks[number]), strict=False)
-            different = (path_name(path) for (path, one), (_, other) in places if _level(one) != _level(other))
-            raise _unlike(number, next(different, ""), blocks[0], blocks[number])
+            different = [(path, one, other) for (path, one), (_, other) in places if _level(one) != _level(other)]
+            raise _unlike(number, *(different[0] if different else ((), blocks[0], blocks[number])))
         for (path, one), (_, other) in zip(flat[0][0], leaves, strict=True):
             if one is not other and isinstance(one, RKGState):
                 raise ValueError(
@@ -53,7 +63,7 @@ def check_alike(blocks: Sequence[BaseModule], flat: Sequence[Flat]) -> None:
                     "draw from RKG, which gives each layer another key, or make one generator for all blocks"
                 )
             if one is not other and _form(one) != _form(other):
-                raise _unlike(number, path_name(path), one, other)
+                raise _unlike(number, path, one, other)
     for same in zip(*(leaves for leaves, _ in flat), strict=True):
         path, first = same[0]
         params = {id(param) for _, param in same}
@@ -77,15 +87,18 @@ def _form(node: Any) -> object:
     return jax.tree.structure(node) if isinstance(node, BaseParam) else np.asarray(node).tolist()
 
 
-def _unlike(number: int, path: str, one: object, other: object) -> ValueError:
+def _unlike(number: int, path: tuple[Any, ...], one: object, other: object) -> ValueError:
     return ValueError(
         f"Stack expected blocks that differ only in the values of their parameters, found a difference between blocks "
-        f"0 and {number} at {path or 'their root'}, {_shown(one)} and {_shown(other)}: {USE_A_LIST}"
+        f"0 and {number} at {path_name(path) or 'their root'}, {_shown(one)} and {_shown(other)}: {USE_A_LIST}"
     )
 
 
 def _shown(node: object) -> str:
-    return kind_of(node) if isinstance(node, BaseModule) else repr(node)
+    if not isinstance(node, BaseModule):
+        return repr(node)
+    static = ", ".join(f"{name}={vars(node)[name]!r}" for name in node._static_names if name in vars(node))
+    return kind_of(node) + (f" with {static}" if static else "")
 
 
 def check_layers(params: Iterable[DynamicParam[Any]], module: BaseModule) -> None:
