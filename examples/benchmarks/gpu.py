@@ -1,6 +1,6 @@
 """The GPU check: whether training is right on this device, how fast it is, and how much memory it takes.
 
-Five parts, meant to take at most six minutes on one GPU. Their numbers are printed, written to gpu.json, and drawn:
+Six parts, meant to take at most six minutes on one GPU. Their numbers are printed, written to gpu.json, and drawn:
 
 - agreement: the weights that every algorithm reaches here, at three precisions of products, against those of the CPU at
   full precision. On GPUs, JAX documents its default precision, which "bfloat16" stands for, as TensorFloat-32 as well.
@@ -10,6 +10,7 @@ Five parts, meant to take at most six minutes on one GPU. Their numbers are prin
 - busy: a step among many in one program, where it never waits for Python, relative to one that is called; and for how
   long a call keeps Python before it returns.
 - memory: what a compiled step takes for what is neither input nor output, against T and depth.
+- stacks: a training step of `PC` on residual networks whose hidden layers are a `Stack`, or a list.
 
 If a part fails, its numbers so far are kept and the other parts run; the exit status is then 1.
 """
@@ -28,6 +29,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import optax
+from depth import step_times
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -60,10 +62,11 @@ class Sizes(NamedTuple):
     vgg5_scale: int = 1
     memory_steps: tuple[int, ...] = (1, 8, 64, 256)
     depths: tuple[int, ...] = (4, 16, 64)
+    stacks: tuple[int, ...] = (8, 128)
     rounds: int = 25
 
 
-QUICK = Sizes(2, (8,), (2,), 1, 64, (2, 8), (2, 3), 1)
+QUICK = Sizes(2, (8,), (2,), 1, 64, (2, 8), (2, 3), (2,), 1)
 
 
 class Method(NamedTuple):
@@ -166,6 +169,13 @@ def memory(sizes: Sizes) -> Rows:
         yield f"{depth} layers, T = {inference}", {"minipcax, kB": ours, "by hand, kB": by_hand}
 
 
+def stacks(sizes: Sizes) -> Rows:
+    """Microseconds of a step at the first width, with as many hidden layers."""
+    for hidden, found in step_times(sizes.widths[0], sizes.batch, sizes.stacks, max(sizes.stacks), sizes.rounds):
+        times = {name: found[name] for name in ("list", "stack")}
+        yield f"{hidden} layers", {**_microseconds(times), "ratio": found["stack"] / found["list"]}
+
+
 def until_return(call: Callable[[], Array], rounds: int) -> float:
     """The median time until a call returns, in seconds, on a device that has nothing else to do."""
     times = []
@@ -181,7 +191,7 @@ def _microseconds(times: Numbers) -> Numbers:
     return {f"{name}, µs": 1e6 * seconds for name, seconds in times.items()}
 
 
-PARTS = {"agreement": agreement, "step": step, "vgg5": vgg5, "busy": busy, "memory": memory}
+PARTS = {"agreement": agreement, "step": step, "vgg5": vgg5, "busy": busy, "memory": memory, "stacks": stacks}
 
 
 def draw(parts: dict[str, dict[str, Numbers]], path: Path) -> None:

@@ -34,17 +34,39 @@ def stacked_params(tree: object) -> tuple[DynamicParam[Any], ...]:
     return tree_extract(tree, filter_fn=lambda param: is_dynamic(param) and "stacked" in vars(param))
 
 
-def each_layer(fn: Callable[..., Any], module: BaseModule, *x: Any, in_order: bool = False) -> Any:
-    """Calls `fn(x, module=module)` for every layer, with the values of that layer in the parameters of the module.
+Layer = Callable[..., tuple[Any, dict[int, Value]]]  # of (values, *x, module=module), as in `each_layer`
+Way = Callable[[Layer, list[Value], tuple[Any, ...], BaseModule], tuple[Any, dict[int, Value]]]
+
+
+def at_once(layer: Layer, values: list[Value], x: tuple[Any, ...], module: BaseModule) -> Any:
+    """Calls all layers at once, with arguments that have an axis of layers; returns the outputs of all."""
+    return vmap()(layer)(values, *x, module=module)
+
+
+def in_turn(layer: Layer, values: list[Value], x: tuple[Any, ...], module: BaseModule) -> Any:
+    """Like `at_once`, but one layer at a time."""
+
+    def one(inputs: Any, /, *, module: BaseModule) -> tuple[tuple[()], Any]:
+        return (), layer(*inputs, module=module)
+
+    return scan(one, (values, *x))(module=module)[1]
+
+
+def in_order(layer: Layer, values: list[Value], x: tuple[Any, ...], module: BaseModule) -> Any:
+    """Calls the first layer with `x`, and each other with the output of the one before; returns that of the last."""
+    depth = vars(stacked_params(module)[0])["stacked"]
+    (output,), changes = scan(layer, values, depth)(*x, module=module)
+    return output, changes
+
+
+def each_layer(way: Way, fn: Callable[..., Any], module: BaseModule, *x: Any) -> Any:
+    """Calls `fn(*x, module=module)` for every layer, with the values of that layer in the parameters of the module.
 
     Args:
+        way: `at_once`, `in_turn` or `in_order`.
         fn: what to call. It may change the parameters.
         module: holds parameters with an axis of layers.
-        x: arguments, with an axis of layers; or that of the first layer, if the layers are called in order.
-        in_order: whether to call layer after layer, each with what the one before returned, or all at once.
-
-    Returns:
-        The output of the last layer, or of all.
+        x: the arguments.
     """
     params = stacked_params(module)
     values = [param.get() for param in params]
@@ -64,10 +86,7 @@ def each_layer(fn: Callable[..., Any], module: BaseModule, *x: Any, in_order: bo
     for param in params:
         param.set(None)
     try:
-        if in_order:
-            (output,), changes = scan(layer, values, vars(params[0])["stacked"])(*x, module=module)
-        else:
-            output, changes = vmap()(layer)(values, *x, module=module)
+        output, changes = way(layer, values, x, module)
     finally:
         for param, value in zip(params, values, strict=True):
             param.set(value)

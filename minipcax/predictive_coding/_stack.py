@@ -20,7 +20,16 @@ from minipcax.core.tree import is_param
 from minipcax.functional import vmap
 from minipcax.predictive_coding._energy import se_energy
 from minipcax.predictive_coding._energy_module import EnergyModule
-from minipcax.predictive_coding._layers import each_layer, layer_of, mark, stack, stacked_params
+from minipcax.predictive_coding._layers import (
+    at_once,
+    each_layer,
+    in_order,
+    in_turn,
+    layer_of,
+    mark,
+    stack,
+    stacked_params,
+)
 from minipcax.predictive_coding._parameter import VodeParam
 from minipcax.predictive_coding._ruleset import Rules, Tform
 from minipcax.predictive_coding._vode import EnergyFn, Vode
@@ -70,7 +79,7 @@ class Vodes(Vode[VodeParam]):
     def _each(self, fn: Callable[..., Any], *x: Any) -> Any:
         if not in_vmap():
             return vmap({"vodes": _axes_of_samples})(lambda *x, vodes: vodes._each(fn, *x))(*x, vodes=self)
-        return each_layer(lambda *x, module: fn(module.one(), *x), self, *x)
+        return each_layer(at_once, lambda *x, module: fn(module.one(), *x), self, *x)
 
 
 def _axes_of_samples(tree: Any) -> Any:  # for parameters, in the form of a mask
@@ -80,7 +89,7 @@ def _axes_of_samples(tree: Any) -> Any:  # for parameters, in the form of a mask
     return jax.tree.map(axis, tree, is_leaf=is_param)
 
 
-class Stack(EnergyModule, Generic[Block], static=("depth",)):
+class Stack(EnergyModule, Generic[Block], static=("depth", "parallel")):
     """Layers of one form, each followed by its own value node. Called with x, it returns the state of the last:
 
         h_0 = x,  u_l = block_l(h_{l−1}),  and the energy of layer l is that of its node, E(h_l, u_l)
@@ -99,6 +108,7 @@ class Stack(EnergyModule, Generic[Block], static=("depth",)):
         ruleset: that of every node, as for `Vode`.
         tforms: the transformations that the rules name.
         tied: whether `make` is called once, for one block that is used in every layer: its weights are shared.
+        parallel: whether to compute all layers at once where none has to wait, or one at a time.
 
     Raises:
         TypeError: `make` does not make a module that can be called.
@@ -132,11 +142,12 @@ class Stack(EnergyModule, Generic[Block], static=("depth",)):
         tforms: Mapping[str, Tform] = {},
         *,
         tied: bool = False,
+        parallel: bool = True,
     ) -> None:
         super().__init__()
         refusals.check_make(make)
         refusals.check_depth(depth)
-        self.depth = int(depth)
+        self.depth, self.parallel = int(depth), parallel
         blocks = [make()] * depth if tied else [make() for _ in range(depth)]
         refusals.check_blocks(blocks, EnergyModule)
         self.blocks = stack(blocks)
@@ -145,11 +156,12 @@ class Stack(EnergyModule, Generic[Block], static=("depth",)):
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Returns the state of the last layer, for one sample."""
         if self._states_follow():
-            h: Array = each_layer(_call, self, x, in_order=True)
+            h: Array = each_layer(in_order, _call, self, x)
         else:
             before = self.vodes.h.get()
             refusals.check_states_of_layers(x, before)
-            each_layer(_call, self, jnp.concatenate([x[None], before[:-1]]))
+            way = at_once if self.parallel else in_turn
+            each_layer(way, _call, self, jnp.concatenate([x[None], before[:-1]]))
             refusals.check_states_kept(before, self.vodes.h.get())
             h = before[-1]
         self.vodes.cache.notes.predictions += 1

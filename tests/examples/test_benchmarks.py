@@ -36,7 +36,7 @@ def test_a_device_agrees_with_itself(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "gpu.json").read_text())
     parts = found["parts"]
     assert found["failures"] == {}
-    assert [*parts] == [*found["seconds"]] == ["agreement", "step", "vgg5", "busy", "memory"]
+    assert [*parts] == [*found["seconds"]] == ["agreement", "step", "vgg5", "busy", "memory", "stacks"]
     assert all(rows for rows in parts.values())
     for name, numbers in parts["agreement"].items():
         assert numbers.pop("moved") > 0, name
@@ -98,7 +98,7 @@ def test_accuracies_are_kept_and_not_computed_again(folder: Path, tmp_path: Path
     [
         ("error_based", ["--depth", "3", "--width", "3", "--steps", "300", "--seeds", "1"]),
         ("inference", ["--epochs", "1", "--seeds", "1", "--rates", "0.003"]),
-        ("depth", ["--depths", "3"]),
+        ("depth", ["--depths", "3", "--layers", "2", "3", "--longest-list", "2", "--widths", "4", "--rounds", "1"]),
     ],
 )
 def test_pictures_are_drawn(name: str, options: list[str], tmp_path: Path) -> None:

@@ -81,10 +81,11 @@ def test_its_energies_are_those_of_its_layers() -> None:
     close(stack.energies(), {f"[{number}]": each for number, each in enumerate(expected.T)}, 1e-5)
 
 
-def test_a_rule_that_makes_states_from_predictions_calls_layers_in_order() -> None:
-    def double(vode: object, key: str, value: Array, rkg: object) -> Array:
-        return 2 * value
+def double(vode: object, key: str, value: Array, rkg: object) -> Array:
+    return 2 * value
 
+
+def test_a_rule_that_makes_states_from_predictions_calls_layers_in_order() -> None:
     rules: dict[str | None, tuple[str, ...]] = {pxc.STATUS.ALL: ("u <- u", "h <- u:double")}
     stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), DEPTH, ruleset=rules, tforms={"double": double})
     stack.vodes.h.set(STATES)
@@ -92,6 +93,15 @@ def test_a_rule_that_makes_states_from_predictions_calls_layers_in_order() -> No
     for block in stack:
         h = 2 * block(h)
     close(stack(X), h)
+
+
+def test_a_rule_for_what_nodes_return_is_what_the_next_layer_sees() -> None:
+    rules: dict[str | None, tuple[str, ...]] = {None: ("h -> h:double",)}
+    stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), DEPTH, ruleset=rules, tforms={"double": double})
+    stack.vodes.h.set(STATES)
+    close(stack(X), 2 * STATES[-1])
+    predictions = [block(x) for block, x in zip(stack, [X, *2 * STATES], strict=False)]
+    close(stack.vodes.get("u"), jnp.stack(predictions))
 
 
 def test_an_output_rule_and_an_input_rule_are_applied_layer_by_layer() -> None:
