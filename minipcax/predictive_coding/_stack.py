@@ -108,7 +108,8 @@ class Stack(EnergyModule, Generic[Block], static=("depth", "parallel")):
         ruleset: that of every node, as for `Vode`.
         tforms: the transformations that the rules name.
         tied: whether `make` is called once, for one block that is used in every layer: its weights are shared.
-        parallel: whether to compute all layers at once where none has to wait, or one at a time.
+        parallel: whether to compute all layers at once where none has to wait, or one at a time. On CPUs, convolutions
+            are much slower at once, for XLA then runs those of all layers as one grouped convolution.
 
     Raises:
         TypeError: `make` does not make a module that can be called.

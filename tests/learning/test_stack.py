@@ -50,9 +50,9 @@ class Listed(pxc.EnergyModule):
 
 
 class Stacked(pxc.EnergyModule):
-    def __init__(self, make: Make, size: int) -> None:
+    def __init__(self, make: Make, size: int, parallel: bool = True) -> None:
         super().__init__()
-        self.blocks = pxc.Stack(make, DEPTH)
+        self.blocks = pxc.Stack(make, DEPTH, parallel=parallel)
         self.layer, self.output = pxnn.Linear(size, OUT), pxc.Vode()
         self.output.h.frozen = True
 
@@ -152,6 +152,15 @@ def test_blocks_of_any_kind(block: str) -> None:
         train(listed, pxl.PC(3), shape)
         train(stacked, pxl.PC(3), shape)
         close(weights_of(stacked), weights_of(listed), 1e-10)
+
+
+def test_one_layer_at_a_time() -> None:
+    listed, _ = pair()
+    px.RKG.seed(3)
+    stacked = Stacked(dense, WIDTH, parallel=False)
+    train(listed, pxl.PC(3))
+    train(stacked, pxl.PC(3))
+    close(weights_of(stacked), weights_of(listed), 1e-5)
 
 
 def test_every_layer_has_its_energy_and_state() -> None:
