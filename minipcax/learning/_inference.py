@@ -16,10 +16,10 @@ from minipcax.learning._report import History
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
-ByNode = Float[Array, " nodes"]  # the energy of every node, a mean over the samples
-Energies = Float[Array, "steps nodes"]
-Move = Callable[..., ByNode]  # a step of inference, given the model and its optimisers by name
-EnergiesAndGradients = Callable[[Batch, Model], tuple[Float[Array, "batch nodes"], Gradients]]
+Energies = Float[Array, "batch nodes"]
+AllEnergies = Float[Array, "steps batch nodes"]
+Move = Callable[..., Energies]  # a step of inference, given the model and its optimisers by name
+EnergiesAndGradients = Callable[[Batch, Model], tuple[Energies, Gradients]]
 
 _energies_and_gradients = with_gradients(NODES)
 
@@ -44,7 +44,7 @@ def infer(
         steps: the number of steps; another number compiles again.
         unroll: how many of them to compile as one round of the loop. `True` means all, without a loop, which takes
             longer to compile; JAX on CPUs runs convolutions in loops many times slower than outside.
-        tolerance: updates stop once a step changes the energy by at most this fraction of it.
+        tolerance: updates stop once a step changes the energy, over the whole batch, by at most this fraction of it.
         reset: whether the optimiser starts anew, and is cleared afterwards; otherwise it continues from its last state,
             and all batches must be of one size.
         model: the model, whose nodes change, except the frozen ones.
@@ -102,10 +102,10 @@ def relax(
 def descent(energies_and_gradients: EnergiesAndGradients, x: Batch) -> Move:
     """Returns a step of inference: the states of the nodes move down the gradients, as the optimiser says."""
 
-    def move(*, model: Model, optim: Optim) -> ByNode:
+    def move(*, model: Model, optim: Optim) -> Energies:
         energies, gradients = energies_and_gradients(x, model)
         optim.step(model, gradients)
-        return energies.mean(axis=0)
+        return energies
 
     return move
 
@@ -125,24 +125,28 @@ def loop(
         energies = run(move, steps, unroll, tracked)
     if reset:
         optim.clear()
-    return History(energies, names_of(model.nodes()))
+    # The mean over samples is taken only now, because it makes devices that share a batch wait for each other.
+    return History(energies.mean(axis=1), names_of(model.nodes()))
 
 
-def _all_steps(move: Move, steps: int, unroll: int | bool, tracked: dict[str, Any]) -> Energies:
-    def one_step(no_input: None, /, **tracked: Any) -> tuple[tuple[()], ByNode]:
+def _all_steps(move: Move, steps: int, unroll: int | bool, tracked: dict[str, Any]) -> AllEnergies:
+    def one_step(no_input: None, /, **tracked: Any) -> tuple[tuple[()], Energies]:
         return (), move(**tracked)
 
-    energies: Energies = scan(one_step, length=steps, unroll=unroll)(**tracked)[1]
+    energies: AllEnergies = scan(one_step, length=steps, unroll=unroll)(**tracked)[1]
     return energies
 
 
-def _until_settled(tolerance: Number, move: Move, steps: int, unroll: int | bool, tracked: dict[str, Any]) -> Energies:
+def _until_settled(
+    tolerance: Number, move: Move, steps: int, unroll: int | bool, tracked: dict[str, Any]
+) -> AllEnergies:
     def unless_settled(
-        no_input: None, before: Float[Array, ""], last: ByNode, /, **tracked: Any
-    ) -> tuple[tuple[Float[Array, ""], ByNode], ByNode]:
-        settled = jnp.abs(last.sum() - before) <= tolerance * jnp.abs(before)
+        no_input: None, before: Float[Array, ""], last: Energies, /, **tracked: Any
+    ) -> tuple[tuple[Float[Array, ""], Energies], Energies]:
+        total = last.mean(axis=0).sum()
+        settled = jnp.abs(total - before) <= tolerance * jnp.abs(before)
         energies = cond(lambda **tracked: last, move)(settled, **tracked)
-        return (last.sum(), energies), energies
+        return (total, energies), energies
 
     first = move(**tracked)
     before = jnp.full_like(first.sum(), jnp.nan)  # to which no energy is close

@@ -6,7 +6,7 @@ from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_minima
 from minipcax.learning._energies import with_gradients
 from minipcax.learning._forward import start
-from minipcax.learning._inference import ByNode, loop
+from minipcax.learning._inference import Energies, loop
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model
 from minipcax.learning._report import Report
 from minipcax.utils import Optim
@@ -45,11 +45,11 @@ class IPC(Algorithm):
         check_minima(model)
         predictions, loss = start(x, y, model=model)
 
-        def move(*, model: Model, optim: Optim, weights: Optim) -> ByNode:
+        def move(*, model: Model, optim: Optim, weights: Optim) -> Energies:
             energies, gradients = _energies_and_gradients(x, model)
             optim.step(model, gradients)
             weights.step(model, gradients, scale_by=1 / len(energies))
-            return energies.mean(axis=0)
+            return energies
 
         history = loop(move, self.steps, self.unroll, model=model, optim=nodes, weights=weights)
         return Report(history, loss, predictions)

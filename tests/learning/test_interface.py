@@ -278,7 +278,8 @@ def test_memory_does_not_grow_with_the_number_of_steps() -> None:
         assert analysis is not None
         return int(analysis.temp_size_in_bytes)
 
-    energies = 4 * 3 * (256 - 8)  # of three nodes at every step, in bytes; the states would be 500 times as much
+    # In bytes, of three nodes for every sample and step; the states would be 27 times as much.
+    energies = 4 * 3 * len(X) * (256 - 8)
     assert memory(256) - memory(8) <= 3 * energies
 
 
