@@ -109,6 +109,16 @@ def check_minima(model: Model) -> None:
             )
 
 
+def check_no_stack(model: Model, name: str) -> None:
+    """Raises if the model has a `Stack`."""
+    for path, node in vodes(model).items():
+        if "stacked" in vars(node.h):
+            raise ValueError(
+                f"{name} expected single nodes, to see whether each predicts the next, found those of a Stack in {path}"
+                ": use a list of blocks and nodes, or Backprop, whose gradients are the same"
+            )
+
+
 def check_squared_errors(model: Model, name: str, precisions: bool = True) -> None:
     """Raises if the energy of an inferred node is not of h − u alone, or if the node has rules of its own."""
     built_in = Vode().ruleset

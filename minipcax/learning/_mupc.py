@@ -82,7 +82,7 @@ class ResidualNetwork(EnergyModule):
         Innocenti et al., μPC: Scaling Predictive Coding to 100+ Layer Networks, arXiv 2505.13124 (2025).
     """
 
-    hidden: Stack[ResidualBlock] | None  # there are none in a network of two layers
+    hidden: Stack[ResidualBlock]  # absent in a network of two layers
 
     def __init__(
         self,
@@ -108,14 +108,15 @@ class ResidualNetwork(EnergyModule):
             return ResidualBlock(layer(width, width, scale), act_fn)
 
         self.first, self.vode = layer(in_features, width, 1 / math.sqrt(in_features)), Vode()
-        self.hidden = Stack(block, depth - 2) if depth > 2 else None
+        if depth > 2:
+            self.hidden = Stack(block, depth - 2)
         self.last, self.output = layer(width, out_features, 1 / width), Vode()
         self.output.h.frozen = True
         self.act_fn = static(act_fn)
 
     def __call__(self, x: Float[Array, " in_features"], y: Array | None = None) -> Float[Array, " out_features"]:
         h = self.vode(self.first(x))
-        if self.hidden is not None:
+        if hasattr(self, "hidden"):
             h = self.hidden(h)
         prediction: Array = self.output(self.last(self.act_fn(h)), output="u")
         if y is not None:

@@ -12,10 +12,10 @@ import minipcax.learning._refusals as refusals
 from minipcax.core import tree_ref, tree_unref
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._checks import check_squared_errors
-from minipcax.learning._energies import energies_by_node, names_of, node_energies, with_gradients
+from minipcax.learning._checks import check_no_stack, check_squared_errors
+from minipcax.learning._energies import energies_by_node, node_energies, with_gradients
 from minipcax.learning._forward import start
-from minipcax.learning._inference import ByNode, descent
+from minipcax.learning._inference import Energies, descent
 from minipcax.learning._influence import influences
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Gradients, Model, split_nodes, vodes
 from minipcax.learning._report import History, Report
@@ -45,7 +45,8 @@ class ZIL(Algorithm):
     The optimiser of the nodes is not used.
 
     Raises:
-        ValueError: the nodes are not a chain, or are assigned in another order than they are called.
+        ValueError: the nodes are not a chain, or are assigned in another order than they are called; or some are a
+            `Stack`, of which it cannot be seen that they are a chain.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -59,6 +60,7 @@ class ZIL(Algorithm):
     """
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+        check_no_stack(model, "ZIL")
         check_squared_errors(model, "ZIL", precisions=False)
         predictions, loss = start(x, y, model=model)
         _check_chain(x, model)
@@ -67,17 +69,16 @@ class ZIL(Algorithm):
 
         def learn_and_move(
             level: Int[Array, ""], taught: Gradients, *, model: Model, optim: Optim
-        ) -> tuple[tuple[Gradients], ByNode]:
+        ) -> tuple[tuple[Gradients], Energies]:
             more = _gradients_of_level(x, level, model=model)["model"]
             return (jax.tree.map(jnp.add, taught, more),), move(model=model, optim=optim)
 
         nothing = jax.tree.map(jnp.zeros_like, WEIGHTS(model))
-        names = names_of(model.nodes())
-        levels = jnp.arange(len(names))[::-1]
+        levels = jnp.arange(len(model.nodes()))[::-1]
         states = Optim(optax.sgd(1.0), NODES(model))
         (taught,), energies = scan(learn_and_move, levels)(nothing, model=model, optim=states)
         weights.step(model, taught)
-        return Report(History(energies, names), loss, predictions)
+        return Report(History(energies.mean(axis=1), tuple(model.nodes())), loss, predictions)
 
 
 def _check_chain(x: Batch, model: Model) -> None:
@@ -91,9 +92,7 @@ def _check_chain(x: Batch, model: Model) -> None:
 
     states = {path: node.h.get() for path, node in vodes(model).items()}
     found = influences(energies, states, tree_ref(model), x)
-    paths = {id(node): path for path, node in vodes(model).items()}
-    nodes = [paths.get(id(node), path) for path, node in model.nodes().items()]
-    observed = split_nodes(model)[1]
+    nodes, observed = [*model.nodes()], split_nodes(model)[1]
     for number, path in enumerate(nodes):
         expected = nodes[max(number - 1, 0) : number + 1]
         others = [state for state in states if (f"[0][{state!r}]" in found[number]) != (state in expected)]

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 from jax.tree_util import tree_flatten_with_path
 
 import minipcax.predictive_coding._stack_refusals as refusals
-from minipcax.core import BaseModule, DynamicParam, tree_extract, tree_ref, tree_unref
+from minipcax.core import BaseModule, DynamicParam, RKGState, tree_extract, tree_ref, tree_unref
 from minipcax.core.tree import is_dynamic, is_param, walk
 from minipcax.functional import scan, vmap
 
 AnyModule = TypeVar("AnyModule", bound=BaseModule)
 Value = Any  # of a parameter: an array, a pytree of arrays, or None
+Tracked = Any  # a module, or a tuple of modules
 
 
 def mark(param: DynamicParam[Any], depth: int) -> None:
@@ -29,55 +30,74 @@ def mark(param: DynamicParam[Any], depth: int) -> None:
     vars(param)["stacked"] = depth
 
 
+def is_stacked(param: object) -> bool:
+    """Whether the value of a parameter has an axis of layers."""
+    return isinstance(param, DynamicParam) and "stacked" in vars(param)
+
+
 def stacked_params(tree: object) -> tuple[DynamicParam[Any], ...]:
     """Returns the parameters with an axis of layers, each once."""
-    return tree_extract(tree, filter_fn=lambda param: is_dynamic(param) and "stacked" in vars(param))
+    return tree_extract(tree, filter_fn=is_stacked)
 
 
-Layer = Callable[..., tuple[Any, dict[int, Value]]]  # of (values, *x, module=module), as in `each_layer`
-Way = Callable[[Layer, list[Value], tuple[Any, ...], BaseModule], tuple[Any, dict[int, Value]]]
+Layer = Callable[..., tuple[Any, dict[int, Value]]]  # of (values, *x, tracked=tracked), as in `each_layer`
+Way = Callable[[Layer, list[Value], tuple[Any, ...], Tracked], tuple[Any, dict[int, Value]]]
 
 
-def at_once(layer: Layer, values: list[Value], x: tuple[Any, ...], module: BaseModule) -> Any:
+def at_once(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Any:
     """Calls all layers at once, with arguments that have an axis of layers; returns the outputs of all."""
-    return vmap()(layer)(values, *x, module=module)
+
+    def lane(values: list[Value], *x: Any, tracked: Tracked) -> Any:
+        common = tree_extract(tracked, filter_fn=lambda param: _is_common(param))
+        before = [jax.tree.flatten(param.get()) for param in common]
+        output = layer(values, *x, tracked=tracked)
+        for param, value in zip(common, before, strict=True):
+            if not _same(value, param.get()):
+                raise refusals.common_write(param, tracked)
+        return output
+
+    return vmap()(lane)(values, *x, tracked=tracked)
 
 
-def in_turn(layer: Layer, values: list[Value], x: tuple[Any, ...], module: BaseModule) -> Any:
+def _is_common(param: object) -> bool:
+    return is_dynamic(param) and not is_stacked(param) and not isinstance(param, RKGState)
+
+
+def in_turn(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Any:
     """Like `at_once`, but one layer at a time."""
 
-    def one(inputs: Any, /, *, module: BaseModule) -> tuple[tuple[()], Any]:
-        return (), layer(*inputs, module=module)
+    def one(inputs: Any, /, *, tracked: Tracked) -> tuple[tuple[()], Any]:
+        return (), layer(*inputs, tracked=tracked)
 
-    return scan(one, (values, *x))(module=module)[1]
+    return scan(one, (values, *x))(tracked=tracked)[1]
 
 
-def in_order(layer: Layer, values: list[Value], x: tuple[Any, ...], module: BaseModule) -> Any:
+def in_order(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Any:
     """Calls the first layer with `x`, and each other with the output of the one before; returns that of the last."""
-    depth = vars(stacked_params(module)[0])["stacked"]
-    (output,), changes = scan(layer, values, depth)(*x, module=module)
+    depth = vars(stacked_params(tracked)[0])["stacked"]
+    (output,), changes = scan(layer, values, depth)(*x, tracked=tracked)
     return output, changes
 
 
-def each_layer(way: Way, fn: Callable[..., Any], module: BaseModule, *x: Any) -> Any:
-    """Calls `fn(*x, module=module)` for every layer, with the values of that layer in the parameters of the module.
+def each_layer(way: Way, fn: Callable[..., Any], tracked: Tracked, *x: Any) -> Any:
+    """Calls `fn(*x, tracked=tracked)` for every layer, with the values of that layer in the parameters of `tracked`.
 
     Args:
         way: `at_once`, `in_turn` or `in_order`.
         fn: what to call. It may change the parameters.
-        module: holds parameters with an axis of layers.
-        x: the arguments.
+        tracked: holds parameters with an axis of layers.
+        x: the other arguments.
     """
-    params = stacked_params(module)
+    params = stacked_params(tracked)
     values = [param.get() for param in params]
-    refusals.check_layers(params, module)
+    refusals.check_layers(params, tracked)
 
-    def layer(values: list[Value], *x: Any, module: BaseModule) -> tuple[Any, dict[int, Value]]:
-        own = stacked_params(module)
+    def layer(values: list[Value], *x: Any, tracked: Tracked) -> tuple[Any, dict[int, Value]]:
+        own = stacked_params(tracked)
         for param, value in zip(own, values, strict=True):
             param.set(value)
         before = [*map(jax.tree.flatten, values)]
-        output = fn(*x, module=module)
+        output = fn(*x, tracked=tracked)
         after = [param.get() for param in own]
         for param in own:
             param.set(None)
@@ -86,7 +106,7 @@ def each_layer(way: Way, fn: Callable[..., Any], module: BaseModule, *x: Any) ->
     for param in params:
         param.set(None)
     try:
-        output, changes = way(layer, values, x, module)
+        output, changes = way(layer, values, x, tracked)
     finally:
         for param, value in zip(params, values, strict=True):
             param.set(value)
@@ -101,26 +121,32 @@ def _same(before: tuple[list[Any], Any], value: Value) -> bool:
 
 
 def stack(blocks: Sequence[AnyModule]) -> AnyModule:
-    """Returns one block with the values of all. A parameter that they share it shares with them.
+    """Moves the values of all blocks into one. A parameter that they share it shares with them.
 
     Raises:
         ValueError: the blocks differ in more than the values of their parameters.
     """
     flat = [tree_flatten_with_path(tree_ref(block), is_leaf=is_param) for block in blocks]
     refusals.check_alike(blocks, flat)
-    nodes = zip(*([node for _, node in leaves] for leaves, _ in flat), strict=True)
+    nodes = [*zip(*([node for _, node in leaves] for leaves, _ in flat), strict=True)]
     structure: Any = flat[0][1]  # JAX does not name the type of its treedefs
     together: AnyModule = tree_unref(structure.unflatten([_together(each) for each in nodes]))
+    for param in (param for each in nodes if _are_own(each) for param in each):
+        param.set(None)  # whoever still holds it would otherwise believe that it is shared
     return together
 
 
-def _together(params: tuple[Any, ...]) -> Any:
-    first = params[0]
-    if not isinstance(first, DynamicParam) or all(param is first for param in params):
+def _are_own(nodes: tuple[Any, ...]) -> bool:
+    return isinstance(nodes[0], DynamicParam) and any(node is not nodes[0] for node in nodes)
+
+
+def _together(nodes: tuple[Any, ...]) -> Any:
+    first = nodes[0]
+    if not _are_own(nodes):
         return first
-    value = jax.tree.map(lambda *values: jnp.stack(values), *(param.get() for param in params))
+    value = jax.tree.map(lambda *values: jnp.stack(values), *(param.get() for param in nodes))
     param = type(first).from_structure(first.structure(), (value,))
-    mark(param, len(params))
+    mark(param, len(nodes))
     return param
 
 
@@ -130,15 +156,17 @@ def layer_of(block: AnyModule, number: int) -> AnyModule:
     def own(param: Any) -> Any:
         if not isinstance(param, DynamicParam):
             return param
-        value, marked = param.get(), "stacked" in vars(param)
-        value = jax.tree.map(lambda array: array[number], value) if marked else value
+        pick = is_stacked(param)
+        value = jax.tree.map(lambda array: array[number] if pick else array, param.get())
         copy = type(param).from_structure(param.structure(), (value,))
         vars(copy).pop("stacked", None)
         return copy
 
     copy: AnyModule = tree_unref(jax.tree.map(own, tree_ref(block), is_leaf=is_param))
-    for _, node in walk(copy):
+    for _, node in [*walk(copy)]:
         if isinstance(node, BaseModule | DynamicParam):
+            lists = {name: tuple(value) for name, value in vars(node).items() if isinstance(value, list)}
+            vars(node).update(lists)
             cls: Any = type(node)
             object.__setattr__(node, "__class__", _read_only(cls))
     return copy
@@ -148,7 +176,15 @@ class _ReadOnly:
     __slots__ = ()
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise refusals.read_only(self, name)
+        raise refusals.read_only(self)
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise refusals.read_only(self)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # a copy is an ordinary object
+        how: Any = super().__reduce_ex__(protocol)
+        make, (cls, *rest), *state = how
+        return make, (cls.__mro__[2], *rest), *state
 
 
 @cache

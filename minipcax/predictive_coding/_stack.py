@@ -7,17 +7,15 @@ are the layers called in order, by a `scan`. `_layers` has both.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import minipcax.predictive_coding._stack_refusals as refusals
-from minipcax.core import RKG, Module, RandomKeyGenerator
+from minipcax.core import Module, Param, get
 from minipcax.core.trace import in_vmap
-from minipcax.core.tree import is_param
-from minipcax.functional import vmap
+from minipcax.core.tree import path_name, walk
 from minipcax.predictive_coding._energy import se_energy
 from minipcax.predictive_coding._energy_module import EnergyModule
 from minipcax.predictive_coding._layers import (
@@ -25,71 +23,19 @@ from minipcax.predictive_coding._layers import (
     each_layer,
     in_order,
     in_turn,
+    is_stacked,
     layer_of,
-    mark,
     stack,
     stacked_params,
 )
-from minipcax.predictive_coding._parameter import VodeParam
 from minipcax.predictive_coding._ruleset import Rules, Tform
-from minipcax.predictive_coding._vode import EnergyFn, Vode
+from minipcax.predictive_coding._vode import EnergyFn
+from minipcax.predictive_coding._vodes import Vodes
 
 Block = TypeVar("Block", bound=Module)
 
 
-class Vodes(Vode[VodeParam]):
-    """The value nodes of a `Stack`: a node whose values have an axis of layers. The axis of samples is before it."""
-
-    def __init__(self, depth: int, energy_fn: EnergyFn | None, ruleset: Rules, tforms: Mapping[str, Tform]) -> None:
-        super().__init__(energy_fn, ruleset, tforms)
-        mark(self.h, depth)
-        mark(self.cache, depth)
-
-    def energy(self, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
-        """Returns the energy of every layer: of shape (layers,) inside `vmap`, (batch, layers) outside."""
-        self.cache.notes.check_predictions()
-        self.cache.notes.predictions = 0
-        energy: Array = self._each(lambda vode: vode.energy(rkg))
-        return energy
-
-    def energies(self) -> dict[str, Float[Array, "..."]]:
-        """Returns the energy of each layer by its number, `[17]`."""
-        return {f"[{number}]": energy for number, energy in enumerate(jnp.moveaxis(self.energy(), -1, 0))}
-
-    def get(self, key: str, default: object = None, rkg: RandomKeyGenerator = RKG) -> Any:  # as for `Vode`
-        """Like `Vode.get`; an output rule is applied layer by layer."""
-        if self.ruleset.output_for(self.status, key) is None:
-            return super().get(key, default, rkg)
-        value = self._each(lambda vode: vode.get(key, rkg=rkg))
-        return default if value is None else value
-
-    def set(self, key: str, value: object, rkg: RandomKeyGenerator = RKG) -> Self:
-        """Like `Vode.set`; transformations are applied layer by layer."""
-        if not any(rule.tforms for rule in self.ruleset.inputs_for(self.status, key)):
-            return super().set(key, value, rkg)
-        self._each(lambda vode, value: (vode.set(key, value, rkg), None)[1], value)
-        return self
-
-    def one(self) -> Vode[VodeParam]:
-        """Returns an ordinary node with the same parameters, while they hold the values of one layer."""
-        vode = Vode[VodeParam]()
-        vars(vode).update(vars(self))
-        return vode
-
-    def _each(self, fn: Callable[..., Any], *x: Any) -> Any:
-        if not in_vmap():
-            return vmap({"vodes": _axes_of_samples})(lambda *x, vodes: vodes._each(fn, *x))(*x, vodes=self)
-        return each_layer(at_once, lambda *x, module: fn(module.one(), *x), self, *x)
-
-
-def _axes_of_samples(tree: Any) -> Any:  # for parameters, in the form of a mask
-    def axis(param: object) -> int | None:
-        return 0 if isinstance(param, VodeParam | VodeParam.Cache) else None
-
-    return jax.tree.map(axis, tree, is_leaf=is_param)
-
-
-class Stack(EnergyModule, Generic[Block], static=("depth", "parallel")):
+class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacked")):
     """Layers of one form, each followed by its own value node. Called with x, it returns the state of the last:
 
         h_0 = x,  u_l = block_l(h_{l−1}),  and the energy of layer l is that of its node, E(h_l, u_l)
@@ -100,9 +46,18 @@ class Stack(EnergyModule, Generic[Block], static=("depth", "parallel")):
     shape or anything else changes from layer to layer, a model has layers and nodes of its own before, between and
     after stacks.
 
+    Optimisers see one array for all layers: those that look at a whole array or its shape, such as lamb, muon or a mask
+    by `ndim`, do something else than for a list. In inference, dropout draws other keys than in a list. `ZIL` needs a
+    list.
+
+    On two CPU cores, a step of `PC` with 128 layers takes 0.9 of the time of a list at width 64 (batch 32), and 0.4 at
+    width 16 (batch 8). Passes that are sequential by nature are slower than in a list at width 64, 1.3 times in `EPC`
+    and 1.2 times in `Backprop`; so are convolutions, 1.3 to 1.4 times with `parallel=False`, and 3 to 5 times without.
+
     Args:
         make: makes a block, a module that keeps the shape of its input. It is called once for each layer, so that
-            random keys, and weights, are those of a list. A parameter that all blocks hold is shared by all layers.
+            random keys, and weights, are those of a list. The values of the blocks are moved into the stack, and their
+            own parameters cleared. A parameter that all blocks hold is shared by all layers.
         depth: the number of layers.
         energy_fn: that of every node, as for `Vode`.
         ruleset: that of every node, as for `Vode`.
@@ -148,24 +103,41 @@ class Stack(EnergyModule, Generic[Block], static=("depth", "parallel")):
         super().__init__()
         refusals.check_make(make)
         refusals.check_depth(depth)
-        self.depth, self.parallel = int(depth), parallel
+        self._depth, self.parallel = int(depth), parallel
+        vodes = Vodes(self._depth, energy_fn, ruleset, tforms)
         blocks = [make()] * depth if tied else [make() for _ in range(depth)]
         refusals.check_blocks(blocks, EnergyModule)
         self.blocks = stack(blocks)
-        self.vodes = Vodes(depth, energy_fn, ruleset, tforms)
+        self.vodes = vodes
+        self._stacked = tuple(path_name(path) for path, node in walk(self) if is_stacked(node))
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Float[Array, "..."] | Param) -> Float[Array, "..."]:
         """Returns the state of the last layer, for one sample."""
+        x, asked = jnp.asarray(get(x)), set[str]()
+        refusals.check_marks(self._stacked, self)
+
+        def call(x: Array, *, tracked: Stack[Any]) -> Array:
+            u = tracked.blocks(x)
+            refusals.check_keeps_form(x, u, "a block that keeps")
+            vode = tracked.vodes.one()
+            h: Array = vode(u)
+            refusals.check_keeps_form(x, h, "states, and targets, of")
+            asked.update(vode.cache.notes.asked)
+            return h
+
         if self._states_follow():
-            h: Array = each_layer(in_order, _call, self, x)
+            h: Array = each_layer(in_order, call, self, x)
         else:
             before = self.vodes.h.get()
             refusals.check_states_of_layers(x, before)
             way = at_once if self.parallel else in_turn
-            each_layer(way, _call, self, jnp.concatenate([x[None], before[:-1]]))
+            each_layer(way, call, self, jnp.concatenate([x[None], before[:-1]]))
             refusals.check_states_kept(before, self.vodes.h.get())
             h = before[-1]
+        if not in_vmap():  # for the energy, which is called later: plain JAX maps it without telling
+            vars(self.vodes.h)["one_sample"] = self.vodes.h.shape
         self.vodes.cache.notes.predictions += 1
+        self.vodes.cache.notes.asked |= asked
         return h
 
     def _states_follow(self) -> bool:
@@ -181,28 +153,30 @@ class Stack(EnergyModule, Generic[Block], static=("depth", "parallel")):
     def energies(self) -> dict[str, Float[Array, "..."]]:
         return self.vodes.energies()
 
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return self._depth
+
     def freeze(self, layers: Iterable[int]) -> None:
-        """Freezes the weights of these layers, and of no others; `stack.blocks.frozen = True` freezes those of all."""
-        frozen = refusals.checked_layers(layers, self.depth, stacked_params(self.blocks))
-        for param in stacked_params(self.blocks):
+        """Freezes the weights of these layers, except those that layers share, and of no others.
+
+        Their updates are zero, and optimisers start anew with them. `stack.blocks.frozen = True` freezes everything.
+        """
+        params = stacked_params(self.blocks)
+        frozen = refusals.checked_layers(layers, self.depth, params)
+        for param in params:
             vars(param)["frozen_layers"] = frozen
 
     def __len__(self) -> int:
         return self.depth
 
-    def __bool__(self) -> bool:
-        return True
-
     def __getitem__(self, number: int) -> Block:
         """Returns the block of one layer, for looking and for plots: a copy, which refuses all changes."""
         return layer_of(self.blocks, refusals.checked_number(number, self.depth))
 
+    def __setitem__(self, number: int, value: object) -> None:
+        raise refusals.read_only(self)
+
     def __iter__(self) -> Iterator[Block]:
         return (self[number] for number in range(self.depth))
-
-
-def _call(x: Array, *, module: Stack[Any]) -> Array:
-    u = module.blocks(x)
-    refusals.check_keeps_form(x, u)
-    h: Array = module.vodes.one()(u)
-    return h

@@ -1,7 +1,6 @@
 """Errors about stacks of layers."""
 
 from collections.abc import Iterable, Sequence
-from operator import index
 from typing import Any
 
 import jax
@@ -62,8 +61,17 @@ def check_alike(blocks: Sequence[BaseModule], flat: Sequence[Flat]) -> None:
                     f"Stack expected blocks that draw from one generator, found one of its own in {path_name(path)}: "
                     "draw from RKG, which gives each layer another key, or make one generator for all blocks"
                 )
-            if one is not other and _form(one) != _form(other):
+            if one is not other and (isinstance(one, jax.core.Tracer) or _form(one) != _form(other)):
                 raise _unlike(number, path, one, other)
+    positions: dict[int, str] = {}
+    for leaves, _ in flat:
+        for path, node in leaves:
+            name = path_name(path)
+            if isinstance(node, DynamicParam) and positions.setdefault(id(node), name) != name:
+                raise ValueError(
+                    f"Stack expected blocks that share a parameter in the same place, found one that is "
+                    f"{positions[id(node)]} of one block and {name} of another: {USE_A_LIST}"
+                )
     for same in zip(*(leaves for leaves, _ in flat), strict=True):
         path, first = same[0]
         params = {id(param) for _, param in same}
@@ -84,13 +92,16 @@ def _form(node: Any) -> object:
     if isinstance(node, DynamicParam):
         leaves, structure = jax.tree.flatten(node)
         return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
-    return jax.tree.structure(node) if isinstance(node, BaseParam) else np.asarray(node).tolist()
+    if isinstance(node, BaseParam):
+        return jax.tree.structure(node)
+    return np.asarray(node).dtype, np.shape(node), np.asarray(node).tobytes()  # a nan is like another
 
 
 def _unlike(number: int, path: tuple[Any, ...], one: object, other: object) -> ValueError:
     return ValueError(
         f"Stack expected blocks that differ only in the values of their parameters, found a difference between blocks "
-        f"0 and {number} at {path_name(path) or 'their root'}, {_shown(one)} and {_shown(other)}: {USE_A_LIST}"
+        f"0 and {number} at {path_name(path) or 'their root'}, {_shown(one)} and {_shown(other)}: {USE_A_LIST}; a "
+        "function is the same only if it is defined once, outside of what makes the blocks"
     )
 
 
@@ -136,26 +147,51 @@ def check_states_kept(before: object, after: object) -> None:
         )
 
 
-def check_keeps_form(x: Array, u: object) -> None:
-    """Raises if a block changes the shape or dtype of its input."""
-    forms = [f"{jnp.result_type(each)}{[*jnp.shape(each)]}" for each in (x, u)] if isinstance(u, Array) else None
+def check_keeps_form(x: Array, after: object, expected: str) -> None:
+    """Raises if a layer changes the shape or dtype of its input."""
+    forms = (
+        [f"{jnp.result_type(each)}{[*jnp.shape(each)]}" for each in (x, after)] if isinstance(after, Array) else None
+    )
     if forms is None or forms[0] != forms[1]:
-        found = f"an input of {forms[0]} and an output of {forms[1]}" if forms else f"an output of {kind_of(u)}"
+        found = f"an input of {forms[0]} and an output of {forms[1]}" if forms else f"an output of {kind_of(after)}"
         raise ValueError(
-            f"Stack expected a block that keeps the shape and dtype of its input, found {found}: put layers that "
-            "change them before or after the stack"
+            f"Stack expected {expected} the shape and dtype of the input, found {found}: put layers that change them "
+            "before or after the stack"
         )
 
 
-def checked_number(number: int, depth: int) -> int:
+def check_marks(paths: Iterable[str], stack: BaseModule) -> None:
+    """Raises if a parameter with an axis of layers was replaced by one that does not say so."""
+    for path, node in walk(stack):
+        if path_name(path) in paths and isinstance(node, DynamicParam) and "stacked" not in vars(node):
+            raise ValueError(
+                f"{path_name(path)} of a Stack was replaced by another parameter, which layers would share: change its "
+                "value instead, with .set(...), or assign the parameter of another Stack"
+            )
+
+
+def common_write(param: DynamicParam[Any], tracked: object) -> ValueError:
+    """The error for a parameter that layers share, and that one of them changes while all are called at once."""
+    path = next(path_name(path) for path, node in walk(tracked) if node is param)
+    return ValueError(
+        f"{path} of a Stack is shared by its layers, which are called at once, and cannot be changed by them: give "
+        "each layer its own, or call the layers one at a time, Stack(..., parallel=False)"
+    )
+
+
+def checked_number(number: Any, depth: int) -> int:
     """Returns the number of a layer, counted from the first; raises if there is no such layer."""
-    if not -depth <= index(number) < depth:
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+        raise TypeError(f"a Stack expected the number of one layer, found {number!r}")
+    if not -depth <= number < depth:
         raise IndexError(f"a Stack of {depth} layers has no layer {number}")
-    return range(depth)[number]
+    return int(number) % depth
 
 
-def checked_layers(layers: Iterable[int], depth: int, params: Sequence[object]) -> tuple[int, ...]:
+def checked_layers(layers: Any, depth: int, params: Sequence[object]) -> tuple[int, ...]:
     """Returns the numbers of layers in order; raises if they cannot be frozen alone."""
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"freeze expected the numbers of layers, such as [0] or range(4), found {layers!r}")
     if not params:
         raise ValueError(
             "the layers of this Stack have all parameters in common, and cannot be frozen one by one: freeze them all "
@@ -164,10 +200,10 @@ def checked_layers(layers: Iterable[int], depth: int, params: Sequence[object]) 
     return tuple(sorted({checked_number(number, depth) for number in layers}))
 
 
-def read_only(owner: object, name: str) -> AttributeError:
-    """The error for a change of a copy."""
+def read_only(owner: object) -> AttributeError:
+    """The error for a change of a layer, or of what it holds."""
     return AttributeError(
-        f"cannot set {name} of {kind_of(owner)} that a Stack shows: stack[i] is a copy of one layer, for looking; "
-        "change the parameters of stack.blocks, whose first axis is that of layers param.set(param.at[i].set(value)), "
-        "or freeze layers with stack.freeze([i])"
+        f"cannot change {kind_of(owner)} that stack[i] shows, which is a copy for looking, nor train it or put it into "
+        "a model: change the parameters of stack.blocks, whose first axis is that of layers, param.set(param.at[i]."
+        "set(value)), freeze layers with stack.freeze([i]), or take a layer of your own, copy.deepcopy(stack[i])"
     )

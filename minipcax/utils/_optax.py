@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.tree_util import DictKey, register_dataclass, tree_leaves_with_path, tree_map_with_path
 
 from minipcax.core.tree import path_name, walk
+from minipcax.utils._targets import Targets, without_frozen_layers
 
 PyTree = Any  # parameters, updates or the state of an optimiser: each optimiser has its own
 
@@ -86,3 +87,14 @@ def carried(old: PyTree, new: PyTree, targets: Iterable[str], former: Mapping[st
         )
 
     return tree_map_with_path(carry, new)
+
+
+def restarted(state: PyTree, params: Targets) -> PyTree:
+    """The state, with zeros for the layers of a `Stack` that are frozen, so that they start anew when they are not."""
+
+    def restart(path: tuple[Any, ...], leaf: Any) -> Any:
+        held = [params[key.key] for key in path if isinstance(key, DictKey) and key.key in params]
+        same_shape = held and jnp.shape(leaf) == jnp.shape(held[0].get())
+        return without_frozen_layers(held[0], leaf) if same_shape else leaf
+
+    return tree_map_with_path(restart, state)

@@ -85,6 +85,50 @@ def double(vode: object, key: str, value: Array, rkg: object) -> Array:
     return 2 * value
 
 
+def test_one_sample_without_vmap_and_plain_jax() -> None:
+    """With as many layers as elements, whose axes only the call can tell apart."""
+    stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), depth=WIDTH)
+    states = jnp.linspace(-2.0, 2.0, WIDTH * WIDTH).reshape(WIDTH, WIDTH)
+
+    def energies(stack: pxc.Stack[Any], states: Array) -> Array:
+        stack.vodes.h.set(states)
+        stack(X)
+        return jnp.stack([*stack.energies().values()])
+
+    expected = jnp.stack(energies_by_hand(stack, states))
+    close(energies(copy.deepcopy(stack), states), expected, 1e-5)
+    both = jnp.stack([states, 2 * states])
+    found = jax.jit(jax.vmap(energies, (None, 0)))(stack, both)
+    close(found, jnp.stack([expected, jnp.stack(energies_by_hand(stack, 2 * states))]), 1e-5)
+
+
+def test_an_energy_may_draw_from_a_generator_of_its_own() -> None:
+    def noise(vode: pxc.Vode[Any], *, rkg: px.RandomKeyGenerator) -> Array:
+        return jax.random.normal(rkg(), vode.h.shape)
+
+    stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), DEPTH, noise)
+    stack.vodes.h.set(STATES)
+    stack(np.asarray(X))  # type: ignore[arg-type]  # arrays of numpy are no mistake
+    rkg = px.RandomKeyGenerator(3)
+    assert len(np.unique(stack.vodes.energy(rkg))) == DEPTH
+    assert not (rkg.key == px.RandomKeyGenerator(3).key).all()
+
+
+def test_layers_in_turn_may_change_what_they_share() -> None:
+    stack = pxc.Stack(Breaking, DEPTH, tied=True, parallel=False)
+    stack.vodes.h.set(STATES)
+    stack(X)
+    assert stack.blocks.calls.item() == DEPTH
+
+
+def test_a_copy_of_a_layer_is_a_layer_of_ones_own() -> None:
+    stack = pxc.Stack(lambda: Holding(layers=[pxnn.Linear(WIDTH, WIDTH)]), DEPTH)
+    own = copy.deepcopy(stack[1])
+    own.layers[0].nn.weight.set(jnp.zeros((WIDTH, WIDTH)))
+    assert type(own) is Holding
+    assert own.layers[0].nn.weight.get().any() != stack[1].layers[0].nn.weight.get().any()
+
+
 def test_a_rule_that_makes_states_from_predictions_calls_layers_in_order() -> None:
     rules: dict[str | None, tuple[str, ...]] = {pxc.STATUS.ALL: ("u <- u", "h <- u:double")}
     stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), DEPTH, ruleset=rules, tforms={"double": double})
@@ -230,6 +274,9 @@ def alternating(*blocks: px.Module) -> Callable[[], Any]:
 class Holding(px.Module):
     """A block that holds anything."""
 
+    layers: list[pxnn.Linear]
+    d: px.ParamDict
+
     def __init__(self, **held: Any) -> None:
         super().__init__()
         for name, value in held.items():
@@ -251,6 +298,28 @@ def linears() -> pxc.Stack[pxnn.Linear]:
 def with_states(stack: pxc.Stack[Any], states: Array = STATES) -> pxc.Stack[Any]:
     stack.vodes.h.set(states)
     return stack
+
+
+def replaced() -> pxc.Stack[Scaled]:
+    scales = iter(jnp.arange(3.0))
+    stack = with_states(pxc.Stack(lambda: Scaled(pxnn.LayerParam(next(scales))), DEPTH))
+    stack.blocks.scale = pxnn.LayerParam(jnp.arange(3.0))
+    return stack
+
+
+def targeted(target: Array) -> pxc.Stack[Any]:
+    stack = linears()
+    stack.vodes.h.frozen = True
+    with pxu.step(stack, pxc.STATUS.INIT):
+        stack.vodes.set("h", target)
+        stack(X)
+    return stack
+
+
+def emptied() -> pxnn.Linear:
+    blocks = [pxnn.Linear(WIDTH, WIDTH) for _ in range(DEPTH)]
+    pxc.Stack(iter(blocks).__next__, DEPTH)
+    return blocks[0]
 
 
 P, Q = pxnn.LayerParam(1.0), pxnn.LayerParam(2.0)
@@ -305,7 +374,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a block that changes the shape": (
         lambda: called(with_states(pxc.Stack(lambda: pxnn.Linear(WIDTH, 2), DEPTH))),
         ValueError,
-        r"keeps the shape and dtype of its input, found an input of float32\[4\] and an output of float32\[2\]",
+        r"a block that keeps the shape and dtype of the input, found .* float32\[4\] and an output of float32\[2\]",
     ),
     "a block that changes the dtype": (
         lambda: called(with_states(pxc.Stack(lambda: Holding(), DEPTH)), jnp.ones(WIDTH, jnp.float16)),
@@ -322,10 +391,52 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a change of a layer": (
         lambda: linears()[1].nn.weight.set(0),
         AttributeError,
-        r"a copy of one layer, for looking; change the parameters of stack.blocks, .*stack.freeze\(\[i\]\)",
+        r"which is a copy for looking, .*: change the parameters of stack.blocks, .*stack.freeze\(\[i\]\)",
     ),
-    "a frozen layer": (lambda: setattr(linears()[1], "frozen", True), AttributeError, "cannot set frozen of a Linear"),
-    "a layer of another weight": (lambda: setattr(linears()[1].nn, "weight", P), AttributeError, "cannot set weight"),
+    "a frozen layer": (lambda: setattr(linears()[1], "frozen", True), AttributeError, "cannot change a Linear that"),
+    "a layer of another weight": (
+        lambda: setattr(linears()[1].nn, "weight", P),
+        AttributeError,
+        "cannot change a Weights that",
+    ),
+    "an item of a layer": (
+        lambda: pxc.Stack(lambda: Holding(d=px.ParamDict({"a": X})), DEPTH)[0].d.__setitem__("a", X),
+        AttributeError,
+        "cannot change a ParamDict that",
+    ),
+    "another layer": (
+        lambda: linears().__setitem__(0, pxnn.Linear(WIDTH, WIDTH)),
+        AttributeError,
+        "cannot change a Stack",
+    ),
+    "several layers": (lambda: linears()[0:2], TypeError, r"the number of one layer, found slice\(0, 2"),  # type: ignore[index]
+    "freezing one layer by its number": (
+        lambda: linears().freeze(0),  # type: ignore[arg-type]
+        TypeError,
+        r"freeze expected the numbers of layers, such as \[0\] or range\(4\), found 0",
+    ),
+    "another depth": (lambda: setattr(linears(), "depth", 5), AttributeError, "depth"),
+    "neighbours that share": (
+        lambda: pxc.Stack(alternating(Holding(p=P, q=Q), Holding(p=Q, q=P), Holding(p=P, q=Q)), DEPTH),
+        ValueError,
+        "share a parameter in the same place, found one that is .q of one block and .p of another",
+    ),
+    "a parameter that was replaced": (
+        lambda: called(replaced()),
+        ValueError,
+        r".blocks.scale of a Stack was replaced by another parameter, .* change its value instead, with .set",
+    ),
+    "a shared parameter that a layer changes": (
+        lambda: called(with_states(pxc.Stack(Breaking, DEPTH, tied=True))),
+        ValueError,
+        r".blocks.calls of a Stack is shared by its layers, .* Stack\(..., parallel=False\)",
+    ),
+    "a target without an axis of layers": (
+        lambda: targeted(jnp.zeros(WIDTH)),
+        ValueError,
+        r".vodes.h of a Stack expected a value with a leading axis of 3 layers, found shape \(4,\)",
+    ),
+    "the layer that was stacked": (lambda: emptied()(X), AttributeError, "this LayerParam is cleared"),
     "freezing a tied layer": (
         lambda: pxc.Stack(lambda: pxnn.Linear(2, 2), 2, tied=True).freeze([0]),
         ValueError,
