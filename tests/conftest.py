@@ -1,6 +1,7 @@
 """Strict runs: no silent promotion of ranks or dtypes, and the global key starts from the same seed in every test.
 
-What JAX compiles is kept between runs, and for the processes that tests start: tests compile many small programs.
+Tests compile many small programs and run each once or twice, so that JAX optimises little, and keeps what it compiles
+between runs and for the processes that tests start.
 """
 
 import gc
@@ -22,11 +23,14 @@ for name, default in CACHE.items():  # the environment is for other processes: i
     value = os.environ.setdefault(name, default)
     jax.config.update(name.lower(), value if name.endswith("DIR") else int(value))  # type: ignore[no-untyped-call]  # jax
 
+# XLA compiles twice as fast with its older emitters. It has not read its flags yet, and of two values takes the last.
+FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-untyped-call]  # jax
+
 jax.config.update("jax_numpy_rank_promotion", "raise")  # type: ignore[no-untyped-call]  # jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # type: ignore[no-untyped-call]  # jax
-
-# Tests compile many small programs and run each once or twice.
-jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-untyped-call]  # jax
 
 
 @pytest.fixture(autouse=True)

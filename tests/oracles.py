@@ -1,5 +1,8 @@
-"""What tests of several folders share: comparing trees of numbers, and a small network."""
+"""What tests of several folders share: comparing trees of numbers, a small network, and programs on several devices."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -33,6 +36,15 @@ def close(found: Any, expected: Any, tolerance: float = 1e-6) -> None:
 def arrays(tree: Any) -> list[Array]:
     """The arrays among the leaves of a tree."""
     return [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array)]
+
+
+def run_on_devices(count: int, program: str, *arguments: str) -> None:
+    """Runs a program, which should not fail, in a process of its own: JAX counts its devices when it starts."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "error", "-c", program, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 class Network(pxc.EnergyModule):

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import os
 import runpy
 import struct
 import subprocess
@@ -19,8 +18,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def run(name: str, *options: object) -> subprocess.CompletedProcess[str]:
     ignored = "ignore:Error reading persistent compilation cache entry"  # which another process is writing
     command = [sys.executable, "-W", "error", "-W", ignored, str(EXAMPLES / f"{name}.py"), *map(str, options)]
-    quicker = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # to compile, as in the other tests
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=quicker)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def run_here(name: str, *options: object) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,5 @@
 """`jit`: its options, what its program returns, donation, and arrays on several devices."""
 
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import jax
@@ -13,7 +10,7 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 from tests.functional.support import Holder, Net, Snapshot, Traces, Weight, X, check_no_tracer, copied
-from tests.oracles import close
+from tests.oracles import close, run_on_devices
 
 
 def test_equals_jax() -> None:
@@ -320,80 +317,76 @@ def test_a_chain_of_calls_is_as_without_jit() -> None:
 
 
 SHARDED = """
-    import jax, jax.numpy as jnp, numpy as np
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
-    import minipcax as px, minipcax.functional as pxf
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import minipcax as px, minipcax.functional as pxf
 
-    mesh = Mesh(np.array(jax.devices()), ("devices",))
-    assert mesh.size == 2
-    def place(array, *spec):
-        return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
+mesh = Mesh(np.array(jax.devices()), ("devices",))
+assert mesh.size == 2
+def place(array, *spec):
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
 
-    class Model(px.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = px.Param(jnp.arange(8.0).reshape(2, 4) / 8)
-            self.bias = px.Param(jnp.zeros(2))
-            self.noise = px.Param(jnp.zeros(()))
+class Model(px.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = px.Param(jnp.arange(8.0).reshape(2, 4) / 8)
+        self.bias = px.Param(jnp.zeros(2))
+        self.noise = px.Param(jnp.zeros(()))
 
-    @pxf.vmap({"model": None})
-    def predict(x, *, model):
-        return model.weight @ x + model.bias
+@pxf.vmap({"model": None})
+def predict(x, *, model):
+    return model.weight @ x + model.bias
 
-    def loss(x, y, *, model):
-        return ((predict(x, model=model) - y) ** 2).mean()
+def loss(x, y, *, model):
+    return ((predict(x, model=model) - y) ** 2).mean()
 
-    @pxf.jit(donate_argnames="model")
-    def train(x, y, *, model):
-        value, grads = pxf.value_and_grad({"model": True})(loss)(x, y, model=model)
-        model.weight -= 0.1 * grads["model"].weight
-        model.bias -= 0.1 * grads["model"].bias
-        model.noise.set(jax.random.normal(px.RKG()))
-        return value
+@pxf.jit(donate_argnames="model")
+def train(x, y, *, model):
+    value, grads = pxf.value_and_grad({"model": True})(loss)(x, y, model=model)
+    model.weight -= 0.1 * grads["model"].weight
+    model.bias -= 0.1 * grads["model"].bias
+    model.noise.set(jax.random.normal(px.RKG()))
+    return value
 
-    x, y = jnp.arange(16.0).reshape(4, 4) / 16, jnp.ones((4, 2))
-    plain, sharded = Model(), Model()
-    sharded.weight.set(place(sharded.weight.get(), None, "devices"))
-    sharded.bias.set(place(sharded.bias.get()))
-    sharded.noise.set(place(sharded.noise.get()))
-    data = place(x, "devices"), place(y, "devices")
-    weight, bias = sharded.weight.sharding, sharded.bias.sharding
+x, y = jnp.arange(16.0).reshape(4, 4) / 16, jnp.ones((4, 2))
+plain, sharded = Model(), Model()
+sharded.weight.set(place(sharded.weight.get(), None, "devices"))
+sharded.bias.set(place(sharded.bias.get()))
+sharded.noise.set(place(sharded.noise.get()))
+data = place(x, "devices"), place(y, "devices")
+weight, bias = sharded.weight.sharding, sharded.bias.sharding
 
-    px.RKG.seed(0)
-    expected = [float(train(x, y, model=plain)) for _ in range(4)]
-    px.RKG.seed(0)
-    found = [float(train(*data, model=sharded)) for _ in range(4)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert expected[-1] < expected[0]
-    for name in ("weight", "bias", "noise"):
-        ours, theirs = getattr(sharded, name), getattr(plain, name)
-        assert type(ours.get()) is type(x)
-        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-5)
-    assert sharded.weight.sharding.is_equivalent_to(weight, 2), sharded.weight.sharding
-    assert len(sharded.bias.sharding.device_set) == 2
-    assert len(plain.weight.sharding.device_set) == 1
+px.RKG.seed(0)
+expected = [float(train(x, y, model=plain)) for _ in range(4)]
+px.RKG.seed(0)
+found = [float(train(*data, model=sharded)) for _ in range(4)]
+np.testing.assert_allclose(found, expected, rtol=1e-5)
+assert expected[-1] < expected[0]
+for name in ("weight", "bias", "noise"):
+    ours, theirs = getattr(sharded, name), getattr(plain, name)
+    assert type(ours.get()) is type(x)
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-5)
+assert sharded.weight.sharding.is_equivalent_to(weight, 2), sharded.weight.sharding
+assert len(sharded.bias.sharding.device_set) == 2
+assert len(plain.weight.sharding.device_set) == 1
 
-    # An eager call keeps them where they are, too.
-    grads = pxf.grad({"model": True})(loss)(*data, model=sharded)
-    assert grads["model"].weight.sharding.device_set == weight.device_set
-    assert sharded.weight.sharding.is_equivalent_to(weight, 2)
+# An eager call keeps them where they are, too.
+grads = pxf.grad({"model": True})(loss)(*data, model=sharded)
+assert grads["model"].weight.sharding.device_set == weight.device_set
+assert sharded.weight.sharding.is_equivalent_to(weight, 2)
 
-    # On another device than the default one.
-    there = Model()
-    for p in px.tree_extract(there):
-        p.set(jax.device_put(p.get(), jax.devices()[1]))
-    px.RKG.seed(0)
-    train(*jax.device_put((x, y), jax.devices()[1]), model=there)
-    assert there.weight.sharding.device_set == {jax.devices()[1]}
+# On another device than the default one.
+there = Model()
+for p in px.tree_extract(there):
+    p.set(jax.device_put(p.get(), jax.devices()[1]))
+px.RKG.seed(0)
+train(*jax.device_put((x, y), jax.devices()[1]), model=there)
+assert there.weight.sharding.device_set == {jax.devices()[1]}
 """
 
 
 def test_a_model_over_several_devices_trains_as_it_is() -> None:
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(SHARDED)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    run_on_devices(2, SHARDED)
 
 
 def test_a_weight_in_low_precision_stays_so() -> None:

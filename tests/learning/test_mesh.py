@@ -1,14 +1,9 @@
-"""Training on a mesh of devices, with the axes that JAX makes by default: the numbers are those of one device.
-
-Each run is a process of its own, for JAX learns how many devices there are when it starts.
-"""
-
-import os
-import subprocess
-import sys
+"""Training on a mesh of devices, with the axes that JAX makes by default: the numbers are those of one device."""
 
 import jax
 import pytest
+
+from tests.oracles import run_on_devices
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, optax, sys
@@ -59,18 +54,11 @@ for dropout in (False, True):
 """
 
 
-def run(axes: str, algorithms: str) -> None:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-W", "error", "-c", PROGRAM, axes, algorithms]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 HAS_EXPLICIT_AXES = hasattr(jax.sharding, "reshard")
 
 
 def test_default_axes() -> None:
-    run("Explicit" if HAS_EXPLICIT_AXES else "Auto", "[pxl.PC(2)]")
+    run_on_devices(4, PROGRAM, "Explicit" if HAS_EXPLICIT_AXES else "Auto", "[pxl.PC(2)]")
 
 
 @pytest.mark.slow
@@ -78,4 +66,6 @@ def test_default_axes() -> None:
 def test_every_algorithm(axes: str) -> None:
     if axes == "Explicit" and not HAS_EXPLICIT_AXES:
         pytest.skip("jax before 0.7 has no jax.sharding.reshard, which Explicit axes need")
-    run(axes, "[pxl.PC(2, tolerance=1e-3), pxl.IPC(2), pxl.Nudging(0.5, 2), pxl.EPC(2), pxl.Backprop()]")
+    run_on_devices(
+        4, PROGRAM, axes, "[pxl.PC(2, tolerance=1e-3), pxl.IPC(2), pxl.Nudging(0.5, 2), pxl.EPC(2), pxl.Backprop()]"
+    )

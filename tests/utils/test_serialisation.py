@@ -24,7 +24,7 @@ import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
-from tests.oracles import Network
+from tests.oracles import Network, run_on_devices
 
 Weight = pxnn.LayerParam
 
@@ -489,8 +489,7 @@ other = px.Param(jax.device_put(jnp.zeros(4), where))
 pxu.load_params([other], sys.argv[1], px.Param)
 assert param.get().devices() == {jax.devices()[1]} and other.sharding == where and other.tolist() == [0, 1, 2, 3]
 """
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "f")], env=environment, check=True, timeout=120)
+    run_on_devices(2, program, str(tmp_path / "f"))
 
 
 # Killed, damaged and forged
