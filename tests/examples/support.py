@@ -1,14 +1,15 @@
 """Running an example as a person runs it, and writing data for it."""
 
+import contextlib
 import gzip
 import io
 import runpy
 import struct
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -22,13 +23,18 @@ def run(name: str, *options: object) -> subprocess.CompletedProcess[str]:
 
 
 def run_here(name: str, *options: object) -> subprocess.CompletedProcess[str]:
-    """As `run`, in this process, for what ends before it computes anything."""
-    script, out, err = EXAMPLES / f"{name}.py", io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+    """As `run`, in this process, which has imported all that an example needs; with JAX's own rules of promotion."""
+    script, out, err, status = EXAMPLES / f"{name}.py", io.StringIO(), io.StringIO(), 0
+    promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as contexts:
         patch.setattr(sys, "argv", [str(script), *map(str, options)])
-        with pytest.raises(SystemExit) as ended:
+        for context in (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), *promotion):
+            contexts.enter_context(context)
+        try:
             runpy.run_path(str(script), run_name="__main__")
-    return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.support import run as run_example
 from tests.examples.support import run_here
 
-run = partial(run_example, "2_convolutions")
+run = partial(run_here, "2_convolutions")
 
 
 @pytest.mark.slow
@@ -43,12 +42,12 @@ def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_end_with_status_2(options: tuple[str, str], message: str) -> None:
-    result = run_here("2_convolutions", *options)
+    result = run(*options)
     assert result.returncode == 2
     assert message in result.stderr.splitlines()[-1]
 
 
 def test_help_explains_every_option() -> None:
-    text = run_here("2_convolutions", "--help").stdout
+    text = run("--help").stdout
     for option in ("--data", "--epochs", "--steps", "--batch-size", "--scale", "--seed", "--lr-weights", "--out"):
         assert option in text

@@ -1,16 +1,13 @@
 """The associative memory recalls what it has not been shown."""
 
 import re
-from functools import partial
 from pathlib import Path
 
-from tests.examples.support import run as run_example
-
-run = partial(run_example, "4_memory")
+from tests.examples.support import run_here
 
 
 def test_digits(tmp_path: Path) -> None:
-    result = run("--epochs", "60", "--memories", "10", "--batch-size", "10", "--out", tmp_path)
+    result = run_here("4_memory", "--epochs", "60", "--memories", "10", "--batch-size", "10", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "digits: 10 images to store" in result.stdout
     first, last = re.findall(r"energy of recall over 300 steps: ([\d.]+) to ([\d.]+)", result.stdout)[0]

@@ -4,7 +4,6 @@ import gzip
 import re
 import struct
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,13 @@ import pytest
 import training
 from data import DataError, load
 
-from tests.examples.support import idx, run_here
-from tests.examples.support import run as run_example
+from tests.examples.support import idx, run, run_here
 
 NAMES = [f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
 
-run = partial(run_example, "1_quickstart")
-
-
 def test_digits(tmp_path: Path) -> None:
-    result = run("--epochs", "2", "--hidden", "32", "--lr-weights", "0.005", "--out", tmp_path)
+    result = run("1_quickstart", "--epochs", "2", "--hidden", "32", "--lr-weights", "0.005", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     accuracies = [float(number) for number in re.findall(r"test accuracy ([\d.]+)%", result.stdout)]
     assert len(accuracies) == 3  # before training, and after each epoch
@@ -35,7 +30,8 @@ def test_digits(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
-    result = run("--data", folder, "--epochs", "8", "--batch-size", "8", "--lr-weights", "0.005", "--out", tmp_path)
+    options = "--epochs", "8", "--batch-size", "8", "--lr-weights", "0.005", "--out", tmp_path
+    result = run_here("1_quickstart", "--data", folder, *options)
     assert result.returncode == 0, result.stderr
     assert float(re.findall(r"test accuracy ([\d.]+)%", result.stdout)[-1]) > 90
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.support import run
+from tests.examples.support import run_here
 
 SMALL = "--hidden", "12", "--batch-size", "32", "--lr-weights", "0.005", "--steps", "4"
 # On the digits, 8 × 8: the parameters that any network has, those that the tied one has once, and how often the untied
@@ -27,7 +27,7 @@ def scores(text: str, name: str) -> list[float]:
     "part", ["autoencoder", *(pytest.param(part, marks=pytest.mark.slow) for part in ("recurrent", "siamese"))]
 )
 def test_tied_and_untied(part: str, tmp_path: Path) -> None:
-    result = run("3_sharing", part, "--epochs", "3", *SMALL, "--out", tmp_path)
+    result = run_here("3_sharing", part, "--epochs", "3", *SMALL, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     own, once, times = COUNTS[part]
     assert re.search(rf"^tied +{own + once:,} parameters", result.stdout, re.MULTILINE)
@@ -46,7 +46,7 @@ def test_tied_and_untied(part: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_one_weight_or_one_bias(folder: Path, tmp_path: Path) -> None:
     """On images of 5 × 4."""
-    result = run("3_sharing", "partial", "--data", folder, "--epochs", "3", *SMALL, "--out", tmp_path)
+    result = run_here("3_sharing", "partial", "--data", folder, "--epochs", "3", *SMALL, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     weight, bias = 12 * 12, 12
     untied = (20 * 12 + 12) + 2 * (weight + bias) + (12 * 10 + 10)
