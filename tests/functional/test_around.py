@@ -111,10 +111,7 @@ def wrapped(fn: Any) -> Any:
 
 def test_nor_is_one_in_an_object_or_behind_a_decorator() -> None:
     trainer = Trainer()
-    for fn, name in (
-        (wrapped(lambda x: trainer.forward(x)), "fn"),
-        (lambda x: trainer.forward(x), "trainer"),
-    ):
+    for fn, name in ((wrapped(lambda x: trainer.forward(x)), "fn"), (lambda x: trainer.forward(x), "trainer")):
         with pytest.warns(UserWarning, match=rf"reads {name} from around it.*make its class a Module"):
             pxf.jit(fn)(jnp.ones(1))
 

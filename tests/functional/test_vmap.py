@@ -376,11 +376,7 @@ def cache_lane(x: jax.Array, *, model: Net) -> jax.Array:
 
 @pytest.mark.parametrize(
     "fn, path",
-    [
-        (write_lane, r"model\.layers\[1\]\.weight"),
-        (fill_lane, r"model\.cleared"),
-        (cache_lane, r"model\.cache"),
-    ],
+    [(write_lane, r"model\.layers\[1\]\.weight"), (fill_lane, r"model\.cleared"), (cache_lane, r"model\.cache")],
 )
 @pytest.mark.parametrize("nested", ["", "jit", "vmap", "value_and_grad"])
 def test_a_per_lane_value_in_an_unmapped_parameter_is_refused_by_path(

@@ -279,10 +279,7 @@ def test_models_that_are_right(make: type[Net]) -> None:
 REFUSED: list[tuple[type[Net], str]] = [
     (Never, r"reaches no observed node .*, of which the model has \.vodes\[1\]; write `if y is not None: node\.set"),
     (OtherNode, r"it is set in \.vodes\[0\], which is inferred: set h\.frozen = True there"),
-    (
-        OtherName,
-        r"it is stored in \.vodes\[1\]\.target, which is not the state",
-    ),
+    (OtherName, r"it is stored in \.vodes\[1\]\.target, which is not the state"),
     (StoredAndRead, r"energy of \.vodes\[1\] reads 'target', .* only when it is given targets"),
     (SetOutside, r"the target y reaches no observed node"),
     (ReturnsState, r"the model returns the state of \.vodes\[1\], which is clamped .* return node\(u, output=\"u\"\)"),
