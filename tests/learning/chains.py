@@ -58,6 +58,12 @@ def gradients(
     return {path: state.optax[path] for path in state.targets}, report
 
 
+def train(algorithm: pxl.Algorithm, model: Any, x: Array, y: Array) -> pxl.Report:
+    """One batch, with SGD for nodes and weights."""
+    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+    return algorithm(x, y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
+
+
 def relative_difference(found: dict[str, Array], expected: dict[str, Array]) -> float:
     """The largest over all weights of |found − expected| / |expected|, in the Euclidean norm."""
     assert found.keys() == expected.keys()

@@ -17,7 +17,7 @@ import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
-from tests.learning.chains import Chain, gradients, relative_difference
+from tests.learning.chains import Chain, gradients, relative_difference, train
 
 RNG = np.random.default_rng(0)
 X, Y = jnp.asarray(RNG.normal(size=(6, 5)), jnp.float32), jax.nn.one_hot(jnp.arange(6) % 3, 3)
@@ -27,34 +27,22 @@ def chain() -> Chain:
     return Chain([5, 4, 4, 3])
 
 
-def without_an_observed_node() -> Chain:
-    model = chain()
-    model.vodes[-1].h.frozen = False
-    return model
+def changed(statement: str) -> Callable[[], Chain]:
+    """Makes a chain, `m`, and runs a statement that changes it."""
+
+    def make() -> Chain:
+        model = chain()
+        exec(statement, {**globals(), "m": model})
+        return model
+
+    return make
 
 
-def with_rules() -> Chain:
-    model = chain()
-    model.vodes[1] = pxc.Vode(ruleset={pxc.STATUS.ALL: ("h <- u",)})
-    return model
-
-
-def with_an_inner_cross_entropy() -> Chain:
-    model = chain()
-    model.vodes[1] = pxc.Vode(pxc.ce_energy)
-    return model
-
-
-def with_another_output_energy() -> Chain:
-    model = chain()
-    model.vodes[-1].energy_fn = pxc.zero_energy
-    return model
-
-
-def with_a_precision() -> Chain:
-    model = chain()
-    model.vodes[1].precision = pxnn.LayerParam(jnp.full(4, 3.0))
-    return model
+without_an_observed_node = changed("m.vodes[-1].h.frozen = False")
+with_rules = changed('m.vodes[1] = pxc.Vode(ruleset={pxc.STATUS.ALL: ("h <- u",)})')
+with_an_inner_cross_entropy = changed("m.vodes[1] = pxc.Vode(pxc.ce_energy)")
+with_another_output_energy = changed("m.vodes[-1].energy_fn = pxc.zero_energy")
+with_a_precision = changed("m.vodes[1].precision = pxnn.LayerParam(jnp.full(4, 3.0))")
 
 
 class WithoutNodes(pxc.EnergyModule):
@@ -108,9 +96,8 @@ def test_steps_is_a_positive_int(make: Callable[[Any], Any], steps: Any) -> None
 @pytest.mark.parametrize("make", [pxl.PC, pxl.IPC, pxl.EPC, partial(pxl.Nudging, 0.5)])
 @pytest.mark.parametrize("unroll", [0, 0.1, -1, None])
 def test_unroll_is_a_positive_int_or_a_bool(make: Callable[..., Any], unroll: Any) -> None:
-    with pytest.raises(
-        ValueError, match=f"unroll expected a positive int, or True .*a tolerance is .*, found {unroll}"
-    ):
+    words = f"unroll expected a positive int, or True .*a tolerance is .*, found {unroll}"
+    with pytest.raises(ValueError, match=words):
         make(8, unroll)
 
 
@@ -127,10 +114,9 @@ def test_integers_of_numpy_are_numbers_of_steps(make: Callable[..., Any]) -> Non
 def test_tolerance_is_a_number_or_none(tolerance: Any) -> None:
     model = chain()
     pxl.initialise(X, Y, model=model)
+    words = f"tolerance expected a number of at least 0, or None, found {tolerance!r}"
     for use in (pxl.PC, lambda *args: pxl.infer(X, *args, model=model, optim=pxu.Optim(optax.sgd(0.1)))):
-        with pytest.raises(
-            ValueError, match=f"tolerance expected a number of at least 0, or None, found {tolerance!r}"
-        ):
+        with pytest.raises(ValueError, match=words):
             use(8, 1, tolerance)
 
 
@@ -236,9 +222,7 @@ def test_an_optimiser_that_is_not_an_optim() -> None:
 def test_learning_before_there_are_states() -> None:
     model = chain()
     weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
-    words = (
-        r"expected all nodes to have a state, found none in \.vodes\[0\]\.h, .*: call initialise\(x, y, model=model\)"
-    )
+    words = r"all nodes to have a state, found none in \.vodes\[0\]\.h, .*: call initialise\(x, y, model=model\)"
     with pytest.raises(ValueError, match=words):
         pxl.learn(X, model=model, optim=weights)
 
@@ -356,9 +340,8 @@ class Dropping(Chain):
 def test_a_model_that_draws_is_trained(algorithm: pxl.Algorithm) -> None:
     px.RKG.seed(0)
     model = Dropping([5, 4, 4, 3])
-    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     before, key = model.layers[0].nn.weight.get(), px.RKG.key.get()
-    algorithm(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights).check()
+    train(algorithm, model, X, Y).check()
     assert bool((model.layers[0].nn.weight.get() != before).any())
     assert bool((px.RKG.key.get() != key).any())
 
@@ -382,9 +365,8 @@ def test_parameters_that_an_energy_function_closes_over_are_named_as_they_never_
     scale = pxnn.LayerParam(jnp.array(2.0))
     model = chain()
     model.vodes[1].energy_fn = lambda vode: scale * pxc.se_energy(vode)
-    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     with pytest.warns(UserWarning, match=r"the energy function of \.vodes\[1\] reads parameters from around it"):
-        pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
+        train(pxl.PC(2), model, X, Y)
 
 
 def test_an_entry_that_is_kept_for_inspection_is_accepted() -> None:
@@ -393,9 +375,7 @@ def test_an_entry_that_is_kept_for_inspection_is_accepted() -> None:
             self.vodes[0].set("input", x)
             return super().__call__(x, y)
 
-    model = Watched([5, 4, 4, 3])
-    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
-    pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights).check()
+    train(pxl.PC(2), Watched([5, 4, 4, 3]), X, Y).check()
 
 
 def test_a_target_that_a_rule_sets_stays_in_either_order() -> None:
@@ -411,10 +391,7 @@ def test_a_target_that_a_rule_sets_stays_in_either_order() -> None:
         if first:
             model.vodes[-1] = pxc.Vode(ruleset={pxc.STATUS.ALL: ("h <- target",)})
             model.vodes[-1].h.frozen = True
-        for index, param in enumerate(px.tree_extract(pxl.WEIGHTS(model))):
-            param.set(jnp.full_like(param.get(), 0.1 * (index + 1)))
-        weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
-        losses.append(float(pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights).loss))
+        losses.append(float(train(pxl.PC(2), model, X, Y).loss))
     assert losses[0] == losses[1] > 0
 
 
@@ -425,10 +402,8 @@ def test_a_target_that_goes_through_a_loop_of_the_model_must_arrive_too() -> Non
             (x, target), _ = pxf.scan(lambda _, x, target: ((x, target), None), length=2)(x, target)
             return super().__call__(x)
 
-    model = Lost([5, 4, 4, 3])
-    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     with pytest.raises(ValueError, match="the target y reaches no observed node"):
-        pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
+        train(pxl.PC(2), Lost([5, 4, 4, 3]), X, Y)
 
 
 def test_a_target_that_comes_first_stays_through_transforms() -> None:
@@ -439,14 +414,9 @@ def test_a_target_that_comes_first_stays_through_transforms() -> None:
             pass_on = partial(lambda x, *, model: Chain.__call__(model, x))
             return pxf.cond(pass_on, pass_on)(x.sum() > 0, x, model=self)
 
-    models = First([5, 4, 4, 3]), Chain([5, 4, 4, 3])
     losses = []
-    for model in models:
-        for index, param in enumerate(px.tree_extract(pxl.WEIGHTS(model))):
-            param.set(jnp.full_like(param.get(), 0.1 * (index + 1)))
-        weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
-        report = pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
-        losses.append(float(report.loss))
+    for model in (First([5, 4, 4, 3]), Chain([5, 4, 4, 3])):
+        losses.append(float(train(pxl.PC(2), model, X, Y).loss))
         assert vars(model.vodes[-1].h) == {"frozen": True}, "the note ends with the pass"
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
     assert losses[0] > 0

@@ -14,7 +14,7 @@ import minipcax as px
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.utils as pxu
-from tests.learning.chains import Chain, gradients
+from tests.learning.chains import Chain, gradients, train
 
 RNG = np.random.default_rng(0)
 X, Y = jnp.asarray(RNG.normal(size=(6, 4)), jnp.float32), jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
@@ -95,9 +95,8 @@ def test_weights_that_the_optimiser_was_not_given(
 def test_a_part_of_the_weights_by_freezing_the_others() -> None:
     model = chain()
     freeze_first(model)
-    nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     then = model.weights
-    pxl.PC(2)(X, Y, model=model, nodes=nodes, weights=weights)
+    train(pxl.PC(2), model, X, Y)
     assert [one is other for one, other in zip(then, model.weights, strict=True)] == [True, False, False]
 
 
@@ -105,15 +104,12 @@ def test_two_models_with_one_encoder() -> None:
     one, other = chain(), chain()
     other.layers[0] = pxnn.shared(one.layers[0])
     nodes, both = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS({"a": one, "b": other}))
-    words = (
-        r"optimiser of this model's weights, found one of \['a'\]\.layers\[0\].* has an optimiser of its own: Optim\("
-    )
+    words = r"of this model's weights, found one of \['a'\]\.layers\[0\].* has an optimiser of its own: Optim\("
     with pytest.raises(ValueError, match=words):
         pxl.PC(2)(X, Y, model=one, nodes=nodes, weights=both)
     for model in (one, other):
         then = one.weights[0]
-        weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
-        pxl.PC(2)(X, Y, model=model, nodes=nodes, weights=weights)
+        train(pxl.PC(2), model, X, Y)
         assert one.layers[0].nn.weight is other.layers[0].nn.weight
         assert not np.array_equal(then, one.weights[0])
 
@@ -125,10 +121,7 @@ def test_optimisers_that_are_swapped_or_of_nothing(algorithm: pxl.Algorithm) -> 
     for optims, words in (
         ((weights, empty), r"nodes expected the optimiser of the states, found that of weights \(\.layers.* swapped\?"),
         ((weights, weights), r"nodes and weights are the same optimiser, .* give each its own"),
-        (
-            (empty, pxu.Optim(optax.sgd(0.1))),
-            r"weights expected an optimiser initialised .* Optim\(optax_fn, WEIGHTS\(model\)\)",
-        ),
+        ((empty, pxu.Optim(optax.sgd(0.1))), r"weights expected an optimiser initialised .*, WEIGHTS\(model\)\)"),
     ):
         with pytest.raises(ValueError, match=words):
             algorithm(X, Y, model=model, nodes=optims[0], weights=optims[1])
