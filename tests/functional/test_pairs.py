@@ -350,10 +350,10 @@ def check(names: tuple[str, ...]) -> None:
         np.testing.assert_array_equal(px.RKG.key.get(), state[1])
 
 
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 @pytest.mark.parametrize("name", OF_COPIES)
-def test_a_model_by_position_is_a_copy_with_its_sharing(name: str) -> None:
-    for seed in (1, 2, 3):
-        check_copies((name,), seed)
+def test_a_model_by_position_is_a_copy_with_its_sharing(name: str, seed: int) -> None:
+    check_copies((name,), seed)
 
 
 @pytest.mark.slow

@@ -258,7 +258,15 @@ WAYS: dict[str, tuple[Function, Callable[[Case], tuple[Any, Values]], list[range
 }
 
 
-@pytest.mark.parametrize(("way", "seeds"), [(way, seeds) for way in WAYS for seeds in WAYS[way][2]])
+# Every second group of seeds is for longer runs.
+SWEEPS = [
+    pytest.param(way, group, marks=[pytest.mark.slow] * (number % 2))
+    for way in WAYS
+    for number, group in enumerate(WAYS[way][2])
+]
+
+
+@pytest.mark.parametrize(("way", "seeds"), SWEEPS)
 def test_equals_the_program_by_hand(way: str, seeds: range) -> None:
     transform, by_hand, _ = WAYS[way]
     for seed in seeds:

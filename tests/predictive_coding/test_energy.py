@@ -65,18 +65,17 @@ LOGITS = [[1e-3, -1e-3], [1, -1], [-1, 1], [1, 1], [np.inf, 0], [0, -np.inf], [-
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("logits", LOGITS)
 @pytest.mark.parametrize("target", [0, 1])
-def test_cross_entropy_is_finite_for_any_logits(logits: list[float], target: int, dtype: Any) -> None:
+def test_cross_entropy_is_finite_for_any_logits(target: int, dtype: Any) -> None:
+    """The energy of each sample, and its gradient."""
     largest = float(jnp.finfo(dtype).max)  # type: ignore[no-untyped-call]  # jax
-
-    def energy(u: Array) -> Array:
-        return node(pxc.ce_energy, jnp.eye(2, dtype=dtype)[target][None], u[None]).energy()[0]
-
-    value, gradient = jax.value_and_grad(energy)(jnp.array([largest * logit for logit in logits], dtype))
-    assert value.dtype == dtype
-    assert jnp.isfinite(value)
-    assert jnp.isfinite(gradient).all()
+    logits, targets = jnp.asarray(largest * np.array(LOGITS), dtype), np.eye(2)[[target] * len(LOGITS)]
+    values, pull_back = jax.vjp(lambda u: node(pxc.ce_energy, jnp.asarray(targets, dtype), u).energy(), logits)
+    (gradients,) = pull_back(jnp.ones_like(values))
+    assert values.dtype == dtype
+    assert values.shape == (len(LOGITS),)
+    assert jnp.isfinite(values).all()
+    assert jnp.isfinite(gradients).all()
 
 
 def test_cross_entropy_of_several_positions_is_finite_for_any_logits() -> None:
