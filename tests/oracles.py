@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.experimental
@@ -16,6 +16,8 @@ from jax import Array
 import minipcax as px
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
+
+Model = TypeVar("Model")
 
 # A context in which arrays may have 64 bits.
 _home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental  # until jax 0.8
@@ -36,6 +38,12 @@ def close(found: Any, expected: Any, tolerance: float = 1e-6) -> None:
 def arrays(tree: Any) -> list[Array]:
     """The arrays among the leaves of a tree."""
     return [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array)]
+
+
+def changed(model: Model, statement: str, names: dict[str, Any]) -> Model:
+    """Runs a statement that changes a model, such as `model.p.set(X)`, in which the other names mean these."""
+    exec(statement, {**names, "model": model})
+    return model
 
 
 def run_on_devices(count: int, program: str, *arguments: str) -> None:

@@ -46,9 +46,8 @@ def errors(typed_model: Path) -> dict[str, Errors]:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode in (0, 1), result.stdout + result.stderr
     found: dict[str, Errors] = {program: {} for program in (*PROGRAMS, typed_model.name)}
-    for path, line, message, code in re.findall(
-        r"^(.+?):(\d+): error: (.*)  \[([\w-]+)\]$", result.stdout, re.MULTILINE
-    ):
+    lines = re.findall(r"^(.+?):(\d+): error: (.*)  \[([\w-]+)\]$", result.stdout, re.MULTILINE)
+    for path, line, message, code in lines:
         found[Path(path).name].setdefault(int(line), []).append((message, code))
     return found
 
@@ -73,9 +72,8 @@ def test_errors_are_those_expected(program: str, errors: dict[str, Errors]) -> N
 
 def test_the_documented_mistake_is_found(errors: dict[str, Errors], typed_model: Path) -> None:
     last = len(typed_model.read_text().splitlines())
-    assert [(line, code) for line, found in errors[typed_model.name].items() for _, code in found] == [
-        (last, "call-arg")
-    ]
+    found = [(line, code) for line, errors_there in errors[typed_model.name].items() for _, code in errors_there]
+    assert found == [(last, "call-arg")]
 
 
 def test_there_are_programs_of_both_kinds() -> None:

@@ -418,9 +418,7 @@ def test_param_dict_holds_the_very_dict_that_it_is_given() -> None:
     assert values["u"] is SCALAR
 
 
-@pytest.mark.parametrize(
-    "param", [px.ParamDict(), px.ParamDict(None), Cache(), px.ParamDict({}), px.ParamDict({"h": 1})]
-)
+@pytest.mark.parametrize("param", [Cache(), *map(px.ParamDict, (None, {}, {"h": 1})), px.ParamDict()])
 def test_param_dict_without_a_key(param: px.ParamDict) -> None:
     assert "u" not in param
     assert param.get("u") is None

@@ -82,9 +82,8 @@ def test_labels_are_from_0_to_9(folder: Path) -> None:
 
 def test_images_to_test_have_another_shape(folder: Path) -> None:
     (folder / NAMES[2]).write_bytes(idx(np.zeros((50, 4, 5))))
-    with pytest.raises(
-        DataError, match=r"expected images of one shape in .*, found \(5, 4\) to learn, \(4, 5\) to test"
-    ):
+    words = r"expected images of one shape in .*, found \(5, 4\) to learn, \(4, 5\) to test"
+    with pytest.raises(DataError, match=words):
         load(folder)
 
 

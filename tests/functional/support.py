@@ -12,6 +12,7 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 from tests.dags import occurrences, outline
+from tests.oracles import changed
 
 # A function of one array and tracked models.
 Function = Callable[..., Any]
@@ -101,7 +102,7 @@ def wrap(fn: Function, names: tuple[str, ...]) -> Function:
 
 def change(model: Any, statement: str) -> None:
     """Runs a statement that changes a model, such as `model.p.set(X)`; the names in it are those of this file."""
-    exec(statement, {**globals(), "model": model})
+    changed(model, statement, globals())
 
 
 def refused(message: str, error: type[Exception] = ValueError) -> Any:

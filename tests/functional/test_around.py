@@ -226,9 +226,8 @@ def test_axes_too(axes: Any) -> None:
 
 def test_masks_and_functions_that_were_swapped_are_named() -> None:
     model = Answers(A, B)
-    with pytest.raises(
-        TypeError, match=r"grad\(\.\.\.\) expected the function to transform, found \(ArrayImpl\).*@grad\(\)"
-    ):
+    words = r"grad\(\.\.\.\) expected the function to transform, found \(ArrayImpl\).*@grad\(\)"
+    with pytest.raises(TypeError, match=words):
         untyped.grad(lambda x: x**2)(X)
     with pytest.raises(TypeError, match=r"vmap\(\.\.\.\).*found \(ArrayImpl, model=\.\.\.\).*write @vmap\(\)"):
         untyped.vmap(lambda x, *, model: model(x))(X, model=model)

@@ -12,6 +12,7 @@ from jax import Array
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
+from tests.oracles import changed
 
 
 class Counter(px.Module):
@@ -367,45 +368,27 @@ def test_exceptions_leave_everything_as_it_was() -> None:
         assert px.RKG.key.get() is key
 
 
-def grow(*args: Any, model: Counter) -> Any:  # a step or a branch
-    model.last.set(jnp.zeros(3))
-    return (), None
+def changing(statement: str) -> Callable[..., Any]:
+    """A step or a branch that changes its model."""
+
+    def run(*args: Any, model: Counter) -> Any:
+        changed(model, statement, globals())
+        return (), None
+
+    return run
 
 
-def to_int(*args: Any, model: Counter) -> Any:  # a step or a branch
-    model.last.set(model.last.astype(jnp.int32))
-    return (), None
-
-
-def fill(*args: Any, model: Counter) -> Any:  # a step or a branch
-    model.empty.set(jnp.zeros(3))
-    return (), None
-
-
-def fill_dict(*args: Any, model: Counter) -> Any:  # a step or a branch
-    model.entries["a"] = jnp.zeros(3)
-    return (), None
-
-
-def clear(*args: Any, model: Counter) -> Any:  # a step or a branch
-    model.last.set(None)
-    return (), None
-
-
-def nothing(*args: Any, model: Counter) -> Any:  # a step or a branch
-    return (), None
-
-
+nothing, grow, clear = map(changing, ("", "model.last.set(jnp.zeros(3))", "model.last.set(None)"))
 CHANGES = [
     (grow, "model.last", r"float32\[2\]", r"float32\[3\]"),
-    (to_int, "model.last", r"float32\[2\]", r"int32\[2\]"),
-    (fill, "model.empty", "cleared", r"float32\[3\]"),
-    (fill_dict, "model.entries", "cleared", r"float32\[3\]"),
+    (changing("model.last.set(model.last.astype(jnp.int32))"), "model.last", r"float32\[2\]", r"int32\[2\]"),
+    (changing("model.empty.set(jnp.zeros(3))"), "model.empty", "cleared", r"float32\[3\]"),
+    (changing("model.entries['a'] = jnp.zeros(3)"), "model.entries", "cleared", r"float32\[3\]"),
     (clear, "model.last", r"float32\[2\]", "cleared"),
 ]
 
 
-@pytest.mark.parametrize(("change", "path", "expected", "found"), CHANGES, ids=[case[0].__name__ for case in CHANGES])
+@pytest.mark.parametrize(("change", "path", "expected", "found"), CHANGES)
 def test_parameters_keep_their_form(change: Any, path: str, expected: str, found: str) -> None:
     model = Counter()
     loops: list[Callable[..., Any]] = [
@@ -421,9 +404,8 @@ def test_parameters_keep_their_form(change: Any, path: str, expected: str, found
         pxf.switch([nothing, nothing, change]),
     ]
     for branch in branches:
-        with pytest.raises(
-            ValueError, match=f"(?s){path} does not keep its form.*({expected}.*{found}|{found}.*{expected})"
-        ):
+        either = f"{expected}.*{found}|{found}.*{expected}"
+        with pytest.raises(ValueError, match=f"(?s){path} does not keep its form.*({either})"):
             branch(0, model=model)
 
 
@@ -453,10 +435,12 @@ def test_a_switch_needs_branches() -> None:
 
 
 def test_repr() -> None:
-    def body(x: Array) -> tuple[tuple[()], None]:
+    def body(*args: Any) -> Any:
         return (), None
 
+    def other(*args: Any) -> Any: ...
+
     assert repr(pxf.jit(pxf.scan(body))) == "Jit(fn=Scan(fn=body))"
-    assert repr(pxf.while_loop(grow, clear)) == "WhileLoop(fn=grow, cond_fun=clear)"
-    assert repr(pxf.cond(grow, clear)) == "Cond(fn=grow, clear)"
-    assert repr(pxf.switch([grow, clear, fill])) == "Switch(fn=grow, clear, fill)"
+    assert repr(pxf.while_loop(body, other)) == "WhileLoop(fn=body, cond_fun=other)"
+    assert repr(pxf.cond(body, other)) == "Cond(fn=body, other)"
+    assert repr(pxf.switch([body, other, body])) == "Switch(fn=body, other, body)"

@@ -205,12 +205,10 @@ def test_a_donated_array_used_again() -> None:
     donating(x, model=model)
     stale = Holder(inner=Holder(p=px.Param(old)))
     for call in (pxf.jit(step), donating):
-        with refused(
-            r"^model\.inner\.p holds an array that was donated to an earlier call.*do not donate", RuntimeError
-        ):
-            call(X + 0.0, model=stale)
-        with refused(r"^argument 0 holds an array that was donated to an earlier call.*do not donate", RuntimeError):
-            call(x, model=model)
+        for path, arguments in ((r"model\.inner\.p", (X + 0.0, stale)), ("argument 0", (x, model))):
+            words = f"^{path} holds an array that was donated to an earlier call.*do not donate"
+            with refused(words, RuntimeError):
+                call(arguments[0], model=arguments[1])
     close(model.inner.p.get(), 2 * X)
 
 

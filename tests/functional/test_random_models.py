@@ -15,6 +15,7 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
+from minipcax.core.tree import is_param
 from tests.dags import Bias, Block, Cache, Weight, occurrences, outline, random_dag, unique
 from tests.functional.support import Function, check_no_tracer, copied
 
@@ -208,14 +209,12 @@ def axes(tree: Any) -> Any:
     def axis(node: Any) -> int | None:
         return 0 if belongs_to_a_sample(type(node)) else None
 
-    return jax.tree.map(axis, tree, is_leaf=lambda node: isinstance(node, px.BaseParam))
+    return jax.tree.map(axis, tree, is_leaf=is_param)
 
 
 def params(tree: Any) -> Any:
     """A mask by hand: all Params."""
-    return jax.tree.map(
-        lambda node: isinstance(node, px.Param), tree, is_leaf=lambda node: isinstance(node, px.BaseParam)
-    )
+    return jax.tree.map(lambda node: isinstance(node, px.Param), tree, is_leaf=is_param)
 
 
 def test_a_program_goes_through_a_model_place_by_place() -> None:

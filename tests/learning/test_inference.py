@@ -209,9 +209,8 @@ def test_trajectory_of_inference(energies: str) -> None:
     initial = model.states()
     optim = pxu.Optim(optax.sgd(0.05, momentum=0.9))
     for node, found in enumerate(states(model=model, optim=optim)):
-        np.testing.assert_allclose(
-            found, [each[node] for each in trajectory], atol=1e-5, rtol=1e-5, err_msg=f"node {node}"
-        )
+        states_by_hand = [each[node] for each in trajectory]
+        np.testing.assert_allclose(found, states_by_hand, atol=1e-5, rtol=1e-5, err_msg=f"node {node}")
 
     for vode, state in zip(model.vodes, initial, strict=True):
         vode.h.set(state)
@@ -269,9 +268,8 @@ def test_frozen_nodes_are_not_inferred() -> None:
 
 def test_inference_needs_states() -> None:
     model, _, x, y = build("tanh", "squared error")
-    with pytest.raises(
-        ValueError, match=r"expected all nodes to have a state, found none in \.vodes\[0\]\.h, .*: call"
-    ):
+    words = r"expected all nodes to have a state, found none in \.vodes\[0\]\.h, .*: call"
+    with pytest.raises(ValueError, match=words):
         pxl.infer(as_jax(x), 5, model=model, optim=pxu.Optim(optax.sgd(0.1)))
     pxl.initialise(as_jax(x), as_jax(y), model=model)
     with pytest.raises(ValueError, match=r"lane counts disagree: 2 in argument 0 .*, 7 in model\.vodes\[0\]\.h"):

@@ -56,10 +56,7 @@ def test_each_is_immutable_and_compiled_once_and_leaves_nothing_behind(algorithm
         algorithm.steps = 3  # type: ignore[attr-defined]  # what is tested
     assert replace(algorithm) == algorithm
     model = Counted()
-    nodes, weights = (
-        pxu.Optim(optax.sgd(0.1, momentum=0.9)),
-        pxu.Optim(optax.sgd(0.01, momentum=0.9), pxl.WEIGHTS(model)),
-    )
+    nodes, weights = pxu.Optim(optax.sgd(0.1, 0.9)), pxu.Optim(optax.sgd(0.01, 0.9), pxl.WEIGHTS(model))
     before = model.weights
     report = algorithm(X, Y, model=model, nodes=nodes, weights=weights)
     calls = Counted.calls
@@ -200,9 +197,8 @@ def test_the_history_is_that_of_every_node_in_order() -> None:
 @pytest.mark.parametrize("algorithm", ALL, ids=repr)
 def test_an_energy_that_is_not_finite_is_named(algorithm: pxl.Algorithm) -> None:
     _, report = gradients(algorithm, Chain([5, 4, 4, 3]), X, Y.at[0, 0].set(jnp.nan))
-    with pytest.raises(
-        FloatingPointError, match=r"the energy of \.vodes\[2\] is nan at step 1 of \d: lower the learning"
-    ):
+    words = r"the energy of \.vodes\[2\] is nan at step 1 of \d: lower the learning"
+    with pytest.raises(FloatingPointError, match=words):
         report.check()
 
 

@@ -18,6 +18,7 @@ import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 from tests.learning.chains import Chain, gradients, relative_difference, train
+from tests.oracles import changed
 
 RNG = np.random.default_rng(0)
 X, Y = jnp.asarray(RNG.normal(size=(6, 5)), jnp.float32), jax.nn.one_hot(jnp.arange(6) % 3, 3)
@@ -27,22 +28,8 @@ def chain() -> Chain:
     return Chain([5, 4, 4, 3])
 
 
-def changed(statement: str) -> Callable[[], Chain]:
-    """Makes a chain, `m`, and runs a statement that changes it."""
-
-    def make() -> Chain:
-        model = chain()
-        exec(statement, {**globals(), "m": model})
-        return model
-
-    return make
-
-
-without_an_observed_node = changed("m.vodes[-1].h.frozen = False")
-with_rules = changed('m.vodes[1] = pxc.Vode(ruleset={pxc.STATUS.ALL: ("h <- u",)})')
-with_an_inner_cross_entropy = changed("m.vodes[1] = pxc.Vode(pxc.ce_energy)")
-with_another_output_energy = changed("m.vodes[-1].energy_fn = pxc.zero_energy")
-with_a_precision = changed("m.vodes[1].precision = pxnn.LayerParam(jnp.full(4, 3.0))")
+NOT_OBSERVED = "model.vodes[-1].h.frozen = False"
+RULES = 'model.vodes[1] = pxc.Vode(ruleset={pxc.STATUS.ALL: ("h <- u",)})'
 
 
 class WithoutNodes(pxc.EnergyModule):
@@ -54,20 +41,24 @@ class WithoutNodes(pxc.EnergyModule):
         return self.layer(x)
 
 
-MODELS: list[tuple[pxl.Algorithm, Callable[[], Any], str]] = [
-    *((algorithm, without_an_observed_node, r"set h\.frozen = True of its output node")
+# To an algorithm, a model that a statement has changed, and what is said of it.
+MODELS: list[tuple[pxl.Algorithm, str, str]] = [
+    *((algorithm, NOT_OBSERVED, r"set h\.frozen = True of its output node")
       for algorithm in (pxl.PC(1), pxl.Backprop(), pxl.Nudging(0.5, 1), pxl.EPC(1), pxl.IPC(1), pxl.ZIL())),
-    (pxl.ZIL(), with_an_inner_cross_entropy, r"ZIL expected .* se_energy .* found others in \.vodes\[1\]: use PC"),
-    (pxl.ZIL(), with_rules, r"ZIL expected .* built-in rules, found others in \.vodes\[1\]: use PC"),
-    (pxl.ZIL(), with_a_precision, r"ZIL expected nodes without a precision, found one in \.vodes\[1\]: use PC"),
-    (pxl.EPC(1), with_rules, r"EPC expected .* built-in rules, found others in \.vodes\[1\]: use PC"),
-    (pxl.Nudging(0.5, 1), with_another_output_energy, r"se_energy or ce_energy in the observed node \.vodes\[2\]"),
+    (pxl.ZIL(), "model.vodes[1] = pxc.Vode(pxc.ce_energy)",
+     r"ZIL expected .* se_energy .* found others in \.vodes\[1\]: use PC"),
+    (pxl.ZIL(), RULES, r"ZIL expected .* built-in rules, found others in \.vodes\[1\]: use PC"),
+    (pxl.ZIL(), "model.vodes[1].precision = pxnn.LayerParam(jnp.full(4, 3.0))",
+     r"ZIL expected nodes without a precision, found one in \.vodes\[1\]: use PC"),
+    (pxl.EPC(1), RULES, r"EPC expected .* built-in rules, found others in \.vodes\[1\]: use PC"),
+    (pxl.Nudging(0.5, 1), "model.vodes[-1].energy_fn = pxc.zero_energy",
+     r"se_energy or ce_energy in the observed node \.vodes\[2\]"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("algorithm", "make", "words"), MODELS)
-def test_a_model_that_an_algorithm_cannot_serve(algorithm: pxl.Algorithm, make: Callable[[], Any], words: str) -> None:
-    model = make()
+@pytest.mark.parametrize(("algorithm", "statement", "words"), MODELS)
+def test_a_model_that_an_algorithm_cannot_serve(algorithm: pxl.Algorithm, statement: str, words: str) -> None:
+    model = changed(chain(), statement, globals())
     before = [param.get() for param in px.tree_extract(model)]
     with pytest.raises(ValueError, match=words):
         gradients(algorithm, model, X, Y)
@@ -75,7 +66,7 @@ def test_a_model_that_an_algorithm_cannot_serve(algorithm: pxl.Algorithm, make: 
 
 
 def test_backpropagation_without_targets_and_an_observed_node() -> None:
-    model = without_an_observed_node()
+    model = changed(chain(), NOT_OBSERVED, globals())
     optim = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     with pytest.raises(ValueError, match="Backprop expected a model with an observed node, found none"):
         pxl.Backprop()(X, None, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=optim)
@@ -222,7 +213,7 @@ def test_an_optimiser_that_is_not_an_optim() -> None:
 def test_learning_before_there_are_states() -> None:
     model = chain()
     weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
-    words = r"all nodes to have a state, found none in \.vodes\[0\]\.h, .*: call initialise\(x, y, model=model\)"
+    words = r"expected all nodes to have a state, found none in \.vodes\[0\]\.h, .*: call initialise\(x, y, model="
     with pytest.raises(ValueError, match=words):
         pxl.learn(X, model=model, optim=weights)
 

@@ -15,6 +15,7 @@ import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.utils as pxu
 from tests.learning.chains import Chain, gradients, train
+from tests.oracles import changed
 
 RNG = np.random.default_rng(0)
 X, Y = jnp.asarray(RNG.normal(size=(6, 4)), jnp.float32), jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
@@ -25,16 +26,9 @@ def chain() -> Chain:
     return Chain([4, 4, 4, 3])
 
 
-def freeze_first(model: Chain, frozen: bool = True) -> None:
-    model.layers[0].nn.weight.frozen = frozen
-
-
-def unfreeze(model: Chain) -> None:
-    freeze_first(model, False)
-
-
-def add_a_bias(model: Chain) -> None:
-    model.layers[1].nn.bias = pxnn.LayerParam(jnp.zeros(4))
+FREEZE = "model.layers[0].nn.weight.frozen = True"
+ADD_A_BIAS = "model.layers[1].nn.bias = pxnn.LayerParam(jnp.zeros(4))"
+TIE = "model.layers[1].nn.weight = model.layers[0].nn.weight"
 
 
 def insert_a_layer(model: Chain) -> None:
@@ -43,37 +37,26 @@ def insert_a_layer(model: Chain) -> None:
     model.vodes.insert(1, jax.tree.map(lambda value: value, model.vodes[0]))
 
 
-def tie(model: Chain) -> None:
-    model.layers[1].nn.weight = model.layers[0].nn.weight
-
-
-def untie(model: Chain) -> None:
-    model.layers[1].nn.weight = pxnn.LayerParam(model.layers[1].nn.weight.get())
-
-
-def nothing(model: Chain) -> None:
-    pass
-
-
-CHANGES: list[tuple[Callable[[Chain], None], Callable[[Chain], None], str]] = [
-    (freeze_first, unfreeze, r"\.layers\[0\]\.nn\.weight would not learn"),
-    (nothing, add_a_bias, r"\.layers\[1\]\.nn\.bias would not learn"),
-    (nothing, insert_a_layer, r"\.layers\[3\]\.nn\.weight would not learn"),
-    (tie, untie, r"\.layers\[1\]\.nn\.weight would not learn"),
-    (nothing, tie, r"\.layers\[1\]\.nn\.weight is not in the model any more|\.layers\[1\]\.nn\.weight is frozen or"),
-    (nothing, freeze_first, r"\.layers\[0\]\.nn\.weight is frozen or not a LayerParam, but the optimiser was given it"),
-]
+# What is done to a model before and after the optimiser is given its weights.
+CHANGES: list[tuple[str, str, str]] = [
+    (FREEZE, "model.layers[0].nn.weight.frozen = False", r"\.layers\[0\]\.nn\.weight would not learn"),
+    ("", ADD_A_BIAS, r"\.layers\[1\]\.nn\.bias would not learn"),
+    ("", "insert_a_layer(model)", r"\.layers\[3\]\.nn\.weight would not learn"),
+    (TIE, "model.layers[1].nn.weight = pxnn.LayerParam(model.layers[1].nn.weight.get())",
+     r"\.layers\[1\]\.nn\.weight would not learn"),
+    ("", TIE, r"\.layers\[1\]\.nn\.weight is not in the model any more|\.layers\[1\]\.nn\.weight is frozen or"),
+    ("", FREEZE, r"\.layers\[0\]\.nn\.weight is frozen or not a LayerParam, but the optimiser was given it"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("algorithm", [*ALL, None], ids=repr)
 @pytest.mark.parametrize(("before", "change", "words"), CHANGES)
 def test_weights_that_the_optimiser_was_not_given(
-    before: Callable[[Chain], None], change: Callable[[Chain], None], words: str, algorithm: pxl.Algorithm | None
+    before: str, change: str, words: str, algorithm: pxl.Algorithm | None
 ) -> None:
-    model = chain()
-    before(model)
+    model = changed(chain(), before, globals())
     nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1, 0.9), pxl.WEIGHTS(model))
-    change(model)
+    changed(model, change, globals())
     then = model.weights
     name = "optim" if algorithm is None else "weights"
     advice = rf"call {name}\.retarget\(WEIGHTS\(model\)\), .* or {name}\.init\(WEIGHTS\(model\)\)"
@@ -93,8 +76,7 @@ def test_weights_that_the_optimiser_was_not_given(
 
 
 def test_a_part_of_the_weights_by_freezing_the_others() -> None:
-    model = chain()
-    freeze_first(model)
+    model = changed(chain(), FREEZE, globals())
     then = model.weights
     train(pxl.PC(2), model, X, Y)
     assert [one is other for one, other in zip(then, model.weights, strict=True)] == [True, False, False]
@@ -104,7 +86,7 @@ def test_two_models_with_one_encoder() -> None:
     one, other = chain(), chain()
     other.layers[0] = pxnn.shared(one.layers[0])
     nodes, both = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS({"a": one, "b": other}))
-    words = r"of this model's weights, found one of \['a'\]\.layers\[0\].* has an optimiser of its own: Optim\("
+    words = r"optimiser of this model's weights, found one of \['a'\]\.layers\[0\].* an optimiser of its own: Optim\("
     with pytest.raises(ValueError, match=words):
         pxl.PC(2)(X, Y, model=one, nodes=nodes, weights=both)
     for model in (one, other):
@@ -121,7 +103,7 @@ def test_optimisers_that_are_swapped_or_of_nothing(algorithm: pxl.Algorithm) -> 
     for optims, words in (
         ((weights, empty), r"nodes expected the optimiser of the states, found that of weights \(\.layers.* swapped\?"),
         ((weights, weights), r"nodes and weights are the same optimiser, .* give each its own"),
-        ((empty, pxu.Optim(optax.sgd(0.1))), r"weights expected an optimiser initialised .*, WEIGHTS\(model\)\)"),
+        ((empty, pxu.Optim(optax.sgd(0.1))), r"weights expected an optimiser initialised .*_fn, WEIGHTS\(model\)\)"),
     ):
         with pytest.raises(ValueError, match=words):
             algorithm(X, Y, model=model, nodes=optims[0], weights=optims[1])
@@ -139,7 +121,7 @@ def test_an_optimiser_for_each_layer_learns() -> None:
     pxl.initialise(X, Y, model=model)
     optim: Any = pxu.OptimTree(optax.sgd(0.1), lambda node: isinstance(node, pxnn.Linear), pxl.WEIGHTS(model))
     pxl.learn(X, model=model, optim=optim)
-    add_a_bias(model)
+    changed(model, ADD_A_BIAS, globals())
     with pytest.raises(ValueError, match=r"\.layers\[1\]\.nn\.bias would not learn"):
         pxl.learn(X, model=model, optim=optim)
 

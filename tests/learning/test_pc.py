@@ -91,11 +91,8 @@ def raw_initial(weights: Raw, x: Array) -> list[Array]:
 
 def raw_energy(weights: Raw, hidden: list[Array], x: Array, y: Array) -> Array:
     """Of each sample."""
-    h = [*hidden, y]
-    terms = [
-        0.5 * ((one - other) ** 2).sum(1) for one, other in zip(h, raw_predictions(weights, x, hidden), strict=True)
-    ]
-    return jnp.stack(terms).sum(0)
+    pairs = zip([*hidden, y], raw_predictions(weights, x, hidden), strict=True)
+    return jnp.stack([0.5 * ((h - u) ** 2).sum(1) for h, u in pairs]).sum(0)
 
 
 def raw_infer(

@@ -44,15 +44,17 @@ class SetFirst(Net):
 class Told(Net):
     """Goes on from its hidden layers as it is told: from u, the last node, and y."""
 
-    def __init__(
-        self, go_on: Callable[..., Array], energy_fn: Callable[[pxc.Vode[Any]], Array] = pxc.se_energy
-    ) -> None:
+    def __init__(self, go_on: Callable[..., Array], energy_fn: Callable[..., Array] = pxc.se_energy) -> None:
         super().__init__()
         self.go_on = px.static(go_on)
         self.vodes[1].energy_fn = energy_fn
 
     def __call__(self, x: Array, y: Array | None = None) -> Array:
         return self.go_on(*self.hidden(x), y)
+
+
+def told(*how: Callable[..., Any]) -> Callable[[], Net]:
+    return partial(Told, *how)
 
 
 def set_between(u: Array, node: Any, y: Array | None) -> Any:
@@ -242,7 +244,7 @@ class Forced(Net):
         return super().__call__(x if y is None else x + jnp.concatenate([y, y[:2]]), y)
 
 
-@pytest.mark.parametrize("make", [partial(Told, also_returns_state), FromLabels, Forced])
+@pytest.mark.parametrize("make", [told(also_returns_state), FromLabels, Forced])
 def test_models_that_are_right(make: Callable[[], Net]) -> None:
     y = jnp.arange(6) % 3 if make is FromLabels else Y
     expected, _ = gradients(pxl.PC(2), Chain([5, 4, 3]), X, jax.nn.one_hot(y, 3) if make is FromLabels else Y)
@@ -251,36 +253,26 @@ def test_models_that_are_right(make: Callable[[], Net]) -> None:
 
 
 REFUSED: list[tuple[Callable[[], Net], str]] = [
-    (
-        partial(Told, never),
-        r"reaches no observed node .*, of which the model has \.vodes\[1\]; write `if y is not None: node\.set",
-    ),
+    (told(never),
+     r"reaches no observed node .*, of which the model has \.vodes\[1\]; write `if y is not None: node\.set"),
     (OtherNode, r"it is set in \.vodes\[0\], which is inferred: set h\.frozen = True there"),
-    (partial(Told, by_another_name), r"it is stored in \.vodes\[1\]\.target, which is not the state"),
-    (
-        partial(Told, by_another_name, from_the_entry),
-        r"energy of \.vodes\[1\] reads 'target', .* only when it is given targets",
-    ),
-    (partial(Told, set_outside), r"the target y reaches no observed node"),
-    (
-        partial(Told, returns_state),
-        r"the model returns the state of \.vodes\[1\], which is clamped .* return node\(u, output=\"u\"\)",
-    ),
-    (partial(Told, returns_from_state), r"the model returns the state of \.vodes\[1\]"),
+    (told(by_another_name), r"it is stored in \.vodes\[1\]\.target, which is not the state"),
+    (told(by_another_name, from_the_entry),
+     r"energy of \.vodes\[1\] reads 'target', .* only when it is given targets"),
+    (told(set_outside), r"the target y reaches no observed node"),
+    (told(returns_state),
+     r"the model returns the state of \.vodes\[1\], which is clamped .* return node\(u, output=\"u\"\)"),
+    (told(returns_from_state), r"the model returns the state of \.vodes\[1\]"),
     (ReturnsCall, r"the model returns the state of \.vodes\[1\]"),
     (Spare, r"does not reach the node \.spare, .* call it with a prediction, or remove it"),
     (SpareObserved, r"does not reach the node \.spare"),
     (Twice, r"in \.vodes\[0\], a node was given 2 predictions .* use a node for each"),
     (OverTime, r"in \.vodes\[0\], a node was given 3 predictions"),
-    (
-        partial(Told, misspelt),
-        r"\.vodes\[1\] is given 'prec', which nothing reads, but its energy reads 'precision': is the name misspelt",
-    ),
-    (
-        partial(Told, with_weights_of_targets, weighted),
-        r"energy of \.vodes\[1\] reads 'weight', .* only when it is given targets, .* \(sample, weight\)",
-    ),
-]
+    (told(misspelt),
+     r"\.vodes\[1\] is given 'prec', which nothing reads, but its energy reads 'precision': is the name misspelt"),
+    (told(with_weights_of_targets, weighted),
+     r"energy of \.vodes\[1\] reads 'weight', .* only when it is given targets, .* \(sample, weight\)"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("algorithm", [*ALL, None], ids=repr)

@@ -37,10 +37,8 @@ def test_weights_follow_the_scheme() -> None:
 
 def test_the_global_generator_is_the_default() -> None:
     px.RKG.seed(7)
-    drawn = pxnn.Linear(3, 2)
-    np.testing.assert_array_equal(
-        drawn.nn.weight.get(), pxnn.Linear(3, 2, rkg=px.RandomKeyGenerator(7)).nn.weight.get()
-    )
+    drawn, other = pxnn.Linear(3, 2), pxnn.Linear(3, 2, rkg=px.RandomKeyGenerator(7))
+    np.testing.assert_array_equal(drawn.nn.weight.get(), other.nn.weight.get())
 
 
 def test_bias_has_two_names() -> None:
@@ -51,10 +49,8 @@ def test_bias_has_two_names() -> None:
 
 
 def test_a_missing_bias_is_neither_drawn_nor_a_leaf() -> None:
-    layer = pxnn.Linear(2, 3, False, rkg=px.RandomKeyGenerator(1))
-    np.testing.assert_array_equal(
-        layer.nn.weight.get(), pxnn.Linear(2, 3, rkg=px.RandomKeyGenerator(1)).nn.weight.get()
-    )
+    layer, other = (pxnn.Linear(2, 3, bias, rkg=px.RandomKeyGenerator(1)) for bias in (False, True))
+    np.testing.assert_array_equal(layer.nn.weight.get(), other.nn.weight.get())
     assert [leaf.shape for leaf in jax.tree.leaves(layer)] == [(3, 2)]
 
 

@@ -85,9 +85,8 @@ def test_only_the_bias_is_drawn(make: Callable[[Any], Any], shape: tuple[int, ..
     weight = layer.nn.weight.get()
     transposed = pxnn.Transposed(layer, rkg=rkg)
     assert transposed.nn.bias is not None
-    np.testing.assert_array_equal(
-        transposed.nn.bias.get(), uniform(jax.random.split(first_key(7), 2)[1], shape, fan_in)
-    )
+    expected = uniform(jax.random.split(first_key(7), 2)[1], shape, fan_in)
+    np.testing.assert_array_equal(transposed.nn.bias.get(), expected)
     np.testing.assert_array_equal(rkg.key.get(), jax.random.split(jax.random.PRNGKey(7), 2)[0])
     assert layer.nn.weight.get() is weight
     assert [type(param) for param in px.tree_extract(pxnn.Transposed(layer, use_bias=False))] == [pxnn.LayerParam]

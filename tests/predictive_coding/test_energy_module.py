@@ -68,9 +68,8 @@ def test_without_nodes_it_is_zero() -> None:
 
 
 def test_it_looks_through_containers_and_other_modules() -> None:
-    model = Outer(
-        a=[node(2.0), {"k": (node(4.0),)}], b=Plain(c=node(6.0), d=px.static("no module")), e=pxnn.Linear(2, 2)
-    )
+    plain = Plain(c=node(6.0), d=px.static("no module"))
+    model = Outer(a=[node(2.0), {"k": (node(4.0),)}], b=plain, e=pxnn.Linear(2, 2))
     assert float(model.energy()) == 2.0 + 8.0 + 18.0
 
 

@@ -19,6 +19,7 @@ from tests.oracles import close
 
 X = normal(0, (3,))
 WEIGHTS = pxu.M(pxnn.LayerParam)
+Make = Callable[[], Any]
 traces: list[None] = []
 loss: Any  # see _compiled_anew
 
@@ -117,7 +118,7 @@ def test_an_optimiser_goes_by_what_init_was_given() -> None:
 
 
 LINEAR = (lambda: pxnn.Linear(3, 2), lambda: pxnn.Linear(2, 3))
-SHAPES: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
+SHAPES: dict[str, tuple[Make, Make, str]] = {
     "linear": (*LINEAR, "LayerParam([2,3], float32), found LayerParam([3,2], float32)"),
     "conv": (
         lambda: pxnn.Conv1d(4, 2, 3, groups=2),
@@ -134,9 +135,7 @@ SHAPES: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize(("make", "other", "words"), SHAPES.values(), ids=SHAPES)
-def test_parameters_of_different_shapes_are_not_tied(
-    make: Callable[[], Any], other: Callable[[], Any], words: str
-) -> None:
+def test_parameters_of_different_shapes_are_not_tied(make: Make, other: Make, words: str) -> None:
     layer = make()
     before = layer.nn.weight
     with pytest.raises(ValueError, match=re.escape(f".weight expected a parameter of the shape of {words}")):

@@ -142,9 +142,8 @@ def test_an_ensemble(axis: int) -> None:
         first.nn.weight *= 2
         return second(first(x))
 
-    close(
-        twice(X, first=first, second=second), np.stack([4 * w @ w @ x for w, x in zip(weights, X, strict=True)]), 1e-5
-    )
+    expected = np.stack([4 * w @ w @ x for w, x in zip(weights, X, strict=True)])
+    close(twice(X, first=first, second=second), expected, 1e-5)
     close(second.nn.weight.get(), np.moveaxis(2 * weights, 0, axis))
 
 

@@ -148,9 +148,8 @@ def test_a_module_is_not_a_mask(module: Any) -> None:
 
 @pytest.mark.parametrize("target", [int, bool, jax.Array, np.ndarray, Weight | float])
 def test_a_class_of_other_objects_is_not_a_mask(target: Any) -> None:
-    with pytest.raises(
-        TypeError, match=r"M selects parameters, found the class .*, which is not a parameter: write the class"
-    ):
+    words = "M selects parameters, found the class .*, which is not a parameter: write the class"
+    with pytest.raises(TypeError, match=words):
         M(target)
     assert M(object).apply(Weight(1.0))
 

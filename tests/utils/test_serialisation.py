@@ -24,6 +24,7 @@ import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
+from minipcax.core.tree import is_param
 from tests.oracles import Network, run_on_devices
 
 Weight = pxnn.LayerParam
@@ -64,6 +65,11 @@ KEYS = [
 
 def leaves(model: Any) -> list[Any]:
     return [leaf for param in px.tree_extract(model) for leaf in jax.tree.leaves(param.get())]
+
+
+def by_path(model: Model) -> dict[str, Any]:
+    nodes = jax.tree_util.tree_leaves_with_path(px.tree_ref(model), is_leaf=is_param)
+    return {jax.tree_util.keystr(path): node for path, node in nodes}
 
 
 def bits(leaf: Any) -> tuple[str, tuple[int, ...], bytes]:
@@ -148,13 +154,9 @@ def test_filters(filter: Any, keys: list[str], tmp_path: Path) -> None:
     assert sorted(by_numpy(tmp_path / "model.npz")) == sorted(keys)
     model = Model(1)
     pxu.load_params(model, tmp_path / "model", filter)
-    nodes = jax.tree_util.tree_leaves_with_path(px.tree_ref(model), is_leaf=lambda x: isinstance(x, px.BaseParam))
-    equal = {jax.tree_util.keystr(path): node for path, node in nodes}
-    original = jax.tree_util.tree_leaves_with_path(px.tree_ref(Model()), is_leaf=lambda x: isinstance(x, px.BaseParam))
-    for path, node in original:
-        key = jax.tree_util.keystr(path)
-        if key in keys:
-            assert bits(equal[key].get()) == bits(node.get())
+    loaded, original = by_path(model), by_path(Model())
+    for key in {*original} & {*keys}:
+        assert bits(loaded[key].get()) == bits(original[key].get())
     with pytest.raises(TypeError, match="expected a class, a union of classes"):
         pxu.save_params(model, tmp_path / "model", 3)  # type: ignore[arg-type]  # that is the point
 
@@ -236,9 +238,8 @@ def test_an_optimiser_goes_on_where_it_was(tmp_path: Path) -> None:
 
         there[1].clear()
         before = leaves(there)
-        with pytest.raises(
-            ValueError, match=r"\[1\]\.state is cleared, but .* holds a tree there: initialise it first"
-        ):
+        words = r"\[1\]\.state is cleared, but .* holds a tree there: initialise it first"
+        with pytest.raises(ValueError, match=words):
             pxu.load_params(there, tmp_path / "all", px.Param)
         assert all(one is other for one, other in zip(leaves(there), before, strict=True))
 
@@ -605,7 +606,8 @@ def npy_header(shape: tuple[int, ...], descr: str = "<f4", version: int = 1) -> 
 
 
 SIZES = [20_000_000, pytest.param(1_200_000_000, marks=pytest.mark.slow)]
-BOMBS: dict[str, Callable[[int], bytes]] = {
+Function = Callable[[int], bytes]
+BOMBS: dict[str, Function] = {
     "a large array": lambda size: npy_header((size // 4,)),
     "a small array, and more": lambda size: npy_header((4,)),
     "a shape that overflows": lambda size: npy_header((2**62, 4)),
@@ -618,9 +620,7 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("header", BOMBS.values(), ids=BOMBS)
 @pytest.mark.parametrize("value", [np.ones(4, np.float32), None], ids=["filled", "cleared"])
-def test_bombs_are_refused_in_bounded_memory(
-    value: Any, header: Callable[[int], bytes], size: int, tmp_path: Path
-) -> None:
+def test_bombs_are_refused_in_bounded_memory(value: Any, header: Function, size: int, tmp_path: Path) -> None:
     path = bomb(tmp_path / "f.npz", header(size), size)
     assert path.stat().st_size < size / 100
     refused_in_bounded_memory(path, value)
