@@ -34,21 +34,8 @@ BINARY: list[tuple[Function, Operands]] = [
     *((op, INTS) for op in SHIFTS),
     *((op, operands) for op in COMPARISONS for operands in (FLOATS, INTS, BOOLS)),
 ]
-AUGMENTED = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    operator.ifloordiv: operator.floordiv,
-    operator.imod: operator.mod,
-    operator.ipow: operator.pow,
-    operator.imatmul: operator.matmul,
-    operator.iand: operator.and_,
-    operator.ior: operator.or_,
-    operator.ixor: operator.xor,
-    operator.ilshift: operator.lshift,
-    operator.irshift: operator.rshift,
-}
+# operator.iadd and operator.add, and so on.
+AUGMENTED = {getattr(operator, f"i{op.__name__.strip('_')}"): op for op in [*ARITHMETIC, *BITWISE, *SHIFTS]}
 UNARY: list[tuple[Function, Operands]] = [
     *((op, operands) for op in (operator.neg, operator.pos, operator.abs) for operands in (FLOATS, INTS)),
     *((operator.invert, operands) for operands in (INTS, BOOLS)),
@@ -220,6 +207,9 @@ MATRIX = FLOATS[0]
 SCALAR = jnp.array(-2.5)
 INTEGER = jnp.array(2)
 
+ATTRIBUTES = ["shape", "ndim", "size", "T", "mT", "nbytes", "itemsize", "weak_type", "sharding"]
+METHODS = ["devices", "sum", "max", "argmax", "flatten", "tolist", "block_until_ready"]
+FUNCTIONS = ["sum", "mean", "zeros_like", "shape", "sin", "asarray", "array", "argmax"]
 USES: list[tuple[str, Function, jax.Array]] = [
     ("round", round, VECTOR),
     ("round to 1", lambda a: round(a, 1), VECTOR),
@@ -259,35 +249,16 @@ USES: list[tuple[str, Function, jax.Array]] = [
     ("numpy.sin", np.sin, MATRIX),
     ("numpy.add", lambda a: np.add(np.ones(3, np.float32), a), VECTOR),
     ("numpy.concatenate", lambda a: np.concatenate([a, a]), VECTOR),
-    ("shape", lambda a: a.shape, MATRIX),
     ("dtype", lambda a: a.dtype, INTEGER),
-    ("ndim", lambda a: a.ndim, MATRIX),
-    ("size", lambda a: a.size, MATRIX),
-    ("T", lambda a: a.T, MATRIX),
-    ("mT", lambda a: a.mT, MATRIX),
     ("real", lambda a: a.real, VECTOR),
-    ("nbytes", lambda a: a.nbytes, MATRIX),
-    ("itemsize", lambda a: a.itemsize, MATRIX),
-    ("weak_type", lambda a: a.weak_type, MATRIX),
-    ("sharding", lambda a: a.sharding, MATRIX),
-    ("devices", lambda a: a.devices(), MATRIX),
     ("at", lambda a: a.at[1].set(0.0), VECTOR),
-    ("sum", lambda a: a.sum(), MATRIX),
     ("sum axis", lambda a: a.sum(axis=0, keepdims=True), MATRIX),
     ("mean", lambda a: a.mean((0, 1)), MATRIX),
-    ("max", lambda a: a.max(), MATRIX),
-    ("argmax", lambda a: a.argmax(), MATRIX),
     ("dot", lambda a: a.dot(a), MATRIX),
     ("astype", lambda a: a.astype(jnp.int32), VECTOR),
     ("reshape", lambda a: a.reshape(4), MATRIX),
     ("reshape tuple", lambda a: a.reshape((1, 4)), MATRIX),
-    ("flatten", lambda a: a.flatten(), MATRIX),
     ("item", lambda a: a.item(), SCALAR),
-    ("tolist", lambda a: a.tolist(), MATRIX),
-    ("block_until_ready", lambda a: a.block_until_ready(), MATRIX),
-    ("jnp.sin", jnp.sin, VECTOR),
-    ("jnp.sum", jnp.sum, MATRIX),
-    ("jnp.mean", jnp.mean, MATRIX),
     ("jnp.dot", lambda a: jnp.dot(a, a), VECTOR),
     ("jnp.matmul", lambda a: jnp.matmul(MATRIX, a), MATRIX),
     ("jnp.einsum", lambda a: jnp.einsum("ij,kj->ik", a, a), MATRIX),
@@ -295,16 +266,14 @@ USES: list[tuple[str, Function, jax.Array]] = [
     ("jnp.where", lambda a: jnp.where(a > 0, a, 0.0), VECTOR),
     ("jnp.concatenate", lambda a: jnp.concatenate([a, VECTOR]), VECTOR),
     ("jnp.stack", lambda a: jnp.stack([a, VECTOR]), VECTOR),
-    ("jnp.asarray", jnp.asarray, VECTOR),
-    ("jnp.array", jnp.array, VECTOR),
-    ("jnp.zeros_like", jnp.zeros_like, MATRIX),
     ("jnp.reshape", lambda a: jnp.reshape(a, (3, 1)), VECTOR),
     ("jnp.broadcast_to", lambda a: jnp.broadcast_to(a, (2, 3)), VECTOR),
     ("jnp.linalg.norm", jnp.linalg.norm, VECTOR),
-    ("jnp.argmax", jnp.argmax, VECTOR),
-    ("jnp.shape", jnp.shape, MATRIX),
     ("jax.nn.relu", jax.nn.relu, VECTOR),
     ("jax.nn.softmax", jax.nn.softmax, VECTOR),
+    *((name, operator.attrgetter(name), MATRIX) for name in ATTRIBUTES),
+    *((f"{name}()", operator.methodcaller(name), MATRIX) for name in METHODS),
+    *((f"jnp.{name}", getattr(jnp, name), array) for name in FUNCTIONS for array in (VECTOR, MATRIX)),
 ]
 EVERY_USE = pytest.mark.parametrize(("use", "array"), [use[1:] for use in USES], ids=[use[0] for use in USES])
 

@@ -20,6 +20,17 @@ from tests.oracles import close
 THREADS = 8
 
 
+def test_each_thread_adds_to_its_own_model() -> None:
+    @pxf.jit
+    def step(x: jax.Array, *, total: px.Param) -> None:
+        total += x
+
+    totals = [px.Param(jnp.array(float(number))) for number in range(THREADS)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda total: step(jnp.array(10.0), total=total), totals))
+    assert [float(total) for total in totals] == [10.0 + number for number in range(THREADS)]
+
+
 def at_once(work: Callable[[int], Any]) -> list[Any]:
     """Runs work(0), work(1), ..., all starting at the same time."""
     start = threading.Barrier(THREADS)
