@@ -16,7 +16,7 @@ from minipcax.core import BaseParam, Module, Param, StaticParam, get, static
 from minipcax.core.filter import Filter, as_predicate
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import is_param, walk
-from minipcax.nn._parameter import LayerParam, LayerState, Parameters, check_same_shape, is_array
+from minipcax.nn._parameter import LayerParam, LayerState, Parameters, check_shared_shape, is_array
 
 P = ParamSpec("P")
 Y = TypeVar("Y")
@@ -154,7 +154,7 @@ class ArrayLayer(Layer):
             expected = f"the parameters of a layer like it, a {type(present).__name__}"
             raise TypeError(f"{type(self).__name__}.nn takes {expected}, found {kind_of(value)}")
         for name, param in vars(value).items():
-            check_same_shape(name, vars(present).get(name), param)
+            check_shared_shape(name, vars(present).get(name), param)
 
     def _array(self, x: object) -> Num[Array, "..."]:
         """Returns `x` itself, or the array in the parameter `x`."""

@@ -65,7 +65,7 @@ class Parameters(BaseModule):
                 )
             if name not in inspect.get_annotations(type(self)):
                 raise AttributeError(self._has_no(name))
-            check_same_shape(name, present, value)
+            check_shared_shape(name, present, value)
             super().__setattr__(name, value)
 
         def __getattr__(self, name):
@@ -98,7 +98,7 @@ class Affine(Parameters):
     bias: LayerParam | None = None
 
 
-def check_same_shape(name: str, present: object, value: object) -> None:
+def check_shared_shape(name: str, present: object, value: object) -> None:
     """Raises if a parameter is to take the place of one of another shape."""
     if isinstance(present, Param) and isinstance(value, Param):
         old, new = (jax.tree.map(np.shape, param.get()) for param in (present, value))
