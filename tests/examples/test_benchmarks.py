@@ -70,23 +70,12 @@ def test_a_part_that_fails_loses_no_other(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_accuracies_are_kept_and_not_computed_again(folder: Path, tmp_path: Path) -> None:
-    options: list[str | Path] = [
-        "--data",
-        folder,
-        "--epochs",
-        "1",
-        "--seeds",
-        "1",
-        "--out",
-        tmp_path,
-        "--rows",
-        "iPC",
-        "centred nudging",
-    ]
+    rows = "iPC", "centred nudging"
+    options = "--data", folder, "--epochs", "1", "--seeds", "1", "--out", tmp_path, "--rows", *rows
     first = run("benchmarks/fashion_mnist", *options)
     assert first.returncode == 0, first.stderr
     kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
-    assert set(kept) == {f"{name}, 1 epochs, seed 0.json" for name in ("iPC", "centred nudging")}
+    assert set(kept) == {f"{name}, 1 epochs, seed 0.json" for name in rows}
     second = run("benchmarks/fashion_mnist", *options)
     assert second.stdout == first.stdout
     assert kept == {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}

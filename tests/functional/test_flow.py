@@ -398,13 +398,8 @@ def test_parameters_keep_their_form(change: Any, path: str, expected: str, found
     for loop in loops:
         with pytest.raises(ValueError, match=f"(?s){path} does not keep its form.*{expected}.*{found}"):
             loop(model=model)
-    branches: list[Callable[..., Any]] = [
-        pxf.cond(change, nothing),
-        pxf.cond(nothing, change),
-        pxf.switch([nothing, nothing, change]),
-    ]
-    for branch in branches:
-        either = f"{expected}.*{found}|{found}.*{expected}"
+    either = f"{expected}.*{found}|{found}.*{expected}"
+    for branch in (pxf.cond(change, nothing), pxf.cond(nothing, change), pxf.switch([nothing, nothing, change])):
         with pytest.raises(ValueError, match=f"(?s){path} does not keep its form.*({either})"):
             branch(0, model=model)
 

@@ -83,10 +83,8 @@ def test_the_advice_works(call: Any) -> None:
 def test_the_global_generator_may_be_reached_often() -> None:
     px.RKG.seed(0)
     model = Holder(a=Holder(rkg=px.RKG), b=Holder(rkg=px.RKG), rkg=px.RKG)
-    close(
-        pxf.jit(lambda *, model, rkg: model.b.rkg())(model=model, rkg=px.RKG),
-        jax.random.split(jax.random.PRNGKey(0))[1],
-    )
+    key = pxf.jit(lambda *, model, rkg: model.b.rkg())(model=model, rkg=px.RKG)
+    close(key, jax.random.split(jax.random.PRNGKey(0))[1])
 
 
 class List(list[Any]):

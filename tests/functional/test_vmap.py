@@ -12,7 +12,7 @@ import minipcax as px
 import minipcax.functional as pxf
 import minipcax.utils as pxu
 from tests.functional.support import Holder, Net, Snapshot, State, Weight, check_no_tracer, psum, refused
-from tests.oracles import close
+from tests.oracles import changed, close
 
 A = jnp.arange(24.0).reshape(2, 3, 4)
 
@@ -209,16 +209,11 @@ def test_collectives_reach_through_other_transforms() -> None:
     def loss(x: jax.Array, *, p: px.Param) -> jax.Array:
         return psum(p * x, "batch")
 
-    value, grads = loss(jnp.array([1.0, 3.0]), p=p)
+    xs = jnp.array([1.0, 3.0])
+    value, grads = loss(xs, p=p)
     assert value.tolist() == [8.0, 8.0]
-
-    def by_hand(x: jax.Array, p: jax.Array) -> jax.Array:
-        return psum(p * x, "batch")
-
-    close(
-        grads["p"].get(),
-        jax.vmap(jax.grad(by_hand, 1), (0, None), axis_name="batch")(jnp.array([1.0, 3.0]), jnp.array(2.0)),
-    )
+    by_hand = jax.grad(lambda x, p: psum(p * x, "batch"), 1)
+    close(grads["p"].get(), jax.vmap(by_hand, (0, None), axis_name="batch")(xs, jnp.array(2.0)))
 
 
 def test_nested_vmaps_with_other_axes() -> None:
@@ -353,35 +348,26 @@ def test_in_axes_of_another_length() -> None:
 @pytest.mark.parametrize("answer", [True, "0", 1.5, px.Param(True), px.Param(1.5)])
 def test_answers_that_are_no_axes(answer: Any) -> None:
     with refused(r"gives .* for model\.first: expected an axis.*M\(\.\.\.\)\.to\(\(None, 0\)\)", TypeError):
-        pxf.vmap({"model": lambda tree: jax.tree.map(lambda p: answer, tree, is_leaf=lambda n: isinstance(n, Weight))})(
-            lambda x, *, model: x
-        )(jnp.ones(2), model=Net())
-
-
-def write_lane(x: jax.Array, *, model: Net) -> jax.Array:
-    model.state += 1.0
-    model.layers[1].weight *= x
-    return x
-
-
-def fill_lane(x: jax.Array, *, model: Net) -> jax.Array:
-    model.cleared.set(x)
-    return x
-
-
-def cache_lane(x: jax.Array, *, model: Net) -> jax.Array:
-    model.cache["v"] = x
-    return x
+        mask = {
+            "model": lambda tree: jax.tree.map(lambda p: answer, tree, is_leaf=lambda node: isinstance(node, Weight))
+        }
+        pxf.vmap(mask)(lambda x, *, model: x)(jnp.ones(2), model=Net())
 
 
 @pytest.mark.parametrize(
-    "fn, path",
-    [(write_lane, r"model\.layers\[1\]\.weight"), (fill_lane, r"model\.cleared"), (cache_lane, r"model\.cache")],
+    "statement, path",
+    [
+        ("model.state += 1.0; model.layers[1].weight *= x", r"model\.layers\[1\]\.weight"),
+        ("model.cleared.set(x)", r"model\.cleared"),
+        ("model.cache['v'] = x", r"model\.cache"),
+    ],
 )
 @pytest.mark.parametrize("nested", ["", "jit", "vmap", "value_and_grad"])
-def test_a_per_lane_value_in_an_unmapped_parameter_is_refused_by_path(
-    fn: Callable[..., Any], path: str, nested: str
-) -> None:
+def test_a_per_lane_value_in_an_unmapped_parameter_is_refused_by_path(statement: str, path: str, nested: str) -> None:
+    def fn(x: jax.Array, *, model: Net) -> jax.Array:
+        changed(model, statement, {"x": x})
+        return x
+
     model = Net()
     before = Snapshot(model)
     step: Any = pxf.vmap({"model": None})(fn)

@@ -167,11 +167,8 @@ def test_gradients_of_the_energy(activation: str, energies: str) -> None:
     by_h, by_w, by_b = by_hand.gradients(x, h)
     np.testing.assert_allclose(value, by_hand.energy(x, h).sum(), rtol=1e-5)
     for node in range(3):
-        gradients = (
-            grads["model"].vodes[node].h,
-            grads["model"].layers[node].nn.weight,
-            grads["model"].layers[node].nn.bias,
-        )
+        nn = grads["model"].layers[node].nn
+        gradients = grads["model"].vodes[node].h, nn.weight, nn.bias
         for found, expected in zip(gradients, (by_h[node], by_w[node], by_b[node]), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5, err_msg=f"node {node}")
 

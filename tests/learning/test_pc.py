@@ -25,6 +25,7 @@ XS = RNG.normal(size=(4, BATCH, SIZES[0])).astype(np.float32)
 LABELS = RNG.integers(SIZES[-1], size=(4, BATCH))
 YS = np.eye(SIZES[-1], dtype=np.float32)[LABELS]
 Raw = dict[str, Any]
+Optax = optax.GradientTransformation
 
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -96,7 +97,7 @@ def raw_energy(weights: Raw, hidden: list[Array], x: Array, y: Array) -> Array:
 
 
 def raw_infer(
-    weights: Raw, hidden: list[Array], x: Array, y: Array, steps: int, optim: optax.GradientTransformation
+    weights: Raw, hidden: list[Array], x: Array, y: Array, steps: int, optim: Optax
 ) -> tuple[list[Array], Array]:
     def relax(carry: Any, _: None) -> Any:
         h, state = carry
@@ -109,25 +110,18 @@ def raw_infer(
     return hidden, history
 
 
-def raw_train(
-    weights: Raw,
-    state: Any,
-    x: Array,
-    y: Array,
-    nodes: optax.GradientTransformation,
-    optim: optax.GradientTransformation,
-) -> tuple[Raw, Any, Array]:
+def raw_train(weights: Raw, state: Any, x: Array, y: Array, nodes: Optax, optim: Optax) -> tuple[Raw, Any, Array]:
     hidden, history = raw_infer(weights, raw_initial(weights, x)[:3], x, y, STEPS, nodes)
     grads = jax.grad(lambda weights: raw_energy(weights, hidden, x, y).mean())(weights)
     updates, state = optim.update(grads, state, weights)
     return optax.apply_updates(weights, updates), state, history
 
 
-NODE_OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+NODE_OPTIMISERS: dict[str, Callable[[], Optax]] = {
     "sgd": lambda: optax.sgd(0.1),
     "momentum": lambda: optax.sgd(0.05, momentum=0.5),
 }
-WEIGHT_OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+WEIGHT_OPTIMISERS: dict[str, Callable[[], Optax]] = {
     "sgd": lambda: optax.sgd(0.1),
     "adamw": lambda: optax.adamw(1e-2, weight_decay=0.1),
 }

@@ -14,6 +14,7 @@ import minipcax as px
 
 Numbers = NDArray[Any]
 Pads = Sequence[tuple[int, int]]
+Sizes = Sequence[int]
 NUMPY_PAD_MODES: dict[str, Any] = {"ZEROS": "constant", "REFLECT": "reflect", "REPLICATE": "edge", "CIRCULAR": "wrap"}
 
 
@@ -34,7 +35,7 @@ def positions(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
     return itertools.product(*map(range, shape))
 
 
-def same_pads(shape: Sequence[int], span: Sequence[int], stride: Sequence[int], lower: bool) -> Pads:
+def same_pads(shape: Sizes, span: Sizes, stride: Sizes, lower: bool) -> Pads:
     """TensorFlow's SAME: ceil(n / stride) outputs, an odd element of padding after (or, `lower`, before)."""
     pads = []
     for n, k, s in zip(shape, span, stride, strict=True):
@@ -51,13 +52,7 @@ def pad_matrix(n: int, pad: tuple[int, int], mode: str) -> Numbers:
 
 
 def conv_matrix(
-    weight: Numbers,
-    shape: Sequence[int],
-    stride: Sequence[int],
-    pads: Pads,
-    dilation: Sequence[int],
-    groups: int,
-    mode: str,
+    weight: Numbers, shape: Sizes, stride: Sizes, pads: Pads, dilation: Sizes, groups: int, mode: str
 ) -> Numbers:
     """The convolution as an array of shape (out, *output, in, *shape): each entry of W at each place where it acts."""
     out_channels, in_per_group, *kernel = weight.shape

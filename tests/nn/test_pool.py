@@ -12,7 +12,8 @@ from tests.nn.oracles import Numbers, normal, positions, value_and_gradients
 from tests.oracles import close
 
 # A layer, the numpy reduction it stands for, kernel, stride, pads, whether use_ceil, and the shape of x.
-Case = tuple[pxnn.Layer, str, tuple[int, ...], tuple[int, ...], list[tuple[int, int]], bool, tuple[int, ...]]
+Shape = tuple[int, ...]
+Case = tuple[pxnn.Layer, str, Shape, Shape, list[tuple[int, int]], bool, Shape]
 POOLS: list[Case] = [
     (pxnn.Pool(0.0, jax.lax.add, 1, 3, 2), "sum", (3,), (2,), [(0, 0)], False, (2, 8)),
     (pxnn.Pool(jnp.inf, jax.lax.min, 3, 2, 2, 1), "min", (2, 2, 2), (2, 2, 2), [(1, 1)] * 3, False, (1, 2, 3, 4)),
@@ -37,13 +38,7 @@ OPERATIONS: dict[str, tuple[float, Callable[[Numbers], Any]]] = {
 
 @pytest.mark.parametrize(("layer", "name", "kernel", "stride", "pads", "ceil", "shape"), POOLS)
 def test_pool_reduces_every_window(
-    layer: pxnn.Layer,
-    name: str,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    pads: list[tuple[int, int]],
-    ceil: bool,
-    shape: tuple[int, ...],
+    layer: pxnn.Layer, name: str, kernel: Shape, stride: Shape, pads: list[tuple[int, int]], ceil: bool, shape: Shape
 ) -> None:
     fill, reduce = OPERATIONS[name]
     x = normal(0, shape)
@@ -91,7 +86,7 @@ def blocks(n: int, target: int) -> list[slice]:
     ],
 )
 def test_adaptive_pool_reduces_axis_by_axis(
-    layer: pxnn.Layer, target: tuple[int, ...], reduce: Callable[[Numbers], Any], shape: tuple[int, ...]
+    layer: pxnn.Layer, target: Shape, reduce: Callable[[Numbers], Any], shape: Shape
 ) -> None:
     x = normal(0, shape)
     expected = np.asarray(x)
@@ -158,6 +153,6 @@ def test_errors_at_construction(make: Callable[[], pxnn.Layer], words: str) -> N
         (pxnn.AdaptiveAvgPool2d(3), (4, 2), "AdaptiveAvgPool2d expected x of shape (channels, axis1, axis2)"),
     ],
 )
-def test_errors_at_a_call(layer: pxnn.Layer, shape: tuple[int, ...], words: str) -> None:
+def test_errors_at_a_call(layer: pxnn.Layer, shape: Shape, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         layer(jnp.ones(shape))
