@@ -28,6 +28,7 @@ def run_here(name: str, *options: object) -> subprocess.CompletedProcess[str]:
     promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as contexts:
         patch.setattr(sys, "argv", [str(script), *map(str, options)])
+        patch.syspath_prepend(script.parent)
         for context in (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), *promotion):
             contexts.enter_context(context)
         try:

@@ -3,24 +3,25 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.examples.support import EXAMPLES, run
+from tests.examples.support import EXAMPLES, run, run_here
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("run", "name", "options"),
     [
-        ("dispatch", ["--layers", "3"]),
-        ("training_step", ["--cases", "1"]),
-        ("vgg5", ["--batch", "2", "--scale", "64", "--steps", "1", "--busy"]),
+        (run_here, "dispatch", ["--layers", "3"]),
+        (run, "training_step", ["--cases", "1"]),  # which clears the caches of JAX
+        (run_here, "vgg5", ["--batch", "2", "--scale", "64", "--steps", "1", "--busy"]),
     ],
 )
-def test_runs(name: str, options: list[str], tmp_path: Path) -> None:
+def test_runs(run: Callable[..., Any], name: str, options: list[str], tmp_path: Path) -> None:
     result = run(f"benchmarks/{name}", "--rounds", "1", "--out", tmp_path, *options)
     assert result.returncode == 0, result.stderr
     assert "ratio" in result.stdout
