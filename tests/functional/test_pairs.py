@@ -33,7 +33,7 @@ def _sum(tree: Any) -> Array:
 
 def _advance(n: int, total: Array, value: Any) -> Any:
     """What a program writes at its place n."""
-    return jax.tree.map(lambda a: 0.9 * a + 0.01 * n * jnp.tanh(total), value)
+    return jax.tree.map(lambda a: 0.9 * a + 0.01 * n * jnp.sin(total), value)
 
 
 def _noise(key: Array) -> Array:
@@ -48,7 +48,7 @@ def base(x: Array, *, model: Block) -> Array:
         if isinstance(param, px.DynamicParam):
             param.set(_advance(n, total, param.get()))
             total = total + _sum(jax.tree.map(jnp.sin, param.get()))
-    return x * jnp.tanh(total) + _noise(px.RKG())
+    return x * jnp.sin(total) + _noise(px.RKG())
 
 
 def base_by_hand(model: Block) -> ByHand:
@@ -62,7 +62,7 @@ def base_by_hand(model: Block) -> ByHand:
             values[number] = _advance(n, total, values[number])
             total = total + _sum(jax.tree.map(jnp.sin, values[number]))
         key, drawn = jax.random.split(key)
-        return x * jnp.tanh(total) + _noise(drawn), (values, key)
+        return x * jnp.sin(total) + _noise(drawn), (values, key)
 
     return run
 

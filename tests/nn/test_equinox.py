@@ -4,6 +4,7 @@ Skipped if equinox is not installed; neither the package nor its tests depend on
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -115,17 +116,22 @@ def test_batch_norm(affine: bool, momentum: float, shape: tuple[int, ...]) -> No
     ours = pxnn.BatchNorm(3, "batch", 1e-3, affine, momentum)
     theirs, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(3, "batch", 1e-3, affine, momentum, mode="ema")
 
+    @pxf.jit
     @pxf.vmap(axis_name="batch")
     def forward(x: jax.Array, *, layer: pxnn.BatchNorm) -> jax.Array:
         return layer(x)
 
+    @pxf.jit
     @pxf.value_and_grad({"layer": pxu.M(pxnn.LayerParam)}, argnums=0)
     def loss(x: jax.Array, direction: jax.Array, *, layer: pxnn.BatchNorm) -> jax.Array:
         return (forward(x, layer=layer) * direction).sum()
 
+    @eqx.filter_jit  # type: ignore[untyped-decorator]  # equinox
     def other_forward(layer: Any, x: jax.Array, state: Any) -> Any:
         return jax.vmap(layer, (0, None), (0, None), axis_name="batch")(x, state)
 
+    @eqx.filter_jit  # type: ignore[untyped-decorator]  # equinox
+    @partial(eqx.filter_value_and_grad, has_aux=True)
     def other_loss(layer_and_x: Any, direction: jax.Array, state: Any) -> Any:
         layer, x = layer_and_x
         y, state = other_forward(layer, x, state)
@@ -134,7 +140,7 @@ def test_batch_norm(affine: bool, momentum: float, shape: tuple[int, ...]) -> No
     for seed in range(3):
         x, direction = (seed + 1) * normal(seed, (5, *shape)) + seed, normal(seed + 10, (5, *shape))
         value, (x_grad, grads) = loss(x, direction, layer=ours)
-        (other, state), other_grads = eqx.filter_value_and_grad(other_loss, has_aux=True)((theirs, x), direction, state)
+        (other, state), other_grads = other_loss((theirs, x), direction, state)
         np.testing.assert_allclose(value, other, rtol=1e-4)
         for one, two in zip([*arrays(grads), x_grad], arrays(other_grads), strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
@@ -225,6 +231,7 @@ def test_training_in_a_predictive_coding_network(
     layers = make(*sizes, key=first_key(0)), eqx.nn.Linear(hidden, 2, key=first_key(1))
     state, initial = optimiser.init(eqx.filter(layers, eqx.is_array)), arrays(layers)
 
+    @eqx.filter_jit  # type: ignore[untyped-decorator]  # equinox
     def energies(layers: Any, h: jax.Array, x: jax.Array, y: jax.Array) -> Any:
         def energy(h: jax.Array, x: jax.Array, y: jax.Array) -> Any:
             return 0.5 * ((h - use(layers[0], x)) ** 2).sum() + 0.5 * ((y - layers[1](h.ravel())) ** 2).sum()
@@ -234,7 +241,7 @@ def test_training_in_a_predictive_coding_network(
     by_h = eqx.filter_jit(eqx.filter_grad(lambda h, layers, x, y: energies(layers, h, x, y).sum()))
     by_weights = eqx.filter_jit(eqx.filter_value_and_grad(lambda layers, h, x, y: energies(layers, h, x, y).mean()))
     for x, y, found in zip(xs, ys, history, strict=True):
-        h = jax.vmap(lambda x, layers=layers: use(layers[0], x))(x)
+        h = jax.jit(jax.vmap(lambda x, layers=layers: use(layers[0], x)))(x)
         np.testing.assert_allclose(found.energies[0], energies(layers, h, x, y).mean(), rtol=1e-5)
         for _ in range(4):
             h = h - 0.2 * by_h(h, layers, x, y)
