@@ -24,8 +24,7 @@ for name, default in CACHE.items():  # the environment is for other processes: i
     jax.config.update(name.lower(), value if name.endswith("DIR") else int(value))  # type: ignore[no-untyped-call]  # jax
 
 # XLA compiles twice as fast with its older emitters. It has not read its flags yet, and of two values takes the last.
-FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-untyped-call]  # jax
 
