@@ -1,6 +1,6 @@
 """The quickstart's model on many devices: each holds all weights, and a part of every batch.
 
-On whatever devices there are, on 8 that a CPU simulates, or on those of two processes, which may be on two machines:
+On whatever devices there are, on 8 simulated by a CPU, or on those of two processes, which may be on two machines:
 
     python examples/5_many_devices.py
     python examples/5_many_devices.py --devices 8
@@ -8,7 +8,7 @@ On whatever devices there are, on 8 that a CPU simulates, or on those of two pro
 
 JAX does the work: what it computes from arrays on many devices, it computes where their parts are (see "Distributed
 arrays and automatic parallelization" in its documentation). So all that differs from one device is where weights and
-batches are put. Every sample has its own states, so inference needs no talk between devices.
+batches are put. Every sample has its own states, so inference needs no communication between devices.
 """
 
 import argparse
@@ -44,8 +44,8 @@ def train(options: argparse.Namespace) -> None:
 
     rng = np.random.default_rng(options.seed)
     steps = len(data.train.images) // options.batch_size
-    talks = jax.process_index() == 0
-    if talks:
+    prints = jax.process_index() == 0
+    if prints:
         print(f"{jax.process_count()} processes, {jax.device_count()} devices: {jax.devices()}")
     for epoch in range(options.epochs):
         order = rng.permutation(len(data.train.images))[: steps * options.batch_size].reshape(steps, -1)
@@ -55,10 +55,10 @@ def train(options: argparse.Namespace) -> None:
             report = algorithm(x, y, model=model, nodes=nodes, weights=weights)
         report.check()
         seconds = (time.perf_counter() - start) / steps
-        if talks and epoch == 0:
+        if prints and epoch == 0:
             print(f"a batch: {x.sharding}\na weight: {model.layers[0].nn.weight.sharding}")
         accuracy = report.accuracy(put(data.train.labels[batch]))
-        if talks:
+        if prints:
             compiled = " with compilation" if epoch == 0 else ""
             print(f"epoch {epoch}: {1e3 * seconds:.2f} ms a step{compiled}, {accuracy:.1%} of the last batch are right")
 

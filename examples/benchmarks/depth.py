@@ -68,7 +68,7 @@ class Listed(pxc.EnergyModule):
 
 
 class Step:
-    """A training step on one batch, again and again, of a network with this many hidden layers."""
+    """Repeats a training step on one batch, for a network with this many hidden layers."""
 
     def __init__(self, stacked: bool, width: int, batch: int, hidden: int, algorithm: pxl.Algorithm) -> None:
         rkg, self.algorithm, depth = px.RandomKeyGenerator(0), algorithm, hidden + 2
@@ -101,7 +101,7 @@ def step_times(
     rounds: int,
     algorithm: pxl.Algorithm | None = None,
 ) -> Iterator[tuple[int, Numbers]]:
-    """For each number of layers the times of both networks, in seconds, and their memory, in kilobytes.
+    """Yields, for each number of layers, the times of both networks, in seconds, and their memory, in kilobytes.
 
     Lists are left out where they are longer than `longest_list`, as they take long to compile.
     """

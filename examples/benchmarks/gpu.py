@@ -170,7 +170,7 @@ def memory(sizes: Sizes) -> Rows:
 
 
 def stacks(sizes: Sizes) -> Rows:
-    """Microseconds of a step at the first width, with as many hidden layers."""
+    """Yields the microseconds of a step at the first width, for each number of hidden layers."""
     for hidden, found in step_times(sizes.widths[0], sizes.batch, sizes.stacks, max(sizes.stacks), sizes.rounds):
         times = {name: found[name] for name in ("list", "stack")}
         yield f"{hidden} layers", {**_microseconds(times), "ratio": found["stack"] / found["list"]}

@@ -112,7 +112,7 @@ def check_minima(model: Model) -> None:
 def check_no_stack(model: Model, name: str) -> None:
     """Raises if the model has a `Stack`."""
     for path, node in vodes(model).items():
-        if "stacked" in vars(node.h):
+        if node.energy_names() != [""]:
             raise ValueError(
                 f"{name} expected single nodes, to see whether each predicts the next, found those of a Stack in {path}"
                 ": use a list of blocks and nodes, or Backprop, whose gradients are the same"

@@ -18,12 +18,8 @@ from minipcax.utils import M, step
 
 def names_of(nodes: Mapping[str, EnergyModule]) -> tuple[str, ...]:
     """Returns a name for each energy: the path of its node; in a `Stack`, with the number of the layer."""
-
-    def names(path: str, node: EnergyModule) -> list[str]:
-        depth = vars(node.h).get("stacked") if isinstance(node, Vode) else None
-        return [path] if depth is None else [f"{path}[{number}]" for number in range(depth)]
-
-    return tuple(name for path, node in nodes.items() for name in names(path, node))
+    names = {path: node.energy_names() if isinstance(node, Vode) else [""] for path, node in nodes.items()}
+    return tuple(path + name for path in names for name in names[path])
 
 
 def energies_of(nodes: Mapping[str, EnergyModule]) -> list[Float[Array, "..."]]:
@@ -35,9 +31,9 @@ def energies_of(nodes: Mapping[str, EnergyModule]) -> list[Float[Array, "..."]]:
     return energies
 
 
-def joined(energies: Sequence[Float[Array, "..."]], batched: bool = False) -> Float[Array, "... energies"]:
-    """Joins the energies of nodes, for one sample or for a batch, to one array."""
-    return jnp.concatenate([each.reshape(*each.shape[:batched], -1) for each in energies], axis=-1)
+def joined(energies: Sequence[Float[Array, "..."]]) -> Float[Array, " energies"]:
+    """Joins the energies of all nodes, for one sample, into one array."""
+    return jnp.concatenate([jnp.ravel(each) for each in energies])
 
 
 def sample_energies(x: Sample, *, model: Model) -> list[Float[Array, "..."]]:
@@ -52,11 +48,16 @@ def sample_energies(x: Sample, *, model: Model) -> list[Float[Array, "..."]]:
 energies_by_node = over_batch(sample_energies)  # one array for each node, with an axis of samples
 
 
+@over_batch
+def _joined_energies(x: Sample, *, model: Model) -> Float[Array, " energies"]:
+    return joined(sample_energies(x, model=model))
+
+
 def node_energies(x: Batch, *, model: Model) -> Float[Array, "batch nodes"]:
     """Returns the energy of every sample in every node, at the present states."""
     check_model(model)
     check_states(model)
-    return joined(energies_by_node(x, model=model), batched=True)
+    return _joined_energies(x, model=model)
 
 
 def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:

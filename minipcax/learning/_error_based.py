@@ -116,6 +116,9 @@ def states_from_errors(x: Sample, *, model: Model) -> None:
 def _errors_apart(model: Model, fixed: bool = False) -> Iterator[None]:
     """Within the block, errors are apart from the nodes' `h`, which after the pass hold the states u + e.
 
+    Works on the copy of the model inside `vmap`, whose rules and energies are not restored; only the parameters must
+    go, because a transform cannot return new ones.
+
     Args:
         model: the model, for one sample.
         fixed: whether the states are constants, or have gradients with respect to the errors.

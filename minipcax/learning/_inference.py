@@ -125,7 +125,7 @@ def loop(
         energies = run(move, steps, unroll, tracked)
     if reset:
         optim.clear()
-    # The mean over samples is taken only now, because it makes devices that share a batch wait for each other.
+    # The mean is taken after the loop; inside, it would make devices that share a batch wait for each other.
     return History(energies.mean(axis=1), names_of(model.nodes()))
 
 

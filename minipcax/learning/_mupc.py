@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from minipcax.core import RKG, Module, RandomKeyGenerator, static
+from minipcax.core import RKG, Module, RandomKeyGenerator, StaticParam, static
 from minipcax.nn import LayerParam, Linear
 from minipcax.predictive_coding import EnergyModule, Stack, Vode
 
@@ -82,7 +82,7 @@ class ResidualNetwork(EnergyModule):
         Innocenti et al., μPC: Scaling Predictive Coding to 100+ Layer Networks, arXiv 2505.13124 (2025).
     """
 
-    hidden: Stack[ResidualBlock]  # absent in a network of two layers
+    hidden: Stack[ResidualBlock] | StaticParam[None]  # a network of two layers has none
 
     def __init__(
         self,
@@ -108,15 +108,14 @@ class ResidualNetwork(EnergyModule):
             return ResidualBlock(layer(width, width, scale), act_fn)
 
         self.first, self.vode = layer(in_features, width, 1 / math.sqrt(in_features)), Vode()
-        if depth > 2:
-            self.hidden = Stack(block, depth - 2)
+        self.hidden = Stack(block, depth - 2) if depth > 2 else static(None)
         self.last, self.output = layer(width, out_features, 1 / width), Vode()
         self.output.h.frozen = True
         self.act_fn = static(act_fn)
 
     def __call__(self, x: Float[Array, " in_features"], y: Array | None = None) -> Float[Array, " out_features"]:
         h = self.vode(self.first(x))
-        if hasattr(self, "hidden"):
+        if isinstance(self.hidden, Stack):
             h = self.hidden(h)
         prediction: Array = self.output(self.last(self.act_fn(h)), output="u")
         if y is not None:

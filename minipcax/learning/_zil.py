@@ -45,8 +45,8 @@ class ZIL(Algorithm):
     The optimiser of the nodes is not used.
 
     Raises:
-        ValueError: the nodes are not a chain, or are assigned in another order than they are called; or some are a
-            `Stack`, of which it cannot be seen that they are a chain.
+        ValueError: the nodes are not a chain, or are assigned in another order than they are called; or the
+            model has a `Stack`, whose nodes cannot be examined one by one.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))

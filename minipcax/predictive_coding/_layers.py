@@ -1,11 +1,12 @@
-"""Layers of one form in one module, whose parameters have a leading axis of layers.
+"""Identical layers in one module, whose parameters have a leading axis of layers.
 
 Such a parameter is marked by an attribute, `stacked`, the number of layers. `each_layer` takes the values out of the
 marked parameters, and puts those of one layer back in while a function is traced for it. So the function sees a module
-of one layer, and is traced once for all of them. Whatever is not marked, such as a weight that layers share, they have
-in common.
+of one layer, and is traced once for all of them. Everything else, such as a weight that is shared by all layers, is
+common to them.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import cache
 from operator import is_
@@ -16,13 +17,16 @@ import jax.numpy as jnp
 from jax.tree_util import tree_flatten_with_path
 
 import minipcax.predictive_coding._stack_refusals as refusals
-from minipcax.core import BaseModule, DynamicParam, RKGState, tree_extract, tree_ref, tree_unref
+from minipcax.core import BaseModule, BaseParam, DynamicParam, RKGState, tree_extract, tree_ref, tree_unref
 from minipcax.core.tree import is_dynamic, is_param, walk
 from minipcax.functional import scan, vmap
 
 AnyModule = TypeVar("AnyModule", bound=BaseModule)
 Value = Any  # of a parameter: an array, a pytree of arrays, or None
-Tracked = Any  # a module, or a tuple of modules
+Tracked = Any  # a module, or a dict of modules
+Outcome = tuple[Any, dict[int, Value]]  # an output, and the values that were changed, by the number of their parameter
+Layer = Callable[..., Outcome]  # of (values, *x, tracked=tracked), see `each_layer`
+Way = Callable[[Layer, list[Value], tuple[Any, ...], Tracked], Outcome]
 
 
 def mark(param: DynamicParam[Any], depth: int) -> None:
@@ -40,15 +44,11 @@ def stacked_params(tree: object) -> tuple[DynamicParam[Any], ...]:
     return tree_extract(tree, filter_fn=is_stacked)
 
 
-Layer = Callable[..., tuple[Any, dict[int, Value]]]  # of (values, *x, tracked=tracked), as in `each_layer`
-Way = Callable[[Layer, list[Value], tuple[Any, ...], Tracked], tuple[Any, dict[int, Value]]]
-
-
-def at_once(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Any:
+def at_once(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Outcome:
     """Calls all layers at once, with arguments that have an axis of layers; returns the outputs of all."""
 
-    def lane(values: list[Value], *x: Any, tracked: Tracked) -> Any:
-        common = tree_extract(tracked, filter_fn=lambda param: _is_common(param))
+    def lane(values: list[Value], *x: Any, tracked: Tracked) -> Outcome:
+        common = tree_extract(tracked, filter_fn=_is_common)
         before = [jax.tree.flatten(param.get()) for param in common]
         output = layer(values, *x, tracked=tracked)
         for param, value in zip(common, before, strict=True):
@@ -63,18 +63,19 @@ def _is_common(param: object) -> bool:
     return is_dynamic(param) and not is_stacked(param) and not isinstance(param, RKGState)
 
 
-def in_turn(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Any:
-    """Like `at_once`, but one layer at a time."""
+def one_by_one(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Outcome:
+    """Like `at_once`, but one layer after the other."""
 
-    def one(inputs: Any, /, *, tracked: Tracked) -> tuple[tuple[()], Any]:
+    def one(inputs: Any, /, *, tracked: Tracked) -> tuple[tuple[()], Outcome]:
         return (), layer(*inputs, tracked=tracked)
 
-    return scan(one, (values, *x))(tracked=tracked)[1]
+    outcome: Outcome = scan(one, (values, *x))(tracked=tracked)[1]
+    return outcome
 
 
-def in_order(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Any:
-    """Calls the first layer with `x`, and each other with the output of the one before; returns that of the last."""
-    depth = vars(stacked_params(tracked)[0])["stacked"]
+def chained(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Outcome:
+    """Calls each layer with the output of the one before, the first with `x`; returns the last output."""
+    depth = vars(stacked_params(tracked)[0])["stacked"]  # given, as all values may be None before the first pass
     (output,), changes = scan(layer, values, depth)(*x, tracked=tracked)
     return output, changes
 
@@ -83,7 +84,7 @@ def each_layer(way: Way, fn: Callable[..., Any], tracked: Tracked, *x: Any) -> A
     """Calls `fn(*x, tracked=tracked)` for every layer, with the values of that layer in the parameters of `tracked`.
 
     Args:
-        way: `at_once`, `in_turn` or `in_order`.
+        way: `at_once`, `one_by_one` or `chained`.
         fn: what to call. It may change the parameters.
         tracked: holds parameters with an axis of layers.
         x: the other arguments.
@@ -120,7 +121,7 @@ def _same(before: tuple[list[Any], Any], value: Value) -> bool:
     return bool(structure == before[1]) and all(map(is_, before[0], arrays))
 
 
-def stack(blocks: Sequence[AnyModule]) -> AnyModule:
+def stack(blocks: Sequence[AnyModule], tied: bool) -> AnyModule:
     """Moves the values of all blocks into one. A parameter that they share it shares with them.
 
     Raises:
@@ -130,46 +131,50 @@ def stack(blocks: Sequence[AnyModule]) -> AnyModule:
     refusals.check_alike(blocks, flat)
     nodes = [*zip(*([node for _, node in leaves] for leaves, _ in flat), strict=True)]
     structure: Any = flat[0][1]  # JAX does not name the type of its treedefs
-    together: AnyModule = tree_unref(structure.unflatten([_together(each) for each in nodes]))
-    for param in (param for each in nodes if _are_own(each) for param in each):
+    own = [
+        not tied and isinstance(each[0], DynamicParam) and (len(each) == 1 or each[0] is not each[1]) for each in nodes
+    ]
+    leaves = [_together(each) if is_own else each[0] for each, is_own in zip(nodes, own, strict=True)]
+    together: AnyModule = tree_unref(structure.unflatten(leaves))
+    for param in (param for each, is_own in zip(nodes, own, strict=True) if is_own for param in each):
         param.set(None)  # whoever still holds it would otherwise believe that it is shared
     return together
 
 
-def _are_own(nodes: tuple[Any, ...]) -> bool:
-    return isinstance(nodes[0], DynamicParam) and any(node is not nodes[0] for node in nodes)
-
-
-def _together(nodes: tuple[Any, ...]) -> Any:
-    first = nodes[0]
-    if not _are_own(nodes):
-        return first
-    value = jax.tree.map(lambda *values: jnp.stack(values), *(param.get() for param in nodes))
-    param = type(first).from_structure(first.structure(), (value,))
-    mark(param, len(nodes))
+def _together(params: tuple[Any, ...]) -> Any:
+    value = jax.tree.map(lambda *values: jnp.stack(values), *(param.get() for param in params))
+    param = type(params[0]).from_structure(params[0].structure(), (value,))
+    mark(param, len(params))
     return param
 
 
 def layer_of(block: AnyModule, number: int) -> AnyModule:
-    """Returns one of the blocks that were stacked: a copy, which refuses all changes."""
+    """Returns a copy of one of the blocks that were stacked; random key generators are not copied."""
 
     def own(param: Any) -> Any:
-        if not isinstance(param, DynamicParam):
+        if isinstance(param, RKGState):
             return param
+        if not isinstance(param, DynamicParam):
+            return copy.copy(param)
         pick = is_stacked(param)
         value = jax.tree.map(lambda array: array[number] if pick else array, param.get())
-        copy = type(param).from_structure(param.structure(), (value,))
-        vars(copy).pop("stacked", None)
-        return copy
+        single = type(param).from_structure(param.structure(), (value,))
+        for name in ("stacked", "frozen_layers"):
+            vars(single).pop(name, None)
+        return single
 
-    copy: AnyModule = tree_unref(jax.tree.map(own, tree_ref(block), is_leaf=is_param))
-    for _, node in [*walk(copy)]:
-        if isinstance(node, BaseModule | DynamicParam):
-            lists = {name: tuple(value) for name, value in vars(node).items() if isinstance(value, list)}
-            vars(node).update(lists)
+    single: AnyModule = tree_unref(jax.tree.map(own, tree_ref(block), is_leaf=is_param))
+    return single
+
+
+def read_only(module: AnyModule) -> AnyModule:
+    """Makes a module, and all below it, refuse changes; returns it."""
+    for _, node in [*walk(module)]:
+        if isinstance(node, BaseModule | BaseParam) and not isinstance(node, RKGState):
+            vars(node).update({name: tuple(value) for name, value in vars(node).items() if isinstance(value, list)})
             cls: Any = type(node)
-            object.__setattr__(node, "__class__", _read_only(cls))
-    return copy
+            object.__setattr__(node, "__class__", _read_only_class(cls))
+    return module
 
 
 class _ReadOnly:
@@ -178,15 +183,13 @@ class _ReadOnly:
     def __setattr__(self, name: str, value: object) -> None:
         raise refusals.read_only(self)
 
+    def __delattr__(self, name: str) -> None:
+        raise refusals.read_only(self)
+
     def __setitem__(self, key: object, value: object) -> None:
         raise refusals.read_only(self)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:  # a copy is an ordinary object
-        how: Any = super().__reduce_ex__(protocol)
-        make, (cls, *rest), *state = how
-        return make, (cls.__mro__[2], *rest), *state
-
 
 @cache
-def _read_only(cls: type[Any]) -> type[Any]:
+def _read_only_class(cls: type[Any]) -> type[Any]:
     return type(cls.__name__, (_ReadOnly, cls), {"__slots__": ()})

@@ -1,8 +1,8 @@
-"""`Stack`: layers of one form, each followed by its own value node, as one program for all of them.
+"""`Stack`: identical layers, each followed by its own value node, compiled as one.
 
 In predictive coding, the update of a layer depends only on the states around it. So, given the states, no layer has to
 wait for another: all are called at once, by a `vmap` over layers, and neither the program nor the time it takes to
-compile grow with the number of layers. Only where a state follows from its prediction, as in forward initialisation,
+compile grows with the number of layers. Only where a state follows from its prediction, as in forward initialisation,
 are the layers called in order, by a `scan`. `_layers` has both.
 """
 
@@ -20,11 +20,12 @@ from minipcax.predictive_coding._energy import se_energy
 from minipcax.predictive_coding._energy_module import EnergyModule
 from minipcax.predictive_coding._layers import (
     at_once,
+    chained,
     each_layer,
-    in_order,
-    in_turn,
     is_stacked,
     layer_of,
+    one_by_one,
+    read_only,
     stack,
     stacked_params,
 )
@@ -36,23 +37,21 @@ Block = TypeVar("Block", bound=Module)
 
 
 class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacked")):
-    """Layers of one form, each followed by its own value node. Called with x, it returns the state of the last:
+    """Identical layers, each followed by its own value node. Called with x, it returns the state of the last:
 
         h_0 = x,  u_l = block_l(h_{l−1}),  and the energy of layer l is that of its node, E(h_l, u_l)
 
-    It computes what a list of the same blocks and of nodes does, `for block, vode in zip(...): x = vode(block(x))`. But
-    it is compiled once for all layers, and given the states, it computes all layers at once. The parameters of
-    `stack.blocks` have a leading axis of layers; so has the state of `stack.vodes`, after that of samples. Where a
-    shape or anything else changes from layer to layer, a model has layers and nodes of its own before, between and
-    after stacks.
+    It computes what a list of the same blocks and nodes would, `for block, vode in zip(...): x = vode(block(x))`. But
+    it is compiled only once, and given the states, it computes all layers in parallel. The parameters of `stack.blocks`
+    have a leading axis of layers; so has the state of `stack.vodes`, after that of samples. Where shapes change from
+    layer to layer, a model has layers and nodes of its own before, between and after stacks.
 
-    Optimisers see one array for all layers: those that look at a whole array or its shape, such as lamb, muon or a mask
-    by `ndim`, do something else than for a list. In inference, dropout draws other keys than in a list. `ZIL` needs a
-    list.
+    An optimiser sees one array for all layers. One that depends on the whole array or on its shape, such as lamb, muon
+    or a mask by `ndim`, behaves differently than with a list. Dropout draws different keys during inference. `ZIL`
+    requires a list.
 
-    On two CPU cores, a step of `PC` with 128 layers takes 0.9 of the time of a list at width 64 (batch 32), and 0.4 at
-    width 16 (batch 8). Passes that are sequential by nature are slower than in a list at width 64, 1.3 times in `EPC`
-    and 1.2 times in `Backprop`; so are convolutions, 1.3 to 1.4 times with `parallel=False`, and 3 to 5 times without.
+    On CPUs, a stack is faster than a list for narrow layers, and slower for convolutions and for passes that are
+    sequential by nature (`EPC`, `Backprop`); `examples/benchmarks/depth.py` measures it.
 
     Args:
         make: makes a block, a module that keeps the shape of its input. It is called once for each layer, so that
@@ -68,8 +67,8 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
 
     Raises:
         TypeError: `make` does not make a module that can be called.
-        ValueError: the depth is not a positive int; blocks differ in more than the values of their parameters; or, in a
-            call, a block changes the shape.
+        ValueError: the depth is not a positive int; blocks differ in more than the values of their parameters, or hold
+            value nodes of their own; or, in a call, a block changes the shape.
 
     Example:
         >>> stack = Stack(lambda: Linear(4, 4), depth=3)
@@ -106,38 +105,39 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
         self._depth, self.parallel = int(depth), parallel
         vodes = Vodes(self._depth, energy_fn, ruleset, tforms)
         blocks = [make()] * depth if tied else [make() for _ in range(depth)]
-        refusals.check_blocks(blocks, EnergyModule)
-        self.blocks = stack(blocks)
+        refusals.check_blocks(blocks)
+        self.blocks = stack(blocks, tied)
         self.vodes = vodes
         self._stacked = tuple(path_name(path) for path, node in walk(self) if is_stacked(node))
 
     def __call__(self, x: Float[Array, "..."] | Param) -> Float[Array, "..."]:
         """Returns the state of the last layer, for one sample."""
         x, asked = jnp.asarray(get(x)), set[str]()
-        refusals.check_marks(self._stacked, self)
+        refusals.check_marks(self._stacked, self._depth, self)
+        notes = self.vodes.cache.notes  # new ones, if the cache was cleared
 
         def call(x: Array, *, tracked: Stack[Any]) -> Array:
             u = tracked.blocks(x)
-            refusals.check_keeps_form(x, u, "a block that keeps")
+            refusals.check_output(x, u)
             vode = tracked.vodes.one()
             h: Array = vode(u)
-            refusals.check_keeps_form(x, h, "states, and targets, of")
+            refusals.check_state(x, h)
             asked.update(vode.cache.notes.asked)
             return h
 
         if self._states_follow():
-            h: Array = each_layer(in_order, call, self, x)
+            h: Array = each_layer(chained, call, self, x)
         else:
             before = self.vodes.h.get()
             refusals.check_states_of_layers(x, before)
-            way = at_once if self.parallel else in_turn
+            way = at_once if self.parallel else one_by_one
             each_layer(way, call, self, jnp.concatenate([x[None], before[:-1]]))
             refusals.check_states_kept(before, self.vodes.h.get())
             h = before[-1]
-        if not in_vmap():  # for the energy, which is called later: plain JAX maps it without telling
-            vars(self.vodes.h)["one_sample"] = self.vodes.h.shape
-        self.vodes.cache.notes.predictions += 1
-        self.vodes.cache.notes.asked |= asked
+        if not in_vmap():
+            self.vodes.note_one_sample()
+        notes.predictions += 1
+        notes.asked |= asked
         return h
 
     def _states_follow(self) -> bool:
@@ -150,30 +150,40 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
         """Returns the nodes of all layers, which are one module, in the place of this one."""
         return {"": self.vodes}
 
-    def energies(self) -> dict[str, Float[Array, "..."]]:
-        return self.vodes.energies()
-
     @property
     def depth(self) -> int:
         """The number of layers."""
         return self._depth
 
-    def freeze(self, layers: Iterable[int]) -> None:
-        """Freezes the weights of these layers, except those that layers share, and of no others.
+    def freeze_only(self, layers: Iterable[int]) -> None:
+        """Freezes the weights of these layers, and thaws those of all others.
 
-        Their updates are zero, and optimisers start anew with them. `stack.blocks.frozen = True` freezes everything.
+        Frozen layers get no updates, and optimisers start anew with them when they thaw. Weights that layers share are
+        not frozen; `stack.blocks.frozen = True` freezes everything.
+
+        Args:
+            layers: their numbers; an empty list thaws all.
+
+        Raises:
+            TypeError: these are not the numbers of layers.
+            IndexError: there is no such layer.
+            ValueError: the layers share all parameters.
         """
         params = stacked_params(self.blocks)
         frozen = refusals.checked_layers(layers, self.depth, params)
         for param in params:
             vars(param)["frozen_layers"] = frozen
 
+    def to_list(self) -> list[Block]:
+        """Returns the blocks as a list of ordinary modules: copies, whose changes do not reach the stack."""
+        return [layer_of(self.blocks, number) for number in range(self.depth)]
+
     def __len__(self) -> int:
         return self.depth
 
     def __getitem__(self, number: int) -> Block:
-        """Returns the block of one layer, for looking and for plots: a copy, which refuses all changes."""
-        return layer_of(self.blocks, refusals.checked_number(number, self.depth))
+        """Returns the block of one layer, for inspection and plots: a copy that refuses changes."""
+        return read_only(layer_of(self.blocks, refusals.checked_number(number, self.depth)))
 
     def __setitem__(self, number: int, value: object) -> None:
         raise refusals.read_only(self)

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from minipcax.core import BaseModule, BaseParam, DynamicParam, RKGState
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import path_name, walk
+from minipcax.predictive_coding._energy_module import EnergyModule
 
 Flat = tuple[list[tuple[Any, Any]], Any]  # the leaves of a block with their paths, and its structure
 USE_A_LIST = "all layers of a Stack are one program; use a list of layers and nodes instead"
@@ -25,16 +26,16 @@ def check_depth(depth: object) -> None:
 def check_make(make: object) -> None:
     """Raises unless blocks can be made."""
     if isinstance(make, BaseModule) or not callable(make):
-        raise _not_blocks(f"{kind_of(make)}")
+        raise _not_blocks(kind_of(make))
 
 
-def check_blocks(blocks: Iterable[object], has_energy: type) -> None:
+def check_blocks(blocks: Iterable[object]) -> None:
     """Raises unless these are modules that can be called, without value nodes of their own."""
     for block in blocks:
         if not isinstance(block, BaseModule) or not callable(block):
             raise _not_blocks(f"one that makes {kind_of(block)}")
         for path, node in walk(block):
-            if isinstance(node, has_energy):
+            if isinstance(node, EnergyModule):
                 raise ValueError(
                     f"Stack puts a value node after each block, found one in the block, at "
                     f"{path_name(path) or 'its root'}: {USE_A_LIST}"
@@ -112,7 +113,7 @@ def _shown(node: object) -> str:
     return kind_of(node) + (f" with {static}" if static else "")
 
 
-def check_layers(params: Iterable[DynamicParam[Any]], module: BaseModule) -> None:
+def check_layers(params: Iterable[DynamicParam[Any]], module: object) -> None:
     """Raises if a value does not have the axis of layers that its parameter should have."""
     for param in params:
         depth = vars(param)["stacked"]
@@ -128,14 +129,19 @@ def check_layers(params: Iterable[DynamicParam[Any]], module: BaseModule) -> Non
 def check_states_of_layers(x: Array, h: Array | None) -> None:
     """Raises unless the layers have states, of the form of the input."""
     if h is None:
-        raise ValueError(
-            "the layers of a Stack have no states yet: call it under step(model, STATUS.INIT), or initialise "
-            "the nodes, first"
-        )
+        raise no_states()
     if (x.shape, x.dtype) != (h.shape[1:], h.dtype):
         raise ValueError(
-            f"Stack expected an input of the form of its states, {h.dtype}{[*h.shape[1:]]}, found {x.dtype}{[*x.shape]}"
+            f"Stack expected an input of the form of its states, {h.dtype}{[*h.shape[1:]]}, found {_form_of(x)}"
         )
+
+
+def no_states() -> ValueError:
+    """The error for layers without states."""
+    return ValueError(
+        "the layers of a Stack have no states yet: call it under step(model, STATUS.INIT), or initialise the nodes, "
+        "first"
+    )
 
 
 def check_states_kept(before: object, after: object) -> None:
@@ -147,26 +153,37 @@ def check_states_kept(before: object, after: object) -> None:
         )
 
 
-def check_keeps_form(x: Array, after: object, expected: str) -> None:
-    """Raises if a layer changes the shape or dtype of its input."""
-    forms = (
-        [f"{jnp.result_type(each)}{[*jnp.shape(each)]}" for each in (x, after)] if isinstance(after, Array) else None
-    )
-    if forms is None or forms[0] != forms[1]:
-        found = f"an input of {forms[0]} and an output of {forms[1]}" if forms else f"an output of {kind_of(after)}"
+def check_output(x: Array, output: object) -> None:
+    """Raises if a block changes the shape or dtype of its input."""
+    if not isinstance(output, Array) or _form_of(output) != _form_of(x):
+        found = _form_of(output) if isinstance(output, Array) else kind_of(output)
         raise ValueError(
-            f"Stack expected {expected} the shape and dtype of the input, found {found}: put layers that change them "
-            "before or after the stack"
+            "Stack expected a block that keeps the shape and dtype of its input, found an input of "
+            f"{_form_of(x)} and an output of {found}: put layers that change them before or after the stack"
         )
 
 
-def check_marks(paths: Iterable[str], stack: BaseModule) -> None:
+def check_state(x: Array, h: Array | None) -> None:
+    """Raises unless a layer has a state, and of the form of its input."""
+    if h is None:
+        raise no_states()
+    if _form_of(h) != _form_of(x):
+        raise ValueError(
+            f"Stack expected states, and targets, of the form of the input, {_form_of(x)}, found {_form_of(h)}"
+        )
+
+
+def _form_of(array: Array) -> str:
+    return f"{array.dtype}{[*array.shape]}"
+
+
+def check_marks(paths: Iterable[str], depth: int, stack: BaseModule) -> None:
     """Raises if a parameter with an axis of layers was replaced by one that does not say so."""
     for path, node in walk(stack):
-        if path_name(path) in paths and isinstance(node, DynamicParam) and "stacked" not in vars(node):
+        if path_name(path) in paths and isinstance(node, DynamicParam) and vars(node).get("stacked") != depth:
             raise ValueError(
-                f"{path_name(path)} of a Stack was replaced by another parameter, which layers would share: change its "
-                "value instead, with .set(...), or assign the parameter of another Stack"
+                f"{path_name(path)} of a Stack was replaced by a parameter without its axis of {depth} layers: change "
+                f"its value instead, with .set(...), or assign the parameter of another Stack of {depth} layers"
             )
 
 
@@ -191,7 +208,7 @@ def checked_number(number: Any, depth: int) -> int:
 def checked_layers(layers: Any, depth: int, params: Sequence[object]) -> tuple[int, ...]:
     """Returns the numbers of layers in order; raises if they cannot be frozen alone."""
     if not isinstance(layers, Iterable):
-        raise TypeError(f"freeze expected the numbers of layers, such as [0] or range(4), found {layers!r}")
+        raise TypeError(f"freeze_only expected the numbers of layers, such as [0] or range(4), found {layers!r}")
     if not params:
         raise ValueError(
             "the layers of this Stack have all parameters in common, and cannot be frozen one by one: freeze them all "
@@ -205,5 +222,5 @@ def read_only(owner: object) -> AttributeError:
     return AttributeError(
         f"cannot change {kind_of(owner)} that stack[i] shows, which is a copy for looking, nor train it or put it into "
         "a model: change the parameters of stack.blocks, whose first axis is that of layers, param.set(param.at[i]."
-        "set(value)), freeze layers with stack.freeze([i]), or take a layer of your own, copy.deepcopy(stack[i])"
+        "set(value)), freeze layers with stack.freeze_only([i]), or take blocks of your own, stack.to_list()"
     )

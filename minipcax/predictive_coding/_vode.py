@@ -136,12 +136,16 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
             for target in rule.others:
                 if not (target == "h" and key != "h" and self._has_target()):
                     self._store(target, result)
+        self._note(key, rules)
+        return self
+
+    def _note(self, key: str, rules: list[Rule]) -> None:
+        """Notes that a target or a prediction has arrived."""
         if key == "h" or (key != "u" and any("h" in rule.others for rule in rules)):
             self._note_target(self.status == STATUS.INIT)
         # A transformation may make one prediction of several.
         if any("u" in rule.others and not rule.tforms for rule in rules) or (key == "u" and not rules):
             self.cache.notes.predictions += 1
-        return self
 
     def get(self, key: str, default: object = None, rkg: RandomKeyGenerator = RKG) -> Any:  # entries have any type
         """Returns what the output rule for `key` computes, or what is stored under that name if there is none."""
@@ -189,6 +193,10 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         check_terms(self.h.get(), terms)
         total: Array = _summed(terms, axis=None if in_vmap() else tuple(range(1, terms.ndim)))
         return total
+
+    def energy_names(self) -> list[str]:
+        """The names of the energies, behind the path of the node: a `Stack` has one for each layer."""
+        return [""]
 
     def _sources(self) -> tuple[Any, ...]:
         """Returns everything that an entry may be computed from: all that the node holds, except computed entries."""

@@ -16,6 +16,7 @@ from minipcax.core.tree import is_param
 from minipcax.functional import vmap
 from minipcax.predictive_coding._layers import at_once, each_layer, mark
 from minipcax.predictive_coding._parameter import VodeParam
+from minipcax.predictive_coding._refusals import missing_entry
 from minipcax.predictive_coding._ruleset import Rules, Tform
 from minipcax.predictive_coding._vode import EnergyFn, Vode
 
@@ -30,14 +31,20 @@ class Vodes(Vode[VodeParam]):
 
     def energy(self, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
         """Returns the energy of every layer: of shape (layers,) for one sample, (batch, layers) outside `vmap`."""
+        return super().energy(rkg)
+
+    def _energy(self, rkg: RandomKeyGenerator) -> Array:
         self.cache.notes.check_predictions()
-        energy: Array = self._each(lambda vode, rkg: vode.energy(rkg), rkg)
-        self.cache.notes.predictions = 0
+        energy: Array = self._each(lambda vode, rkg: vode._energy(rkg), rkg)
         return energy
 
     def energies(self) -> dict[str, Float[Array, "..."]]:
         """Returns the energy of each layer by its number, `[17]`."""
-        return {f"[{number}]": energy for number, energy in enumerate(jnp.moveaxis(self.energy(), -1, 0))}
+        return dict(zip(self.energy_names(), jnp.moveaxis(self.energy(), -1, 0), strict=True))
+
+    def energy_names(self) -> list[str]:
+        """The numbers of the layers, `[17]`."""
+        return [f"[{number}]" for number in range(vars(self.h)["stacked"])]
 
     def get(self, key: str, default: object = None, rkg: RandomKeyGenerator = RKG) -> Any:  # as for `Vode`
         """Like `Vode.get`; an output rule is applied layer by layer."""
@@ -52,9 +59,11 @@ class Vodes(Vode[VodeParam]):
         def store(vode: Vode[VodeParam], rkg: RandomKeyGenerator, value: object) -> None:
             vode.set(key, value, rkg)
 
-        if not any(rule.tforms for rule in self.ruleset.inputs_for(self.status, key)):
+        rules = self.ruleset.inputs_for(self.status, key)
+        if not any(rule.tforms for rule in rules):
             return super().set(key, value, rkg)
         self._each(store, rkg, value)
+        self._note(key, rules)
         return self
 
     def one(self) -> Vode[VodeParam]:
@@ -63,7 +72,16 @@ class Vodes(Vode[VodeParam]):
         vars(vode).update(vars(self))
         return vode
 
+    def note_one_sample(self) -> None:
+        """Notes that the state is that of one sample, so that the energy, computed later, has no axis of samples.
+
+        Only the call can tell: a shape does not say whether its first axis is that of samples or of layers.
+        """
+        vars(self.h)["one_sample"] = self.h.shape
+
     def _each(self, fn: Callable[..., Any], rkg: RandomKeyGenerator, *x: Any) -> Any:
+        if self.h.get() is None:
+            raise missing_entry("h")
         if not in_vmap() and vars(self.h).get("one_sample") != jnp.shape(self.h.get()):
 
             def of_sample(*x: Any, vodes: Vodes, rkg: RandomKeyGenerator) -> Any:
@@ -72,13 +90,13 @@ class Vodes(Vode[VodeParam]):
             return vmap({"vodes": _axes_of_samples})(of_sample)(*x, vodes=self, rkg=rkg)
         asked: set[str] = set()
 
-        def of_layer(*x: Any, tracked: tuple[Vodes, RandomKeyGenerator]) -> Any:
-            vode = tracked[0].one()
-            output = fn(vode, tracked[1], *x)
+        def of_layer(*x: Any, tracked: dict[str, Any]) -> Any:
+            vode = tracked["vodes"].one()
+            output = fn(vode, tracked["rkg"], *x)
             asked.update(vode.cache.notes.asked)
             return output
 
-        output = each_layer(at_once, of_layer, (self, rkg), *x)
+        output = each_layer(at_once, of_layer, {"vodes": self, "rkg": rkg}, *x)
         self.cache.notes.asked |= asked
         return output
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import DictKey, register_dataclass, tree_leaves_with_path, tree_map_with_path
 
 from minipcax.core.tree import path_name, walk
-from minipcax.utils._targets import Targets, without_frozen_layers
+from minipcax.utils._targets import Targets, frozen_layers
 
 PyTree = Any  # parameters, updates or the state of an optimiser: each optimiser has its own
 
@@ -89,12 +90,15 @@ def carried(old: PyTree, new: PyTree, targets: Iterable[str], former: Mapping[st
     return tree_map_with_path(carry, new)
 
 
-def restarted(state: PyTree, params: Targets) -> PyTree:
-    """The state, with zeros for the layers of a `Stack` that are frozen, so that they start anew when they are not."""
+def restarted(state: PyTree, first: PyTree, params: Targets) -> PyTree:
+    """Returns the state with the frozen layers of a `Stack` as they are in `first`, the state of a new optimiser."""
 
-    def restart(path: tuple[Any, ...], leaf: Any) -> Any:
-        held = [params[key.key] for key in path if isinstance(key, DictKey) and key.key in params]
-        same_shape = held and jnp.shape(leaf) == jnp.shape(held[0].get())
-        return without_frozen_layers(held[0], leaf) if same_shape else leaf
+    def restart(path: tuple[Any, ...], leaf: Any, new: Any) -> Any:
+        for key in path:
+            param = params.get(key.key) if isinstance(key, DictKey) else None
+            frozen = frozen_layers(param)
+            if param is not None and frozen and jnp.shape(leaf) in map(jnp.shape, jax.tree.leaves(param.get())):
+                return leaf.at[jnp.array(frozen)].set(new[jnp.array(frozen)])
+        return leaf
 
-    return tree_map_with_path(restart, state)
+    return tree_map_with_path(restart, state, first)

@@ -11,7 +11,16 @@ import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
 from minipcax.core.tree import is_param, path_name
 from minipcax.utils._optax import OptaxFn, OptaxState, Optimiser, carried, is_optimiser, restarted
-from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path, shapes_of, without_frozen_layers
+from minipcax.utils._targets import (
+    Gradients,
+    Origin,
+    Scale,
+    Tree,
+    by_path,
+    frozen_layers,
+    shapes_of,
+    without_frozen_layers,
+)
 
 
 class Optim(BaseModule, static=("optax_fn", "_origin")):
@@ -136,7 +145,8 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
             updates, optax_state = self._optax().update(scaled, state.optax, values)
             refusals.check_state(state.optax, optax_state)
         updates = {path: without_frozen_layers(params[path], update) for path, update in updates.items()}
-        optax_state = restarted(optax_state, {path: params[path] for path in state.targets})
+        if any(map(frozen_layers, params.values())):
+            optax_state = restarted(optax_state, self._optax().init(values), params)
         self.state.set(OptaxState(optax_state, state.targets, state.shapes))
         if apply_updates:
             for path, value in optax.apply_updates(values, updates).items():

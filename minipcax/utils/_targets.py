@@ -70,7 +70,13 @@ class Origin:
         return Origin, ()  # a copy of the optimiser is for other parameters
 
 
+def frozen_layers(param: DynamicParam[Any] | None) -> tuple[int, ...]:
+    """The numbers of the layers of a `Stack` that are frozen in a parameter, see `Stack.freeze_only`."""
+    frozen: tuple[int, ...] = () if param is None else vars(param).get("frozen_layers", ())
+    return frozen
+
+
 def without_frozen_layers(param: DynamicParam[Any], change: Any) -> Any:
     """A gradient or an update of a parameter, with zeros for those layers of a `Stack` that are frozen."""
-    frozen = vars(param).get("frozen_layers")
+    frozen = frozen_layers(param)
     return jax.tree.map(lambda array: array.at[jnp.array(frozen)].set(0), change) if frozen else change

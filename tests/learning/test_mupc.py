@@ -10,6 +10,7 @@ import pytest
 import minipcax as px
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
+import minipcax.predictive_coding as pxc
 
 IN, WIDTH, OUT, DEPTH = 6, 8, 3, 5
 
@@ -55,5 +56,6 @@ def test_the_size_of_its_signals_does_not_depend_on_width_and_depth() -> None:
     for width, depth in [(64, 4), (64, 32), (512, 4)]:
         model = pxl.ResidualNetwork(IN, width, OUT, depth, rkg=px.RandomKeyGenerator(1))
         pxl.initialise(x, model=model)
+        assert isinstance(model.hidden, pxc.Stack)
         last = float(jnp.square(model.hidden.vodes.h.get()[:, -1]).mean())
         assert 0.5 < last < 2 * math.e

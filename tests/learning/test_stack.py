@@ -218,7 +218,7 @@ def test_layers_that_are_frozen_do_not_move() -> None:
     listed, stacked = pair()
     for number in (0, 2):
         listed.blocks[number].frozen = True
-    stacked.blocks.freeze([0, 2])
+    stacked.blocks.freeze_only([0, 2])
     before = stacked.blocks.blocks.layer.nn.weight.get()
     rule = optax.chain(optax.clip_by_global_norm(0.05), optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9))
     for model in (listed, stacked):
@@ -228,21 +228,24 @@ def test_layers_that_are_frozen_do_not_move() -> None:
     close(weights_of(stacked), weights_of(listed), 1e-5)
     after = stacked.blocks.blocks.layer.nn.weight.get()
     np.testing.assert_array_equal(after[jnp.array([0, 2])], before[jnp.array([0, 2])])
-    stacked.blocks.freeze([])
+    stacked.blocks.freeze_only([])
     train(stacked, pxl.PC(6))
     assert not jnp.allclose(stacked.blocks.blocks.layer.nn.weight.get()[0], before[0])
 
 
-def test_layers_that_were_frozen_start_anew() -> None:
+# The state of a new adagrad is not zero.
+@pytest.mark.parametrize("rule", [optax.sgd(0.1, momentum=0.9), optax.adagrad(0.05)])
+@pytest.mark.usefixtures("standard_promotion")
+def test_layers_that_were_frozen_start_anew(rule: optax.GradientTransformation) -> None:
     listed, stacked = pair()
     x, y = data()
     for model in (listed, stacked):
-        nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1, momentum=0.9), pxl.WEIGHTS(model))
+        nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(rule, pxl.WEIGHTS(model))
         for number in range(9):
             if number in (3, 6):
                 frozen = [1, 3] if number == 3 else []
                 if isinstance(model, Stacked):
-                    model.blocks.freeze(frozen)
+                    model.blocks.freeze_only(frozen)
                 for index in range(DEPTH) if isinstance(model, Listed) else []:
                     model.blocks[index].frozen = index in frozen
                 weights.retarget(pxl.WEIGHTS(model))
@@ -294,13 +297,12 @@ def test_the_program_does_not_grow_with_depth(algorithm: pxl.Algorithm) -> None:
 
 def test_an_ensemble_of_stacks() -> None:
     _, stacked = pair()
-    x = data()[0][0]
-    alone = pxl.predict(x, stacked)
+    x, factors = data()[0][0], jnp.array([1.0, 0.5])
 
     @pxf.vmap()
     def scaled(factor: Array) -> Array:
-        model = jax.tree.map(lambda leaf: factor * leaf, stacked)
-        predictions: Array = pxl.predict(x, model)
+        predictions: Array = pxl.predict(x, jax.tree.map(lambda leaf: factor * leaf, stacked))
         return predictions
 
-    close(scaled(jnp.ones(2)), jnp.stack([alone, alone]))
+    alone = [pxl.predict(x, jax.tree.map(lambda leaf, factor=factor: factor * leaf, stacked)) for factor in factors]
+    close(scaled(factors), jnp.stack(alone), 1e-5)

@@ -121,12 +121,59 @@ def test_layers_in_turn_may_change_what_they_share() -> None:
     assert stack.blocks.calls.item() == DEPTH
 
 
-def test_a_copy_of_a_layer_is_a_layer_of_ones_own() -> None:
-    stack = pxc.Stack(lambda: Holding(layers=[pxnn.Linear(WIDTH, WIDTH)]), DEPTH)
-    own = copy.deepcopy(stack[1])
-    own.layers[0].nn.weight.set(jnp.zeros((WIDTH, WIDTH)))
+def test_a_list_of_its_blocks_is_ones_own() -> None:
+    stack = pxc.Stack(lambda: Holding(layers=[pxnn.Linear(WIDTH, WIDTH)], f=px.static(jnp.tanh)), DEPTH)
+    own = stack.to_list()[1]
     assert type(own) is Holding
-    assert own.layers[0].nn.weight.get().any() != stack[1].layers[0].nn.weight.get().any()
+    assert type(own.layers) is list
+    own.f.set(jnp.sin)
+    assert stack.blocks.f.get() is jnp.tanh
+    own.layers[0].nn.weight.set(jnp.zeros((WIDTH, WIDTH)))
+    assert stack[1].layers[0].nn.weight.get().all()
+
+
+def test_an_energy_that_draws_is_computed_once() -> None:
+    def noise(vode: pxc.Vode[Any], *, rkg: px.RandomKeyGenerator) -> Array:
+        return jax.random.normal(rkg(), vode.h.shape)
+
+    stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), DEPTH, noise)
+    stack.vodes.h.set(STATES)
+    stack(X)
+    close(stack.energy(), stack.energy(), 0)
+    close(sum(stack.energies().values()), stack.energy())
+
+
+def test_a_cleared_cache_begins_a_new_pass() -> None:
+    stack = with_states(linears())
+    for _ in range(2):
+        stack(X)
+        stack.clear_params(pxc.VodeParam.Cache)
+    stack(X)
+    close(stack.vodes.energy(), jnp.stack(energies_by_hand(stack, STATES)), 1e-5)
+
+
+def test_a_target_that_a_transformation_sets_is_kept() -> None:
+    rules: dict[str | None, tuple[str, ...]] = {pxc.STATUS.INIT: ("h <- h:double", "h, u <- u")}
+    stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), DEPTH, ruleset=rules, tforms={"double": double})
+    stack.vodes.h.frozen = True
+    with pxu.step(stack, pxc.STATUS.INIT):
+        stack.vodes.h.set(STATES[None])  # of one sample, in a batch
+        stack.vodes.set("h", STATES[None])
+        stack.vodes.h.set(stack.vodes.h.get()[0])
+        close(stack(X), 2 * STATES[-1])
+    close(stack.vodes.h.get(), 2 * STATES)
+
+
+def test_a_stack_of_one_layer() -> None:
+    stack = pxc.Stack(Breaking, 1)
+    stack.vodes.h.set(STATES[:1])
+    close(stack(X), STATES[0])
+    assert stack.blocks.calls.tolist() == [1]
+    stack.freeze_only([0])
+    tied = pxc.Stack(Breaking, 1, tied=True, parallel=False)
+    tied.vodes.h.set(STATES[:1])
+    tied(X)
+    assert tied.blocks.calls.shape == ()
 
 
 def test_a_rule_that_makes_states_from_predictions_calls_layers_in_order() -> None:
@@ -276,6 +323,7 @@ class Holding(px.Module):
 
     layers: list[pxnn.Linear]
     d: px.ParamDict
+    f: px.StaticParam[Any]
 
     def __init__(self, **held: Any) -> None:
         super().__init__()
@@ -300,10 +348,14 @@ def with_states(stack: pxc.Stack[Any], states: Array = STATES) -> pxc.Stack[Any]
     return stack
 
 
-def replaced() -> pxc.Stack[Scaled]:
-    scales = iter(jnp.arange(3.0))
-    stack = with_states(pxc.Stack(lambda: Scaled(pxnn.LayerParam(next(scales))), DEPTH))
-    stack.blocks.scale = pxnn.LayerParam(jnp.arange(3.0))
+def scales(depth: int) -> pxc.Stack[Scaled]:
+    each = iter(range(depth))
+    return pxc.Stack(lambda: Scaled(pxnn.LayerParam(jnp.array(float(next(each))))), depth)
+
+
+def replaced(depth: int | None = None) -> pxc.Stack[Scaled]:
+    stack = with_states(scales(DEPTH))
+    stack.blocks.scale = scales(depth).blocks.scale if depth else pxnn.LayerParam(jnp.arange(3.0))
     return stack
 
 
@@ -374,7 +426,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a block that changes the shape": (
         lambda: called(with_states(pxc.Stack(lambda: pxnn.Linear(WIDTH, 2), DEPTH))),
         ValueError,
-        r"a block that keeps the shape and dtype of the input, found .* float32\[4\] and an output of float32\[2\]",
+        r"a block that keeps the shape and dtype of its input, found .* float32\[4\] and an output of float32\[2\]",
     ),
     "a block that changes the dtype": (
         lambda: called(with_states(pxc.Stack(lambda: Holding(), DEPTH)), jnp.ones(WIDTH, jnp.float16)),
@@ -391,7 +443,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a change of a layer": (
         lambda: linears()[1].nn.weight.set(0),
         AttributeError,
-        r"which is a copy for looking, .*: change the parameters of stack.blocks, .*stack.freeze\(\[i\]\)",
+        r"which is a copy for looking, .*: change the parameters of stack.blocks, .*stack.freeze_only\(\[i\]\)",
     ),
     "a frozen layer": (lambda: setattr(linears()[1], "frozen", True), AttributeError, "cannot change a Linear that"),
     "a layer of another weight": (
@@ -411,9 +463,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "several layers": (lambda: linears()[0:2], TypeError, r"the number of one layer, found slice\(0, 2"),  # type: ignore[index]
     "freezing one layer by its number": (
-        lambda: linears().freeze(0),  # type: ignore[arg-type]
+        lambda: linears().freeze_only(0),  # type: ignore[arg-type]
         TypeError,
-        r"freeze expected the numbers of layers, such as \[0\] or range\(4\), found 0",
+        r"freeze_only expected the numbers of layers, such as \[0\] or range\(4\), found 0",
     ),
     "another depth": (lambda: setattr(linears(), "depth", 5), AttributeError, "depth"),
     "neighbours that share": (
@@ -424,7 +476,19 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a parameter that was replaced": (
         lambda: called(replaced()),
         ValueError,
-        r".blocks.scale of a Stack was replaced by another parameter, .* change its value instead, with .set",
+        r".blocks.scale of a Stack was replaced by a parameter without its axis of 3 layers: .* with .set",
+    ),
+    "a parameter of a deeper stack": (
+        lambda: called(replaced(DEPTH + 1)),
+        ValueError,
+        r".blocks.scale of a Stack .* assign the parameter of another Stack of 3 layers",
+    ),
+    "energies without states": (lambda: linears().vodes.energy(), ValueError, "needs its h, which is not set"),
+    "deleting a part of a layer": (lambda: delattr(linears()[0], "nn"), AttributeError, "cannot change a Linear"),
+    "the function of a layer": (
+        lambda: pxc.Stack(lambda: Holding(f=px.static(jnp.tanh)), DEPTH)[0].f.set(jnp.sin),
+        AttributeError,
+        "cannot change a StaticParam",
     ),
     "a shared parameter that a layer changes": (
         lambda: called(with_states(pxc.Stack(Breaking, DEPTH, tied=True))),
@@ -438,7 +502,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "the layer that was stacked": (lambda: emptied()(X), AttributeError, "this LayerParam is cleared"),
     "freezing a tied layer": (
-        lambda: pxc.Stack(lambda: pxnn.Linear(2, 2), 2, tied=True).freeze([0]),
+        lambda: pxc.Stack(lambda: pxnn.Linear(2, 2), 2, tied=True).freeze_only([0]),
         ValueError,
         "have all parameters in common",
     ),
