@@ -16,13 +16,15 @@ from jaxtyping import Array, Int, UInt32
 
 from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
+from minipcax.core.refusals import refuse_clock
 from minipcax.core.trace import current_trace, in_vmap, refuse_escape, thread
 
 
 class RKGState(Param):
     """The key of a random key generator.
 
-    The key of `RKG` is taken from the clock when it is first needed, because an import must not start JAX.
+    The key of `RKG` is taken from the clock when it is first needed, because an import must not start JAX. The clocks
+    of several processes differ, and so would weights that are meant to be equal: there, it must be seeded first.
 
     Example:
         >>> RandomKeyGenerator(3).key, RandomKeyGenerator(3).key.tolist()
@@ -38,6 +40,7 @@ class RKGState(Param):
         if lent is not None:
             return lent.value
         if self._value is None and self.is_carried:
+            refuse_clock()
             with jax.ensure_compile_time_eval():  # the first to look may be a trace, which must not keep it
                 self._value = jax.random.PRNGKey(time.time_ns() & 0xFFFFFFFF)
         return self._value

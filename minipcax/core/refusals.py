@@ -36,3 +36,13 @@ def refuse_array_for_param(place: str, present: object, value: object) -> None:
             f"{place} holds a {type(present).__name__}, found an array or number to put in its place: change the value "
             f"with .{place.rpartition('.')[2]}.set(...) or an augmented assignment"
         )
+
+
+def refuse_clock() -> None:
+    """Raises if the key of `RKG` would come from another clock in each of several processes."""
+    if jax.process_count() > 1:
+        raise RuntimeError(
+            f"expected the random key generator RKG to be seeded, as this is one of {jax.process_count()} processes, "
+            "which must draw the same keys; found that its key would come from the clock of each: call RKG.seed(0), "
+            "with the same number in every process, right after jax.distributed.initialize"
+        )
