@@ -17,19 +17,29 @@ from typing import Any, BinaryIO
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
+from numpy.typing import NDArray
 
+Array = NDArray[Any]
 Leaf = Any  # parameters hold arrays of JAX or numpy, or numbers
 # The shape of an array in a file, and the name of its dtype.
 Form = tuple[tuple[int, ...], str]
 KEY = "key:"
 
 
-def write(archive: zipfile.ZipFile, key: str, leaf: Leaf) -> None:
-    """Adds an array to an open file."""
+def to_numpy(leaf: Leaf) -> Array:
+    """The elements of a leaf, as they are stored. If it is spread over processes, every one of them must call this."""
+    array = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    if _is_spread(array):
+        array = process_allgather(array, tiled=True)
+    return np.asarray(array, _dtype_of(leaf))
+
+
+def write(archive: zipfile.ZipFile, key: str, name: str, array: Array) -> None:
+    """Adds an array, with the name of its dtype, to an open file."""
     entry = zipfile.ZipInfo(f"{key}.npy")
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, _dtype_of(leaf))
-    if _is_key(leaf) or _is_extension(array.dtype):
-        entry.comment = form_of(leaf)[1].encode()
+    if name.startswith(KEY) or _is_extension(array.dtype):
+        entry.comment = name.encode()
     if _is_extension(array.dtype):
         array = array.view(f"V{array.dtype.itemsize}")
     with archive.open(entry, "w", force_zip64=True) as stream:
@@ -51,6 +61,10 @@ class Archive:
             yield
         except Exception as error:  # a damaged file can fail anywhere in the reader
             raise ValueError(f"cannot read {what} in {self.path}, expected a file of save_params: {error}") from error
+
+    def digest(self) -> str:
+        """Returns what differs between files of different contents."""
+        return str([(key, entry.CRC) for key, entry in self.entries.items()])
 
     def look(self, key: str) -> tuple[Form, int]:
         """Returns the form of an array, and the size of its header and elements in bytes, from the header alone."""
@@ -96,11 +110,18 @@ class Archive:
             if isinstance(array, np.ndarray):
                 array = array.astype(array.dtype.newbyteorder("="))  # JAX takes the order of this machine alone
             where = expected.sharding if expected is not None and getattr(expected, "committed", False) else None
-            return jax.device_put(array, where)
+            if where is None or where.is_fully_addressable:
+                return jax.device_put(array, where)
+            return jax.make_array_from_callback(array.shape, where, array.__getitem__)  # does not wait for others
 
 
 def _is_key(leaf: Leaf) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _is_spread(leaf: Leaf) -> bool:
+    """Whether a leaf has elements that only other processes hold."""
+    return isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
 
 
 def _is_extension(dtype: np.dtype[Any]) -> bool:

@@ -1,7 +1,8 @@
 """Saving and loading parameters: an `.npz` file with one array for each parameter, under its key path.
 
 Loading first reads and checks every array, and changes the model only when all are right. Saving writes a new file
-beside the old one, and replaces that only when the new one is complete.
+beside the old one, and replaces that only when the new one is complete. In several processes, the values are gathered,
+process 0 writes them, and all read.
 """
 
 import os
@@ -19,8 +20,9 @@ from minipcax.core.filter import Filter
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import paths_of_params
 from minipcax.nn import LayerParam, StateParam
-from minipcax.utils._archive import Archive, Form, Leaf, describe, form_of, write
+from minipcax.utils._archive import Archive, Array, Form, Leaf, describe, form_of, to_numpy, write
 from minipcax.utils._mask import M
+from minipcax.utils._processes import check_same, together
 from minipcax.utils._refusals import names
 
 Tree = object  # a model, an optimiser, or any pytree of these
@@ -32,6 +34,9 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
     A whole run, to be resumed bit by bit: `save_params({"model": model, "weights": weights, "rkg": RKG}, path, Param)`,
     where `weights` is the optimiser; and `load_params` with the same, once the optimiser is initialised.
 
+    Where there are several processes (`jax.distributed`), every one must call it: arrays that are spread over processes
+    are gathered in each, and process 0 writes them. Models too large for that: `orbax`, on `dict` of path to array.
+
     Args:
         model: the model, or an optimiser, or any tree of these.
         path: the file; `.npz` is appended unless it is there.
@@ -39,7 +44,8 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
             once, cleared ones are not.
 
     Raises:
-        ValueError: the filter selects nothing.
+        ValueError: the filter selects nothing; or the path or a value differs from process to process.
+        RuntimeError: it failed in another process.
 
     Example:
         >>> import tempfile
@@ -51,14 +57,28 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         False
     """
     selected = _selected(model, filter, "save_params found nothing to save")
-    target = _with_suffix(path).resolve()
+    leaves = {
+        f"{path}{keystr(inner)}": leaf
+        for param, (path, *_) in selected
+        for inner, leaf in tree_leaves_with_path(param.get())
+    }
+    target = _with_suffix(path)
+    check_same("save_params", {"path": str(target), "parameters": " ".join(leaves)})
+    arrays = {key: to_numpy(leaf) for key, leaf in leaves.items()}
+    check_same("save_params", arrays)
+    with together("save_params"):
+        if jax.process_index() == 0:
+            _write(target.resolve(), {key: (form_of(leaf)[1], arrays[key]) for key, leaf in leaves.items()})
+
+
+def _write(target: Path, arrays: dict[str, tuple[str, Array]]) -> None:
+    """Writes arrays, each with the name of its dtype, to a new file, which then takes the place of the old one."""
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
             with zipfile.ZipFile(file, "w") as archive:
-                for param, (first, *_) in selected:
-                    for inner, leaf in tree_leaves_with_path(param.get()):
-                        write(archive, f"{first}{keystr(inner)}", leaf)
+                for key, (name, array) in arrays.items():
+                    write(archive, key, name, array)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -69,6 +89,9 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
 def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = LayerParam | StateParam) -> None:
     """Reads the selected parameters from a file, or raises and leaves the model as it is.
 
+    Arrays that were placed on devices keep their sharding. Where there are several processes, every one must call it,
+    and each reads the file.
+
     Args:
         model: what was passed to `save_params`, or another of the same structure. Cleared parameters take any array.
         path: the file; `.npz` is appended unless it is there. Arrays that the model has no parameter for are ignored.
@@ -78,7 +101,8 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
     Raises:
         FileNotFoundError: there is no such file.
         KeyError: the file lacks a parameter.
-        ValueError: an array has another shape or dtype, or the file is damaged.
+        ValueError: an array has another shape or dtype, the file is damaged, or it is not the same in all processes.
+        RuntimeError: it failed in another process.
 
     Example:
         >>> import tempfile
@@ -88,13 +112,15 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
         Traceback (most recent call last):
         ValueError: expected .nn.weight to be float32[4, 2], found float32[3, 2] in ...
     """
-    with _with_suffix(path).open("rb") as file:
-        archive = Archive(file)
-        selected = _without_statistics(_selected(model, filter, "load_params found nothing to load"), archive)
-        values = [(param, _read(archive, param.get(), paths)) for param, paths in selected]
-    if archive.entries and all(param.get() is None and value is None for param, value in values):
-        held = names(archive.entries)
-        raise KeyError(f"expected {names(paths[0] for _, paths in selected)} in {archive.path}, found {held}")
+    with together("load_params"):
+        with _with_suffix(path).open("rb") as file:
+            archive = Archive(file)
+            selected = _without_statistics(_selected(model, filter, "load_params found nothing to load"), archive)
+            values = [(param, _read(archive, param.get(), paths)) for param, paths in selected]
+        if archive.entries and all(param.get() is None and value is None for param, value in values):
+            held = names(archive.entries)
+            raise KeyError(f"expected {names(paths[0] for _, paths in selected)} in {archive.path}, found {held}")
+    check_same("load_params", {"file": archive.digest()})
     for param, value in values:
         param.set(value)
 
