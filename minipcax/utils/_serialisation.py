@@ -35,7 +35,8 @@ def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
     where `weights` is the optimiser; and `load_params` with the same, once the optimiser is initialised.
 
     Where there are several processes (`jax.distributed`), every one must call it: arrays that are spread over processes
-    are gathered in each, and process 0 writes them. Models too large for that: `orbax`, on `dict` of path to array.
+    are gathered in each, and process 0 writes them. Models too large for that are for orbax: save the arrays of
+    `tree_extract(model, extract_fn=get)`, and put what it restores back with `tree_inject(model, values=...)`.
 
     Args:
         model: the model, or an optimiser, or any tree of these.
