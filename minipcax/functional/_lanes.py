@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 import minipcax.functional._refusals as refusals
@@ -48,8 +49,10 @@ class Lanes:
             sharding = jax.typeof(array).sharding
             names = sharding.spec[axis] if len(sharding.mesh.axis_names) else None
             if names is not None:
+                # While traced, an array knows the axes of its mesh but not the devices, without which no other moves.
+                mesh = sharding.mesh if isinstance(array, Tracer) else array.sharding.mesh
                 spec = PartitionSpec() if gather else PartitionSpec(names)  # type: ignore[no-untyped-call]  # jax
-                return jax.sharding.reshard(per_lane, NamedSharding(sharding.mesh, spec))  # type: ignore[no-untyped-call]  # jax
+                return jax.sharding.reshard(per_lane, NamedSharding(mesh, spec))  # type: ignore[no-untyped-call]  # jax
         return per_lane
 
 
