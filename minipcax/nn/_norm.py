@@ -1,11 +1,13 @@
 """Normalisation: over one sample, and over a batch."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import AxisType
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
@@ -108,7 +110,18 @@ class Statistics(NamedTuple):
 
 
 AxisName = Hashable | Sequence[Hashable]
-_pmean: Callable[[Array, AxisName], Array] = lax.pmean  # which has no annotations
+
+
+def _mean_of_lanes(x: Array, axis_name: AxisName) -> Array:
+    """The mean over the lanes of a `vmap`, or of several."""
+    if AxisType.Explicit not in (jax.typeof(x).sharding.mesh.axis_types or ()):
+        mean: Array = lax.pmean(x, axis_name)
+        return mean
+    # JAX cannot compile collectives over lanes that are sharded over an Explicit axis. In a `vmap`, a gather costs
+    # nothing: it is the array of all lanes.
+    for name in axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,):
+        x = lax.all_gather(x, name).mean(0)
+    return x
 
 
 class BatchNorm(Norm, static=("input_size", "axis_name", "eps", "channelwise_affine", "momentum", "inference")):
@@ -174,11 +187,11 @@ class BatchNorm(Norm, static=("input_size", "axis_name", "eps", "channelwise_aff
         """The statistics after one more batch, of which x is one sample."""
         axes = tuple(range(1, x.ndim))
         try:
-            mean = _pmean(x.mean(axes), self.axis_name)
+            mean = _mean_of_lanes(x.mean(axes), self.axis_name)
         except NameError as error:
             expected = f"to be called inside vmap(..., axis_name={self.axis_name!r}), over whose lanes it averages"
             raise wrong(self, expected, "no such axis; outside one, call .eval() first") from error
-        var = _pmean(jnp.square(x - jnp.expand_dims(mean, axes)).mean(axes), self.axis_name)
+        var = _mean_of_lanes(jnp.square(x - jnp.expand_dims(mean, axes)).mean(axes), self.axis_name)
 
         def blend(old_value: Array, value: Array) -> Array:
             value = value.astype(old_value.dtype)
