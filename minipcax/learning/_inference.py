@@ -45,6 +45,7 @@ def infer(
         unroll: how many of them to compile as one round of the loop. `True` means all, without a loop, which takes
             longer to compile; JAX on CPUs runs convolutions in loops many times slower than outside.
         tolerance: updates stop once a step changes the energy, over the whole batch, by at most this fraction of it.
+            Devices that share a batch then exchange one number, the energy, in every step, and none without it.
         reset: whether the optimiser starts anew, and is cleared afterwards; otherwise it continues from its last state,
             and all batches must be of one size.
         model: the model, whose nodes change, except the frozen ones.
@@ -143,7 +144,7 @@ def _until_settled(
     def unless_settled(
         no_input: None, before: Float[Array, ""], last: Energies, /, **tracked: Any
     ) -> tuple[tuple[Float[Array, ""], Energies], Energies]:
-        total = last.mean(axis=0).sum()
+        total = last.sum(axis=1).mean()  # of samples first, for devices that share a batch to exchange one number
         settled = jnp.abs(total - before) <= tolerance * jnp.abs(before)
         energies = cond(lambda **tracked: last, move)(settled, **tracked)
         return (total, energies), energies
