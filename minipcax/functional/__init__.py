@@ -9,6 +9,9 @@ The protocol is the same for all of them:
   any nesting of transforms. If the function raises, everything is as it was before the call.
 - Static values and attributes are structure: a change from outside compiles anew, a change from inside does not escape.
 - `RKG` is carried along by every call.
+- Arrays keep their sharding over a mesh of devices. With the axes that JAX makes by default, `Explicit`, it moves no
+  array by itself, and errors say which must be sharded otherwise; `grad` needs a `jit` around it, or `jax.set_mesh`.
+  With `Auto` axes, JAX moves what has to move.
 - A mask says which parameters to map or differentiate: `M`, any callable on the keyword arguments, or a dict by
   keyword.
 
@@ -18,7 +21,7 @@ The protocol is the same for all of them:
     def loss(x, *, model): ...
 
 Read `_tracking` for how it works, then `_memory`, `_base`, `_jit`, `_masking`, `_grad`, `_vmap` with `_lanes`, and
-`_flow` with `_loop` and `_branch`. `_refusals`, `_closure` and `_donation` can wait.
+`_flow` with `_loop` and `_branch`. `_refusals`, `_advice`, `_closure` and `_donation` can wait.
 """
 
 from minipcax.functional._branch import Cond, Switch, cond, switch

@@ -1,7 +1,6 @@
 """Errors raised by transforms."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -81,22 +80,6 @@ def check_arrays(arrays: Sequence[Any], value: Value, leaf: object, keywords: Ke
             f"the parameter {path_of(leaf, keywords)} was set to {value!r} inside a transform: expected an array, a "
             "number, or a container of these; wrap anything else in static(...)"
         )
-
-
-@contextmanager
-def noting_numbers(keywords: Keywords) -> Iterator[None]:
-    """Where JAX says that a value is not known while tracing, adds which numbers of the model are traced."""
-    try:
-        yield
-    except TypeError as error:
-        unknown = isinstance(error, jax.errors.ConcretizationTypeError) or "concrete" in str(error)
-        # An inner transform may have said it already.
-        if unknown and not any("static(...)" in note for note in getattr(error, "__notes__", ())):
-            tracers = [(path, node) for path, node in walk(keywords) if isinstance(node, Tracer)]
-            numbers = [keyword_path(path) for path, node in tracers if len(path) > 1 and node.shape == ()]
-            if numbers:
-                error.add_note(f"{', '.join(numbers)}: traced, as numbers are; wrap a size or flag in static(...)")
-        raise
 
 
 def check_usable(inputs: Sequence[tuple[str, Any]], error: Exception) -> None:

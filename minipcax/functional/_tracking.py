@@ -42,6 +42,7 @@ from minipcax.core import BaseModule, DynamicParam, tree_ref, tree_unref
 from minipcax.core.random import global_key, lend_key
 from minipcax.core.trace import OUTSIDE, current_trace, in_vmap
 from minipcax.core.tree import copied, is_dynamic, leaves
+from minipcax.functional._advice import with_advice
 from minipcax.functional._memory import Watch, recall, remember, value_of
 from minipcax.functional._types import ARRAY_TYPES, Keywords, Value
 
@@ -156,7 +157,7 @@ def run(
     before: list[tuple[list[Any], Any]] = [jax.tree.flatten(value) for value in values]
     keywords, leaves = skeleton.rebuild([treedef.unflatten(arrays) for arrays, treedef in before])
     objects = _objects(keywords)
-    with lend_key(values[0]), refusals.noting_numbers(keywords):
+    with lend_key(values[0]), with_advice(keywords):
         output = call(tree_unref(copied(args)), keywords)
         output = copied(tree_ref(output))  # it may hold the key, which is only lent
         after = [global_key.value, *map(value_of, leaves[1:])]
