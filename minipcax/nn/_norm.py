@@ -115,7 +115,7 @@ AxisName = Hashable | Sequence[Hashable]
 def _mean_of_lanes(x: Array, axis_name: AxisName) -> Array:
     """The mean over the lanes of a `vmap`, or of several."""
     if AxisType.Explicit not in (jax.typeof(x).sharding.mesh.axis_types or ()):
-        mean: Array = lax.pmean(x, axis_name)
+        mean: Array = lax.pmean(x, axis_name)  # type: ignore[no-untyped-call]  # jax
         return mean
     # JAX cannot compile collectives over lanes that are sharded over an Explicit axis. In a `vmap`, a gather costs
     # nothing: it is the array of all lanes.
