@@ -90,7 +90,8 @@ def relax_errors(
     check_squared_errors(model, "EPC")
     if reset or optim.state.get() is None:
         for node in split_nodes(model)[0].values():
-            node.h.set(jnp.zeros_like(node.h.get()))
+            # Zeros, sharded as the states are, which `zeros_like` of JAX 0.12 forgets.
+            node.h.set(jnp.where(False, node.h.get(), 0))
     return loop(descent(_energies_and_gradients, x), steps, unroll, reset=reset, model=model, optim=optim)
 
 

@@ -24,7 +24,9 @@ from minipcax.utils import Optim
 
 @grad({"model": WEIGHTS})
 def _gradients_of_level(x: Batch, level: Int[Array, ""], *, model: Model) -> Float[Array, ""]:
-    return node_energies(x, model=model)[:, level].mean()
+    energies = node_energies(x, model=model)
+    # Not energies[:, level]: on a mesh with Explicit axes, JAX 0.12 has no gradient of an index that is traced.
+    return jnp.where(jnp.arange(energies.shape[1]) == level, energies, 0).sum(axis=1).mean()
 
 
 @dataclass(frozen=True)
