@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from minipcax.core import BaseModule, BaseParam, DynamicParam, RKGState
@@ -62,7 +63,7 @@ def check_alike(blocks: Sequence[BaseModule], flat: Sequence[Flat]) -> None:
                     f"Stack expected blocks that draw from one generator, found one of its own in {path_name(path)}: "
                     "draw from RKG, which gives each layer another key, or make one generator for all blocks"
                 )
-            if one is not other and (isinstance(one, jax.core.Tracer) or _form(one) != _form(other)):
+            if one is not other and (isinstance(one, Tracer) or _form(one) != _form(other)):
                 raise _unlike(number, path, one, other)
     positions: dict[int, str] = {}
     for leaves, _ in flat:
