@@ -428,6 +428,37 @@ def transforms(axes: str) -> None:
         check_advice(mesh, pooled, data, over_model(mesh, 0), data)
 
 
+def in_shard_map(axes: str) -> None:
+    """A step inside `jax.shard_map`, where each device has a batch of its own: the user sums the gradients."""
+    if not hasattr(jax, "shard_map"):
+        return
+    mesh, (x, y) = make_mesh(axes, data=DEVICES), batch_for(linear)
+
+    def start(*transforms: optax.GradientTransformation) -> tuple[pxl.Model, pxu.Optim]:
+        px.RKG.seed(0)
+        model = linear()
+        return model, pxu.Optim(optax.chain(*transforms, optax.sgd(0.1)), pxl.WEIGHTS(model))
+
+    def mean(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.lax.pmean(updates, "data"), state  # type: ignore[no-untyped-call]  # jax
+
+    def step(model: Any, weights: pxu.Optim, x: Array, y: Array) -> tuple[Any, pxu.Optim, Array]:
+        report = pxl.PC(2)(x, y, model=model, nodes=sgd(), weights=weights)
+        return model, weights, report.predictions
+
+    alone, weights = start()
+    predictions = step(alone, weights, x, y)[2]
+    on_mesh, weights = start(optax.GradientTransformation(lambda params: (), mean))
+    whole, split = PartitionSpec(), PartitionSpec("data")  # type: ignore[no-untyped-call]  # jax
+    mapped = jax.shard_map(
+        step, mesh=mesh, in_specs=(whole, whole, split, split), out_specs=(whole, whole, split), check_vma=False
+    )
+    on_mesh, _, found = jax.jit(mapped)(on_mesh, weights, put(mesh, x, "data"), put(mesh, y, "data"))
+    np.testing.assert_allclose(found, predictions, rtol=1e-5, atol=1e-6)
+    for one, two in zip(weights_of(alone), weights_of(on_mesh), strict=True):
+        np.testing.assert_allclose(two.get(), one.get(), rtol=1e-5, atol=1e-6)
+
+
 if __name__ == "__main__":
-    suites = (quick, silence, algorithms, layers, model_parallel, transforms)
+    suites = (quick, silence, algorithms, layers, model_parallel, transforms, in_shard_map)
     {suite.__name__: suite for suite in suites}[sys.argv[2]](sys.argv[1])

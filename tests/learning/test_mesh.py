@@ -18,7 +18,7 @@ def test_default_axes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axes", ["Explicit", "Auto"])
-@pytest.mark.parametrize("suite", ["silence", "algorithms", "layers", "model_parallel", "transforms"])
+@pytest.mark.parametrize("suite", ["silence", "algorithms", "layers", "model_parallel", "transforms", "in_shard_map"])
 def test_every(suite: str, axes: str) -> None:
     if axes == "Explicit" and not HAS_EXPLICIT_AXES:
         pytest.skip("jax before 0.7 has no jax.sharding.reshard, which Explicit axes need")
