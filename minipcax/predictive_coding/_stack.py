@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 import minipcax.predictive_coding._stack_refusals as refusals
@@ -112,7 +113,7 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
         self.vodes = vodes
         self._stacked = tuple(path_name(path) for path, node in walk(self) if is_stacked(node))
 
-    def __call__(self, x: Float[Array, "..."] | Param) -> Float[Array, "..."]:
+    def __call__(self, x: Float[Array | np.ndarray, "..."] | Param) -> Float[Array, "..."]:
         """Returns the state of the last layer, for one sample."""
         x, asked = jnp.asarray(get(x)), set[str]()
         refusals.check_marks(self._stacked, self._depth, self)

@@ -108,7 +108,7 @@ def test_an_energy_may_draw_from_a_generator_of_its_own() -> None:
 
     stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), DEPTH, noise)
     stack.vodes.h.set(STATES)
-    stack(np.asarray(X))  # type: ignore[arg-type]  # arrays of numpy are no mistake
+    stack(np.asarray(X))
     rkg = px.RandomKeyGenerator(3)
     assert len(np.unique(stack.vodes.energy(rkg))) == DEPTH
     assert not (rkg.key == px.RandomKeyGenerator(3).key).all()
