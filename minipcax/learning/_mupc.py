@@ -32,7 +32,8 @@ class ScaledLinear(Module, static=("scale",)):
         self.weight = LayerParam(jax.random.normal(rkg(), (out_features, in_features)))
 
     def __call__(self, x: Float[Array, " in_features"]) -> Float[Array, " out_features"]:
-        return self.scale * (self.weight @ x)
+        # W x, in the order that needs no transposition when a batch of samples and a stack of weights are multiplied.
+        return self.scale * jnp.tensordot(x, self.weight.get(), (0, 1))
 
 
 class ResidualBlock(Module):

@@ -51,9 +51,9 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
     or a mask by `ndim`, behaves differently than with a list. Dropout draws different keys during inference. `ZIL`
     requires a list.
 
-    On two CPU cores, with 128 layers and batches of 32, a step of `PC` takes 0.8 of the time of a list at width 16,
-    1.3 times at width 64 and 1.7 times at width 256, for XLA multiplies stacks of matrices on one core; `EPC` and
-    `Backprop` take 1.2 times at width 64; convolutions 1.3 to 1.4 times with `parallel=False`, and 3 to 5 times
+    On two CPU cores, with 128 layers, a step of `PC` takes 0.4 of the time of a list at width 16 (batch 8), 1.3 to 1.4
+    times at width 64 and 1.7 times at width 256 (batch 32), for XLA multiplies stacks of matrices on one core; `EPC` and
+    `Backprop` take 1.3 times at width 64; convolutions 1.3 to 1.4 times with `parallel=False`, and 3 to 5 times
     without. See `examples/benchmarks/depth.py`.
 
     Args:
