@@ -52,8 +52,8 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
     requires a list.
 
     On two CPU cores, with 128 layers, a step of `PC` takes 0.4 of the time of a list at width 16 (batch 8), 1.3 to 1.4
-    times at width 64 and 1.7 times at width 256 (batch 32), for XLA multiplies stacks of matrices on one core; `EPC` and
-    `Backprop` take 1.3 times at width 64; convolutions 1.3 to 1.4 times with `parallel=False`, and 3 to 5 times
+    times at width 64 and 1.7 times at width 256 (batch 32), for XLA multiplies stacks of matrices on one core. `EPC`
+    and `Backprop` take 1.3 times at width 64, and convolutions 1.3 to 1.4 times with `parallel=False`, 3 to 5 times
     without. See `examples/benchmarks/depth.py`.
 
     Args:

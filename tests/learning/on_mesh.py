@@ -223,8 +223,9 @@ def check(
     """Training on a mesh gives the numbers of one device."""
     alone = trained_alone(make, algorithm, nodes)
     model, spread = trained(make, algorithm, nodes(), over_data(mesh), place_weight)
-    # The statistics of a batch are sums, whose rounding depends on how many devices add them up.
-    atol = 1e-5 if make in (batch_norm, pooled) else 1e-6
+    # The statistics of a batch are sums, whose rounding depends on how many devices add them up; and where two pixels
+    # are nearly equal, rounding decides which of them is the maximum.
+    atol = {batch_norm: 1e-5, pooled: 1e-4}.get(make, 1e-6)
     for one, two in zip(alone, spread, strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-5, atol=atol, err_msg=f"{make.__name__}, {algorithm}, {mesh}")
     return model
