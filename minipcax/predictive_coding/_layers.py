@@ -93,7 +93,7 @@ def each_layer(way: Way, fn: Callable[..., Any], tracked: Tracked, *x: Any) -> A
     values = [param.get() for param in params]
     refusals.check_layers(params, tracked)
 
-    def layer(values: list[Value], *x: Any, tracked: Tracked) -> tuple[Any, dict[int, Value]]:
+    def layer(values: list[Value], *x: Any, tracked: Tracked) -> Outcome:
         own = stacked_params(tracked)
         for param, value in zip(own, values, strict=True):
             param.set(value)

@@ -161,8 +161,8 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
     def freeze_only(self, layers: Iterable[int]) -> None:
         """Freezes the weights of these layers, and thaws those of all others.
 
-        Frozen layers get no updates, and optimisers start anew with them when they thaw. Weights that layers share are
-        not frozen; `stack.blocks.frozen = True` freezes everything.
+        An `Optim` does not update frozen layers, and starts anew with them when they thaw. Weights that layers share
+        are not frozen; `stack.blocks.frozen = True` freezes everything.
 
         Args:
             layers: their numbers; an empty list thaws all.

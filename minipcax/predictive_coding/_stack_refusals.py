@@ -21,7 +21,7 @@ USE_A_LIST = "all layers of a Stack are one program; use a list of layers and no
 def check_depth(depth: object) -> None:
     """Raises unless the depth of a stack is a positive int."""
     if isinstance(depth, bool) or not isinstance(depth, (int, np.integer)) or depth < 1:
-        raise ValueError(f"Stack expected depth to be a positive int, found {depth!r}")
+        raise ValueError(f"Stack expected depth to be a positive int, the number of layers, found {depth!r}")
 
 
 def check_make(make: object) -> None:
@@ -123,7 +123,7 @@ def check_layers(params: Iterable[DynamicParam[Any]], module: object) -> None:
                 path = next(path_name(path) for path, node in walk(module) if node is param)
                 raise ValueError(
                     f"{path} of a Stack expected a value with a leading axis of {depth} layers, found shape "
-                    f"{jnp.shape(array)}"
+                    f"{jnp.shape(array)}: give every layer its part, jnp.stack([...])"
                 )
 
 
@@ -200,9 +200,11 @@ def common_write(param: DynamicParam[Any], tracked: object) -> ValueError:
 def checked_number(number: Any, depth: int) -> int:
     """Returns the number of a layer, counted from the first; raises if there is no such layer."""
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-        raise TypeError(f"a Stack expected the number of one layer, found {number!r}")
+        raise TypeError(
+            f"a Stack expected the number of one layer, found {number!r}: for several, stack.to_list()[...]"
+        )
     if not -depth <= number < depth:
-        raise IndexError(f"a Stack of {depth} layers has no layer {number}")
+        raise IndexError(f"a Stack of {depth} layers has no layer {number}: they are numbered from 0 to {depth - 1}")
     return int(number) % depth
 
 

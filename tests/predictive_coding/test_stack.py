@@ -376,8 +376,12 @@ def emptied() -> pxnn.Linear:
 
 P, Q = pxnn.LayerParam(1.0), pxnn.LayerParam(2.0)
 REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "no layers": (lambda: pxc.Stack(Noisy, 0), ValueError, "depth to be a positive int, found 0"),
-    "a depth that is not a number": (lambda: pxc.Stack(Noisy, True), ValueError, "a positive int, found True"),
+    "no layers": (lambda: pxc.Stack(Noisy, 0), ValueError, "depth to be a positive int, the number of layers, found 0"),
+    "a depth that is not a number": (
+        lambda: pxc.Stack(Noisy, True),
+        ValueError,
+        "a positive int, the number of layers, found True",
+    ),
     "a block instead of a function that makes it": (
         lambda: pxc.Stack(Noisy(), 2),  # type: ignore[arg-type]
         TypeError,
