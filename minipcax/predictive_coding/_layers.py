@@ -76,7 +76,9 @@ def one_by_one(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: T
 def chained(layer: Layer, values: list[Value], x: tuple[Any, ...], tracked: Tracked) -> Outcome:
     """Calls each layer with the output of the one before, the first with `x`; returns the last output."""
     depth = vars(stacked_params(tracked)[0])["stacked"]  # given, as all values may be None before the first pass
-    (output,), changes = scan(layer, values, depth)(*x, tracked=tracked)
+    # A GPU waits between the rounds of a loop longer than a small layer takes; a CPU only compiles longer rounds.
+    unroll = 1 if jax.default_backend() == "cpu" else 8
+    (output,), changes = scan(layer, values, depth, unroll=unroll)(*x, tracked=tracked)
     return output, changes
 
 
