@@ -6,9 +6,9 @@ function does, however it ends.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
 import jax.core
@@ -18,6 +18,9 @@ from minipcax.core._module import BaseModule
 from minipcax.core._param import Param
 from minipcax.core.refusals import refuse_clock
 from minipcax.core.trace import current_trace, in_vmap, refuse_escape, thread
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class RKGState(Param):
@@ -91,6 +94,17 @@ def lend_key(key: object) -> Iterator[None]:
         yield
     finally:
         thread.lent_keys.pop()
+
+
+def keeping_key(fn: Callable[P, R]) -> Callable[P, R]:
+    """Returns the function with the present key of `RKG`: it draws the same in every call, and advances nothing."""
+    key = global_key.value
+
+    def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
+        with lend_key(key):
+            return fn(*args, **kwargs)
+
+    return keyed
 
 
 class RandomKeyGenerator(BaseModule):

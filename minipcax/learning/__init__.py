@@ -13,15 +13,19 @@ from minipcax.learning._backprop import Backprop
 from minipcax.learning._energies import energies
 from minipcax.learning._error_based import EPC, relax_errors, states_from_errors
 from minipcax.learning._forward import accuracy, initialise, predict, start
+from minipcax.learning._gradient_flow import GradientFlow
 from minipcax.learning._inference import infer, relax
 from minipcax.learning._ipc import IPC
 from minipcax.learning._langevin import langevin
+from minipcax.learning._lbfgs import LBFGS
 from minipcax.learning._learning import learn
 from minipcax.learning._model import NODES, PER_SAMPLE, WEIGHTS, Model, over_batch
 from minipcax.learning._mupc import ResidualBlock, ResidualNetwork, ScaledLinear
 from minipcax.learning._nudging import Nudging
 from minipcax.learning._pc import PC
 from minipcax.learning._report import History, Report
+from minipcax.learning._solver import GradientTolerance, Problem, Snapshot, Solution, Solver
+from minipcax.learning._starts import RandomStart, start_from_present
 from minipcax.learning._zil import ZIL
 
 __all__ = ["EPC", "IPC", "NODES", "PC", "PER_SAMPLE", "WEIGHTS", "ZIL", "Algorithm", "Backprop", "History", "Model"]
@@ -36,4 +40,6 @@ __all__ += [
     "infer",
     "initialise",
 ]
+__all__ += ["LBFGS", "GradientFlow", "RandomStart", "start_from_present"]
+__all__ += ["GradientTolerance", "Problem", "Snapshot", "Solution", "Solver"]
 __all__ += ["langevin", "learn", "over_batch", "predict", "relax", "relax_errors", "start", "states_from_errors"]

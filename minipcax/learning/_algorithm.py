@@ -2,29 +2,25 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, Self, dataclass_transform
-
-import jax
-import numpy as np
-from jax.tree_util import GetAttrKey
+from dataclasses import dataclass
+from typing import Any
 
 import minipcax.learning._refusals as refusals
 from minipcax.functional import jit
 from minipcax.learning._checks import check_loop, check_model, check_observed
+from minipcax.learning._forward import clear_other_batches
+from minipcax.learning._hyperparameters import Hyperparameters
 from minipcax.learning._model import PER_SAMPLE, Batch, Model
 from minipcax.learning._optimisers import check_kinds, check_nodes, check_weights, warn_of_unlearned
 from minipcax.learning._pass import check_pass
 from minipcax.learning._report import Report
-from minipcax.utils import Optim, step
+from minipcax.learning._starts import start_from_present
+from minipcax.predictive_coding import VodeParam
+from minipcax.utils import M, Optim, step
 
-TRACED = (float, np.floating, np.ndarray, jax.Array)
 
-
-@dataclass_transform(frozen_default=True)
 @dataclass(frozen=True)
-class Algorithm(ABC):
+class Algorithm(Hyperparameters, ABC):
     """The base of the algorithms. A new one is a subclass with a `train` method; its annotated attributes are its
     hyperparameters: it becomes a frozen dataclass without a decorator.
 
@@ -54,27 +50,14 @@ class Algorithm(ABC):
         (3,)
     """
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        jax.tree_util.register_pytree_with_keys(cls, cls._flatten, cls._unflatten)
-        for base in cls.__bases__:
-            _make_dataclass(base)
-        for field in fields(cls):  # of the bases: `steps = 64` is a new default, like `steps: int = 64`
-            if field.name in vars(cls):
-                cls.__annotations__ = {field.name: field.type} | vars(cls).get("__annotations__", {})
-
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
-        _make_dataclass(cls)  # not earlier, as the class may still be decorated
-        return super().__new__(cls)
-
-    def __call__(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def __call__(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
         """Trains a model on one batch, compiled as a whole.
 
         Args:
             x: a batch of samples.
             y: their targets.
             model: the model. Its weights change; the states of its nodes are cleared.
-            nodes: the optimiser of the nodes' states.
+            nodes: the optimiser of the nodes' states, or a `Solver`, where the algorithm takes one.
             weights: the optimiser of the weights, initialised with them.
 
         Returns:
@@ -94,19 +77,6 @@ class Algorithm(ABC):
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         """Trains on one batch, with the arguments of the call. The nodes are cleared before and afterwards."""
 
-    def _flatten(self) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
-        traced = {name: value for name, value in vars(self).items() if isinstance(value, TRACED)}
-        static = tuple((name, value) for name, value in vars(self).items() if name not in traced)
-        return [(GetAttrKey(name), value) for name, value in traced.items()], (tuple(traced), static)
-
-    @classmethod
-    def _unflatten(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> Self:
-        names, static = structure
-        algorithm = object.__new__(cls)
-        vars(algorithm).update(zip(names, children, strict=True))
-        vars(algorithm).update(static)
-        return algorithm
-
 
 def _refuse_choice_by_traced(algorithm: Algorithm, error: Exception) -> None:
     named = re.search(r"args\[0\]\.(\w+)", str(error))  # JAX's name for where the tracer came from
@@ -114,20 +84,19 @@ def _refuse_choice_by_traced(algorithm: Algorithm, error: Exception) -> None:
         raise refusals.traced_choice(algorithm, named.group(1)) from error
 
 
-def _make_dataclass(cls: type) -> None:
-    own = vars(cls)
-    if issubclass(cls, Algorithm) and "__dataclass_params__" not in own and "__init__" not in own:
-        dataclass(frozen=True)(cls)
-
-
 @jit
-def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Any, weights: Optim) -> Report:
     check_model(model)
-    check_nodes(nodes, model, "nodes")
+    if isinstance(nodes, Optim):
+        check_nodes(nodes, model, "nodes")
     check_weights(weights, model, "weights")
     if y is not None:
         check_observed(model, type(algorithm).__name__)
-    with step(model, clear_params=(PER_SAMPLE, PER_SAMPLE)):
+    cleared = PER_SAMPLE
+    if getattr(algorithm, "start", None) is start_from_present:
+        cleared = M(VodeParam.Cache)
+        clear_other_batches((x, y), model)
+    with step(model, clear_params=(cleared, cleared)):
         # `forward` checks the pass as well, for those who call it by hand; here, an algorithm may have one of its own.
         warn_of_unlearned(model, check_pass(x, y, model=model))
         return algorithm.train(x, y, model=model, nodes=nodes, weights=weights)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float
 
+from minipcax.core.random import keeping_key
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_observed
@@ -16,11 +17,13 @@ from minipcax.utils import Optim
 ByNode = Float[Array, " observed"]
 
 
-@value_and_grad({"model": WEIGHTS}, has_aux=True)
-def _loss_and_gradients(x: Batch, y: Batch, *, model: Model) -> tuple[Float[Array, ""], ByNode, Batch]:
+def _loss(x: Batch, y: Batch, *, model: Model) -> tuple[Float[Array, ""], ByNode, Batch]:
     predictions, observed = forward(x, y, model=model)
     losses = observed.mean(axis=0)
     return losses.sum(), losses, predictions
+
+
+_loss_and_gradients = value_and_grad({"model": WEIGHTS}, has_aux=True)(_loss)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Backprop(Algorithm):
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         check_observed(model, "Backprop")
+        value_fn = keeping_key(lambda model: _loss(x, y, model=model)[0])
         (loss, (losses, predictions)), gradients = _loss_and_gradients(x, y, model=model)
-        weights.step(model, gradients["model"])
+        weights.step(model, gradients["model"], value=loss, value_fn=value_fn)
         return Report(History(losses[None], names_of(split_nodes(model)[1])), loss, predictions)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from minipcax.learning._model import Batch, Model, energy_function, split_nodes, vodes
+from minipcax.learning._solver import GradientTolerance, Problem, Solution, Solver
 from minipcax.predictive_coding import Vode, ce_energy, se_energy
 
 
@@ -34,11 +35,39 @@ def check_loop(steps: object, unroll: object = 1, tolerance: object = None, rese
     """Raises if an argument of `infer` is out of its range."""
     check_not_targets("steps", "a positive int", steps)
     all_steps = "a positive int, or True for all steps (a tolerance is given by name, tolerance=...)"
-    number = isinstance(tolerance, jax.Array) or _is_at_least(0, tolerance, (int, float, np.number))
+    known = isinstance(tolerance, jax.Array | GradientTolerance) or _is_at_least(0, tolerance, (int, float, np.number))
     _expect(_is_at_least(1, steps), "steps", "a positive int", steps)
     _expect(isinstance(unroll, bool) or _is_at_least(1, unroll), "unroll", all_steps, unroll)
-    _expect(tolerance is None or number, "tolerance", "a number of at least 0, or None", tolerance)
+    _expect(tolerance is None or known, "tolerance", "a number of at least 0, a GradientTolerance, or None", tolerance)
     _expect(isinstance(reset, (bool, np.bool_)), "reset", "a bool", reset)
+
+
+def checked_stop(tolerance: object) -> GradientTolerance | None:
+    """Returns where a solver stops; raises if that is a share of the energy."""
+    if not isinstance(tolerance, GradientTolerance | None):
+        raise TypeError(
+            f"a solver expected tolerance=GradientTolerance(...), or None, found {tolerance!r}, which is for the steps "
+            "of an optimiser: their changes of the energy can be compared"
+        )
+    return tolerance
+
+
+def check_solution(solution: Solution, problem: Problem, steps: int, solver: Solver) -> None:
+    """Raises unless a solver has returned states like those at the start, and as many snapshots as steps."""
+    name = f"{type(solver).__name__}.solve"
+    if not isinstance(solution, Solution):
+        raise TypeError(f"{name} expected to return Solution(states, snapshots, gradients), found {solution!r}")
+    expected, found = (jax.tree.map(jnp.shape, states) for states in (problem.states, solution.states))
+    if expected != found:
+        raise ValueError(f"{name} expected to return states of shapes {expected}, found {found}")
+    one: Any = jax.eval_shape(problem.snapshot, problem.states)
+    expected = jax.tree.map(lambda each: (steps, *each.shape), one)
+    found = jax.tree.map(jnp.shape, solution.snapshots)
+    if expected != found:
+        raise ValueError(
+            f"{name} expected to return problem.snapshot(states) before each of {steps} steps, with shapes {expected}, "
+            f"found {found}"
+        )
 
 
 def _is_at_least(least: int, value: Any, kinds: tuple[Any, ...] = (int, np.integer)) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from minipcax.core.random import keeping_key
 from minipcax.functional import value_and_grad
 from minipcax.learning._checks import check_model, check_no_target, check_states, naming
 from minipcax.learning._model import Batch, Gradients, Model, Sample, keep_statistics, over_batch
@@ -48,9 +49,12 @@ def sample_energies(x: Sample, *, model: Model) -> list[Float[Array, "..."]]:
 energies_by_node = over_batch(sample_energies)  # one array for each node, with an axis of samples
 
 
-@over_batch
-def _joined_energies(x: Sample, *, model: Model) -> Float[Array, " energies"]:
+def joined_energies(x: Sample, *, model: Model) -> Float[Array, " energies"]:
+    """Like `sample_energies`, in one array."""
     return joined(sample_energies(x, model=model))
+
+
+_joined_energies = over_batch(joined_energies)
 
 
 def node_energies(x: Batch, *, model: Model) -> Float[Array, "batch nodes"]:
@@ -72,21 +76,29 @@ def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
     return node_energies(x, model=model).sum(axis=-1)
 
 
-NodeEnergies = Callable[..., Float[Array, "batch nodes"]]  # of (x, *, model), as `node_energies`
+class Objective:
+    """Energies whose sum is descended by the parameters of a mask.
 
+    Args:
+        mask: which parameters.
+        of_sample: the energies of all nodes, given `(x, *, model)` for one sample.
+    """
 
-def with_gradients(
-    mask: M, node_energies: NodeEnergies = node_energies
-) -> Callable[[Batch, Model], tuple[Float[Array, "batch nodes"], Gradients]]:
-    """Returns a function of (x, model) to the energies and the gradients of their sum, for parameters of a mask."""
+    def __init__(self, mask: M, of_sample: Callable[..., Float[Array, " nodes"]]) -> None:
+        self.of_sample, self.of_batch = of_sample, over_batch(of_sample)
 
-    @value_and_grad({"model": mask}, has_aux=True)
-    def summed(x: Batch, *, model: Model) -> tuple[Float[Array, ""], Float[Array, "batch nodes"]]:
-        energies = node_energies(x, model=model)
-        return energies.sum(), energies
+        @value_and_grad({"model": mask}, has_aux=True)
+        def summed(x: Batch, *, model: Model) -> tuple[Float[Array, ""], Float[Array, "batch nodes"]]:
+            energies = self.of_batch(x, model=model)
+            return energies.sum(), energies
 
-    def energies_and_gradients(x: Batch, model: Model) -> tuple[Float[Array, "batch nodes"], Gradients]:
-        (_, (energies,)), gradients = summed(x, model=model)
+        self._summed = summed
+
+    def with_gradients(self, x: Batch, model: Model) -> tuple[Float[Array, "batch nodes"], Gradients]:
+        """Returns the energies of a batch, and the gradients of their sum."""
+        (_, (energies,)), gradients = self._summed(x, model=model)
         return energies, gradients["model"]
 
-    return energies_and_gradients
+    def value_fn(self, x: Batch) -> Callable[[Model], Float[Array, ""]]:
+        """Returns the sum as a function of the model, which draws the random keys that are drawn next, every time."""
+        return keeping_key(lambda model: self.of_batch(x, model=model).sum())

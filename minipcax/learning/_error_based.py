@@ -22,11 +22,13 @@ from jaxtyping import Array, Float
 from minipcax.functional import grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_model, check_squared_errors, check_states
-from minipcax.learning._energies import joined, sample_energies, with_gradients
+from minipcax.learning._descent import Tolerance
+from minipcax.learning._energies import Objective, joined, sample_energies
 from minipcax.learning._forward import start
-from minipcax.learning._inference import descent, loop
+from minipcax.learning._inference import descend
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
 from minipcax.learning._report import History, Report
+from minipcax.learning._solver import Solver
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
 from minipcax.utils import Optim, step
 
@@ -65,7 +67,7 @@ class EPC(Algorithm):
     steps: int = 8
     unroll: int | bool = 1
 
-    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
         predictions, loss = start(x, y, model=model)
         history = relax_errors(x, self.steps, self.unroll, model=model, optim=nodes)
         weights.step(model, _learning_gradients(x, model=model)["model"])
@@ -73,7 +75,14 @@ class EPC(Algorithm):
 
 
 def relax_errors(
-    x: Batch, steps: int, unroll: int | bool = 1, reset: bool = True, *, model: Model, optim: Optim
+    x: Batch,
+    steps: int,
+    unroll: int | bool = 1,
+    reset: bool = True,
+    tolerance: Tolerance | None = None,
+    *,
+    model: Model,
+    optim: Optim | Solver,
 ) -> History:
     """Infers the errors, and leaves them in the nodes in place of the states; for use inside a `jit`.
 
@@ -88,11 +97,11 @@ def relax_errors(
     check_model(model)
     check_states(model)
     check_squared_errors(model, "EPC")
-    if reset or optim.state.get() is None:
+    if reset or isinstance(optim, Solver) or optim.state.get() is None:
         for node in split_nodes(model)[0].values():
             # Zeros, sharded as the states are, which `zeros_like` of JAX 0.12 forgets.
             node.h.set(jnp.where(False, node.h.get(), 0))
-    return loop(descent(_energies_and_gradients, x), steps, unroll, reset=reset, model=model, optim=optim)
+    return descend(OBJECTIVE, x, steps, unroll, tolerance, reset, model=model, optim=optim)
 
 
 @over_batch
@@ -167,7 +176,7 @@ def _node_energies(fixed: bool, x: Sample, *, model: Model) -> Float[Array, " no
     return energies
 
 
-_energies_and_gradients = with_gradients(NODES, over_batch(partial(_node_energies, False)))
+OBJECTIVE = Objective(NODES, partial(_node_energies, False))
 _energies_at_fixed_states = over_batch(partial(_node_energies, True))
 
 

@@ -52,7 +52,7 @@ def start(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]
         >>> jnp.allclose(loss, 0.5 * (predictions**2).mean()).item()
         True
     """
-    _clear_other_batches((x, y), model)
+    clear_other_batches((x, y), model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         predictions, observed = forward(x, y, model=model)
     return predictions, observed.sum(axis=-1).mean()
@@ -85,7 +85,7 @@ def initialise(x: Batch, y: Batch = None, *, model: Model) -> Batch:
     return start(x, y, model=model)[0]
 
 
-def _clear_other_batches(batch: Batch, model: Model) -> None:
+def clear_other_batches(batch: Batch, model: Model) -> None:
     """Clears what an earlier batch of another size left in the nodes."""
     sizes = {np.shape(array)[:1] for array in jax.tree.leaves(batch)}
 
@@ -108,7 +108,7 @@ def predict(x: Batch, model: Model) -> Batch:
 @jit
 def _predict(x: Batch, model: Model, /) -> Batch:
     keep_statistics(model)
-    _clear_other_batches(x, model)
+    clear_other_batches(x, model)
     with step(model, STATUS.INIT, clear_params=(VodeParam.Cache, None)):
         return _call(x, model=model)
 

@@ -1,38 +1,34 @@
 """Inference: the states of the nodes move down the energy, with the weights fixed."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from minipcax.functional import cond, jit, scan
-from minipcax.learning._checks import check_loop, check_minima, check_model, check_states
-from minipcax.learning._energies import names_of, with_gradients
-from minipcax.learning._model import NODES, Batch, Gradients, Model, Number
-from minipcax.learning._optimisers import check_nodes
+from minipcax.functional import jit
+from minipcax.learning._checks import check_loop, check_minima, check_model, check_solution, check_states, checked_stop
+from minipcax.learning._descent import Tolerance, descent, loop
+from minipcax.learning._energies import Objective, joined_energies, names_of
+from minipcax.learning._model import NODES, Batch, Model, over_batch
 from minipcax.learning._report import History
+from minipcax.learning._solver import GradientTolerance, Problem, Snapshot, Solver, inferred
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
-Energies = Float[Array, "batch nodes"]
-AllEnergies = Float[Array, "steps batch nodes"]
-Move = Callable[..., Energies]  # a step of inference, given the model and its optimisers by name
-EnergiesAndGradients = Callable[[Batch, Model], tuple[Energies, Gradients]]
-
-_energies_and_gradients = with_gradients(NODES)
+OBJECTIVE = Objective(NODES, joined_energies)
 
 
 def infer(
     x: Batch,
     steps: int,
     unroll: int | bool = 1,
-    tolerance: Number | None = None,
+    tolerance: Tolerance | None = None,
     reset: bool = True,
     *,
     model: Model,
-    optim: Optim,
+    optim: Optim | Solver,
 ) -> Float[Array, " steps"]:
     """Relaxes the states of the nodes for a number of steps: h ← h − lr ∂E/∂h, or whatever the optimiser does.
 
@@ -45,11 +41,13 @@ def infer(
         unroll: how many of them to compile as one round of the loop. `True` means all, without a loop, which takes
             longer to compile; JAX on CPUs runs convolutions in loops many times slower than outside.
         tolerance: updates stop once a step changes the energy, over the whole batch, by at most this fraction of it.
-            Devices that share a batch then exchange one number, the energy, in every step, and none without it.
+            Devices that share a batch then exchange one number, the energy, in every step, and none without it. Or a
+            `GradientTolerance`: updates stop once the gradient is small, of the batch or of each sample.
         reset: whether the optimiser starts anew, and is cleared afterwards; otherwise it continues from its last state,
             and all batches must be of one size.
         model: the model, whose nodes change, except the frozen ones.
-        optim: the optimiser of the nodes.
+        optim: the optimiser of the nodes; or a `Solver`, for which `steps` is the most that it takes, and `unroll` and
+            `reset` say nothing.
 
     Returns:
         The energy before every step, a mean over the samples.
@@ -73,7 +71,7 @@ def infer(
 
 
 @jit(static_argnums=(1, 2, 4))
-def _infer(*args: Any, model: Model, optim: Optim) -> Float[Array, " steps"]:
+def _infer(*args: Any, model: Model, optim: Optim | Solver) -> Float[Array, " steps"]:
     return relax(*args, model=model, optim=optim).total
 
 
@@ -81,13 +79,16 @@ def relax(
     x: Batch,
     steps: int,
     unroll: int | bool = 1,
-    tolerance: Number | None = None,
+    tolerance: Tolerance | None = None,
     reset: bool = True,
+    record: bool = False,
     *,
     model: Model,
-    optim: Optim,
+    optim: Optim | Solver,
 ) -> History:
     """`infer`, for use inside a `jit`; returns the energies node by node.
+
+    With `record`, the history has the states before every step as well.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
@@ -97,59 +98,52 @@ def relax(
     """
     check_model(model)
     check_minima(model)
-    return loop(descent(_energies_and_gradients, x), steps, unroll, tolerance, reset, model=model, optim=optim)
+    return descend(OBJECTIVE, x, steps, unroll, tolerance, reset, record, model=model, optim=optim)
 
 
-def descent(energies_and_gradients: EnergiesAndGradients, x: Batch) -> Move:
-    """Returns a step of inference: the states of the nodes move down the gradients, as the optimiser says."""
-
-    def move(*, model: Model, optim: Optim) -> Energies:
-        energies, gradients = energies_and_gradients(x, model)
-        optim.step(model, gradients)
-        return energies
-
-    return move
-
-
-def loop(
-    move: Move, steps: int, unroll: int | bool, tolerance: Number | None = None, reset: bool = True, **tracked: Any
+def descend(
+    objective: Objective,
+    x: Batch,
+    steps: int,
+    unroll: int | bool,
+    tolerance: Tolerance | None,
+    reset: bool,
+    record: bool = False,
+    *,
+    model: Model,
+    optim: Optim | Solver,
 ) -> History:
-    """Runs `move`, as `infer` says, in a compiled loop; `tracked` are its arguments, with `model` and `optim`."""
-    check_loop(steps, unroll, tolerance, reset)
-    model, optim = tracked["model"], tracked["optim"]
-    check_states(model)
-    check_nodes(optim, model, "inference")
-    if reset or optim.state.get() is None:
-        optim.init(NODES(model))
-    run = _all_steps if tolerance is None else partial(_until_settled, tolerance)
-    with step(model, clear_params=(VodeParam.Cache, None)):  # in a loop, parameters cannot be cleared for good
-        energies = run(move, steps, unroll, tracked)
-    if reset:
-        optim.clear()
-    # The mean is taken after the loop; inside, it would make devices that share a batch wait for each other.
-    return History(energies.mean(axis=1), names_of(model.nodes()))
+    """Brings the states to a lower value of the objective, as `infer` says."""
+    if isinstance(optim, Solver):
+        check_loop(steps, unroll, tolerance, reset)
+        check_states(model)
+        return _solve(optim, objective, x, steps, checked_stop(tolerance), record, model)
+    move = descent(objective, x, tolerance if isinstance(tolerance, GradientTolerance) else None)
+    return loop(move, steps, unroll, tolerance, reset, record, model=model, optim=optim)
 
 
-def _all_steps(move: Move, steps: int, unroll: int | bool, tracked: dict[str, Any]) -> AllEnergies:
-    def one_step(no_input: None, /, **tracked: Any) -> tuple[tuple[()], Energies]:
-        return (), move(**tracked)
+def _solve(
+    solver: Solver,
+    objective: Objective,
+    x: Batch,
+    steps: int,
+    tolerance: GradientTolerance | None,
+    record: bool,
+    model: Model,
+) -> History:
+    per_sample = tolerance is not None and tolerance.per_sample
+    energies = objective.of_sample if per_sample else objective.of_batch
 
-    energies: AllEnergies = scan(one_step, length=steps, unroll=unroll)(**tracked)[1]
-    return energies
+    def solve(x: Batch, /, *, model: Model) -> tuple[Snapshot, Int[Array, ""]]:
+        problem = Problem(partial(energies, x), model, tolerance, record)
+        solution = solver.solve(problem, steps)
+        check_solution(solution, problem, steps, solver)
+        for path, param in inferred(model).items():
+            param.set(solution.states[path])
+        return solution.snapshots, solution.gradients
 
-
-def _until_settled(
-    tolerance: Number, move: Move, steps: int, unroll: int | bool, tracked: dict[str, Any]
-) -> AllEnergies:
-    def unless_settled(
-        no_input: None, before: Float[Array, ""], last: Energies, /, **tracked: Any
-    ) -> tuple[tuple[Float[Array, ""], Energies], Energies]:
-        total = last.sum(axis=1).mean()  # of samples first, for devices that share a batch to exchange one number
-        settled = jnp.abs(total - before) <= tolerance * jnp.abs(before)
-        energies = cond(lambda **tracked: last, move)(settled, **tracked)
-        return (total, energies), energies
-
-    first = move(**tracked)
-    before = jnp.full_like(first.sum(), jnp.nan)  # to which no energy is close
-    later = scan(unless_settled, length=steps - 1, unroll=unroll)(before, first, **tracked)[1]
-    return jnp.concatenate([first[None], later])
+    with step(model, clear_params=(VodeParam.Cache, None)):
+        snapshots, gradients = (over_batch(solve) if per_sample else solve)(x, model=model)
+    if per_sample:
+        snapshots = jax.tree.map(lambda array: jnp.moveaxis(array, 0, 1), snapshots)
+    return History(snapshots.energies.mean(axis=1), names_of(model.nodes()), gradients, snapshots.states)

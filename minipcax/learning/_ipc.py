@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_minima
-from minipcax.learning._energies import with_gradients
+from minipcax.learning._descent import Moved, loop, moved
+from minipcax.learning._energies import Objective, joined_energies
 from minipcax.learning._forward import start
-from minipcax.learning._inference import Energies, loop
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model
+from minipcax.learning._optimisers import check_no_solver
 from minipcax.learning._report import Report
 from minipcax.utils import Optim
 
-_energies_and_gradients = with_gradients(NODES | WEIGHTS)
+OBJECTIVE = Objective(NODES | WEIGHTS, joined_energies)
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,16 @@ class IPC(Algorithm):
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         check_minima(model)
+        check_no_solver(nodes, "IPC")
         predictions, loss = start(x, y, model=model)
 
-        def move(*, model: Model, optim: Optim, weights: Optim) -> Energies:
-            energies, gradients = _energies_and_gradients(x, model)
-            optim.step(model, gradients)
-            weights.step(model, gradients, scale_by=1 / len(energies))
-            return energies
+        def move(*, model: Model, optim: Optim, weights: Optim) -> Moved:
+            value_fn = OBJECTIVE.value_fn(x)
+            energies, gradients = OBJECTIVE.with_gradients(x, model)
+            optim.step(model, gradients, value=energies.sum(), value_fn=value_fn)
+            # Without a function of the weights, for it would see states that have moved, and the gradients have not.
+            weights.step(model, gradients, scale_by=1 / len(energies), value=energies.sum())
+            return moved(energies, optim)
 
         history = loop(move, self.steps, self.unroll, model=model, optim=nodes, weights=weights)
         return Report(history, loss, predictions)

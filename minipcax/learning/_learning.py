@@ -2,6 +2,7 @@
 
 from jaxtyping import Array, Float
 
+from minipcax.core.random import keeping_key
 from minipcax.functional import jit, value_and_grad
 from minipcax.learning._checks import check_model, check_not_targets
 from minipcax.learning._energies import energies
@@ -45,6 +46,10 @@ def learn(x: Batch, scale_by: Number | None = None, *, model: Model, optim: Opti
 def _learn(x: Batch, scale_by: Number | None, *, model: Model, optim: Optim | OptimTree) -> Float[Array, ""]:
     check_model(model)
     check_weights(optim, model, "optim")
+    value_fn = keeping_key(lambda model: energies(x, model=model).mean())
     energy, gradients = _energy_and_gradients(x, model=model)
-    optim.step(model, gradients["model"], scale_by)
+    if isinstance(optim, OptimTree):
+        optim.step(model, gradients["model"], scale_by, value=energy)
+    else:
+        optim.step(model, gradients["model"], scale_by, value=energy, value_fn=value_fn)
     return energy

@@ -15,6 +15,7 @@ from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
 from minipcax.learning._model import Batch, Model, energy_function, split_nodes
 from minipcax.learning._report import Report
+from minipcax.learning._solver import Solver
 from minipcax.predictive_coding import Vode, VodeParam, ce_energy, se_energy
 from minipcax.utils import Optim, step
 
@@ -69,7 +70,7 @@ class Nudging(Algorithm):
         if known and (isinstance(self.beta, (bool, str)) or np.ndim(self.beta) or not 0 < abs(self.beta) <= 1):
             raise refusals.other_beta(self.beta)
 
-    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
         with step(model, clear_params=(None, VodeParam.Cache)):
             predictions, observed = forward(x, y, model=model)
             for path, node in split_nodes(model)[1].items():

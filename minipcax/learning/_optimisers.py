@@ -10,19 +10,29 @@ from minipcax.core import BaseModule, Param, get
 from minipcax.core.surroundings import held_by
 from minipcax.core.tree import is_param, path_name, paths_of_params
 from minipcax.learning._model import WEIGHTS, Model, vodes
+from minipcax.learning._solver import Solver
 from minipcax.nn import LayerParam
 from minipcax.utils import Optim, OptimTree
 
 INITIALISE = "Optim(optax_fn, WEIGHTS(model)), or weights.init(WEIGHTS(model))"
 
 
-def check_kinds(nodes: Optim, weights: Optim) -> None:
-    """Raises unless there are two different `Optim`s."""
+def check_kinds(nodes: Optim | Solver, weights: Optim) -> None:
+    """Raises unless there are two different `Optim`s, or a `Solver` and an `Optim`."""
     if nodes is weights:
         raise ValueError("nodes and weights are the same optimiser, which has only one state: give each its own")
-    for name, optim in (("nodes", nodes), ("weights", weights)):
-        if not isinstance(optim, Optim):
+    for name, optim, kinds in (("nodes", nodes, Optim | Solver), ("weights", weights, Optim)):
+        if not isinstance(optim, kinds):
             raise TypeError(f"{name} expected an Optim, found a {type(optim).__name__}: write Optim(optax.sgd(...))")
+
+
+def check_no_solver(optim: Optim | Solver, name: str) -> None:
+    """Raises if it is a solver."""
+    if isinstance(optim, Solver):
+        raise TypeError(
+            f"{name} moves states step by step, which takes an optimiser of the nodes, Optim(optax.sgd(...)), found a "
+            f"{type(optim).__name__}: use PC or EPC with it"
+        )
 
 
 def check_nodes(optim: Optim, model: Model, name: str) -> None:

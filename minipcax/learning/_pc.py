@@ -9,6 +9,8 @@ from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
 from minipcax.learning._model import Batch, Model
 from minipcax.learning._report import Report
+from minipcax.learning._solver import GradientTolerance, Solver
+from minipcax.learning._starts import Start
 from minipcax.utils import Optim
 
 
@@ -21,9 +23,12 @@ class PC(Algorithm):
     Args:
         steps: T, the steps of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
-        tolerance: inference ends early once a step has changed the energy by no more than this share of it.
+        tolerance: inference ends early once a step has changed the energy by no more than this share of it, or with a
+            `GradientTolerance`, once the gradient is small.
         reset: whether the optimiser of the nodes starts anew for each batch; otherwise it continues from its last
             state, and all batches must be of one size.
+        start: where inference starts: `start`, at the predictions, a `RandomStart`, `start_from_present`, or your own.
+        record: whether the history has the states before every step of inference.
 
     Example:
         >>> class Model(EnergyModule):
@@ -51,14 +56,17 @@ class PC(Algorithm):
 
     steps: int = 8
     unroll: int | bool = 1
-    tolerance: float | None = None
+    tolerance: float | GradientTolerance | None = None
     reset: bool = True
+    start: Start = start
+    record: bool = False
 
     def __post_init__(self) -> None:
         check_loop(self.steps, self.unroll, self.tolerance, self.reset)
 
-    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        predictions, loss = start(x, y, model=model)
-        history = relax(x, self.steps, self.unroll, self.tolerance, self.reset, model=model, optim=nodes)
+    def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
+        predictions, loss = self.start(x, y, model=model)
+        options = self.unroll, self.tolerance, self.reset, self.record
+        history = relax(x, self.steps, *options, model=model, optim=nodes)
         learn(x, model=model, optim=weights)
         return Report(history, loss, predictions)

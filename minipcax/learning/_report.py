@@ -14,6 +14,13 @@ from jaxtyping import Array, Float, Int
 class History:
     """The energy of every node before every step of inference, each a mean over the samples.
 
+    Args:
+        energies: a row for each step; once inference has stopped, the last is repeated.
+        nodes: the paths of the nodes.
+        gradients: how many times inference computed the gradient of the states, in line searches too; of each sample,
+            if they stop one by one.
+        states: the states before every step, by path, if they were to be recorded.
+
     Example:
         >>> history = History(jnp.array([[1.0, 2.0], [1.0, jnp.nan]]), (".vodes[0]", ".vodes[1]"))
         >>> history.total.tolist()
@@ -24,7 +31,9 @@ class History:
     """
 
     energies: Float[Array, "*batches steps nodes"]
-    nodes: tuple[str, ...] = field(metadata={"static": True})  # their paths
+    nodes: tuple[str, ...] = field(metadata={"static": True})
+    gradients: Int[Array, "..."] | int = 0
+    states: dict[str, Array] | None = None
 
     @property
     def total(self) -> Float[Array, "*batches steps"]:

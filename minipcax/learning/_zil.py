@@ -13,9 +13,10 @@ from minipcax.core import tree_ref, tree_unref
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_no_stack, check_squared_errors
-from minipcax.learning._energies import energies_by_node, node_energies, with_gradients
+from minipcax.learning._descent import descent
+from minipcax.learning._energies import energies_by_node, node_energies
 from minipcax.learning._forward import start
-from minipcax.learning._inference import Energies, descent
+from minipcax.learning._inference import OBJECTIVE
 from minipcax.learning._influence import influences
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Gradients, Model, split_nodes, vodes
 from minipcax.learning._report import History, Report
@@ -67,13 +68,13 @@ class ZIL(Algorithm):
         predictions, loss = start(x, y, model=model)
         _check_chain(x, model)
 
-        move = descent(with_gradients(NODES), x)
+        move = descent(OBJECTIVE, x)
 
         def learn_and_move(
             level: Int[Array, ""], taught: Gradients, *, model: Model, optim: Optim
-        ) -> tuple[tuple[Gradients], Energies]:
+        ) -> tuple[tuple[Gradients], Float[Array, "batch nodes"]]:
             more = _gradients_of_level(x, level, model=model)["model"]
-            return (jax.tree.map(jnp.add, taught, more),), move(model=model, optim=optim)
+            return (jax.tree.map(jnp.add, taught, more),), move(model=model, optim=optim).energies
 
         nothing = jax.tree.map(jnp.zeros_like, WEIGHTS(model))
         levels = jnp.arange(len(model.nodes()))[::-1]

@@ -10,6 +10,7 @@ import optax
 import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
 from minipcax.core.tree import is_param, path_name
+from minipcax.utils._line_search import Value, ValueFn, extra_arguments
 from minipcax.utils._optax import OptaxFn, OptaxState, Optimiser, carried, is_optimiser, restarted
 from minipcax.utils._targets import (
     Gradients,
@@ -115,8 +116,15 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         scale_by: Scale | None = None,
         apply_updates: bool = True,
         allow_none: bool = False,
+        *,
+        value: Value | None = None,
+        value_fn: ValueFn | None = None,
     ) -> Any:  # the tree of gradients, with updates in their places
         """Updates the parameters that were passed to `init`.
+
+        Optimisers that look further than the gradient, such as `optax.lbfgs`, `optax.polyak_sgd` and
+        `optax.contrib.reduce_on_plateau`, need `value`, and those with a line search `value_fn` as well. The algorithms
+        of `minipcax.learning` give both to the optimisers of states and of weights.
 
         Args:
             module: the whole model.
@@ -124,13 +132,16 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
             scale_by: a factor for the gradients.
             apply_updates: whether to change the parameters, or only to return the updates.
             allow_none: whether to do nothing when a gradient is missing.
+            value: what the gradients are of, one number.
+            value_fn: a function from a copy of `module`, with other values of the parameters, to the value there. It
+                draws the same random numbers in every call.
 
         Returns:
             The updates, in the places of the gradients; `None` if nothing was done.
 
         Raises:
             ValueError: `init` was not called, or for parameters of other paths or shapes; a gradient is missing, or a
-                shared parameter has two.
+                shared parameter has two; or the optimiser needs a value or a function that was not given.
         """
         state = self.state.get()
         params, gradients = refusals.checked_step(module, grads, state, scale_by, allow_none)
@@ -141,12 +152,15 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         if scale_by is not None:
             scaled = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), scaled)
 
+        optimiser = self._optax()
+        extra = extra_arguments(optimiser, module, scaled, scale_by, value, value_fn)
         with refusals.updating(state, values):
-            updates, optax_state = self._optax().update(scaled, state.optax, values)
+            update: Any = optimiser.update  # which takes extra arguments if there are any
+            updates, optax_state = update(scaled, state.optax, values, **extra)
             refusals.check_state(state.optax, optax_state)
         updates = {path: without_frozen_layers(params[path], update) for path, update in updates.items()}
         if any(map(frozen_layers, params.values())):
-            optax_state = restarted(optax_state, self._optax().init(values), params)
+            optax_state = restarted(optax_state, optimiser.init(values), params)
         self.state.set(OptaxState(optax_state, state.targets, state.shapes))
         if apply_updates:
             for path, value in optax.apply_updates(values, updates).items():

@@ -8,6 +8,7 @@ import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, Param, tree_ref
 from minipcax.core.filter import Filter, Predicate, as_predicate
 from minipcax.core.tree import children, copied, path_name
+from minipcax.utils._line_search import Value
 from minipcax.utils._optax import OptaxFn
 from minipcax.utils._optim import Optim
 from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path, filled
@@ -74,8 +75,16 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
             optims[node]._start(tree, {path: old for path, (place, old) in known.items() if place == owner})
         self._start(parameters, optims)
 
-    def step(self, module: Tree, grads: Gradients, scale_by: Scale | None = None, apply_updates: bool = True) -> None:
-        """Steps the optimiser of every node that has gradients.
+    def step(
+        self,
+        module: Tree,
+        grads: Gradients,
+        scale_by: Scale | None = None,
+        apply_updates: bool = True,
+        *,
+        value: Value | None = None,
+    ) -> None:
+        """Steps the optimiser of every node that has gradients; see `Optim.step`.
 
         Raises:
             ValueError: `init` was not called, or for other nodes; a node has gradients of some targets only, or a
@@ -90,7 +99,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         refusals.check_once("OptimTree.step", module, gradients, _places(optims))
         refusals.check_gradients("OptimTree.step", grads, gradients, _places(optims), needed=True)
         updates = {
-            path: optim.step(nodes[path], node_grads[path], scale_by, apply_updates=False)
+            path: optim.step(nodes[path], node_grads[path], scale_by, apply_updates=False, value=value)
             for path, optim in optims.items()
             if filled(node_grads.get(path))
         }

@@ -197,6 +197,13 @@ def updating(state: OptaxState, values: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
+        lacking = [name for name in ("value", "value_fn") if f"'{name}'" in str(error) and "missing" in str(error)]
+        if lacking:
+            raise TypeError(
+                f"Optim.step expected {' and '.join(f'{name}=' for name in lacking)}, which this optimiser needs to "
+                "look further than the gradient: the value that the gradients are of, and a function from the model "
+                "to it; OptimTree passes none on, IPC has no function for the weights, and ZIL neither"
+            ) from error
         differ = differences(state.targets, "then", state.shapes, "now", shapes_of(values.values()))
         if differ:
             raise ValueError(f"Optim.step found other shapes than init was given: {differ}; call init") from error

@@ -1,0 +1,103 @@
+"""Inference as an ordinary differential equation, solved by diffrax, which is only needed here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from minipcax.learning._model import Number
+from minipcax.learning._solver import Problem, Snapshot, Solution, Solver, States
+
+
+@dataclass(frozen=True)
+class GradientFlow(Solver):
+    """The states follow the gradient in continuous time:
+
+        dh/dt = −∂E/∂h,  from t = 0 to `time`
+
+    By default, by Heun's method with steps of adaptive size, within `PC(steps=...)` steps at most. It needs the package
+    diffrax: `pip install 'minipcax[solvers]'`.
+
+    Args:
+        time: the end of the integration.
+        dt: the length of the first step, which diffrax chooses if it is `None`; it must be given for constant steps.
+        method: an explicit Runge–Kutta method of diffrax, or its `Euler`; `None` is `diffrax.Heun()`.
+        controller: chooses the steps; `None` is `diffrax.PIDController(rtol=1e-3, atol=1e-3)`.
+
+    Raises:
+        ImportError: diffrax is not installed.
+        TypeError: how many gradients a step of the method takes is not known.
+
+    Example:
+        >>> GradientFlow(time=10.0)
+        GradientFlow(time=10.0, dt=None, method=None, controller=None)
+
+    Reference:
+        Innocenti et al., JPC: Flexible Inference for Predictive Coding Networks in JAX, arXiv 2412.03676 (2024).
+    """
+
+    time: Number = 20.0
+    dt: Number | None = None
+    method: Any = None  # of diffrax, which may not be there to name its types
+    controller: Any = None
+
+    def solve(self, problem: Problem, steps: int) -> Solution:
+        try:
+            import diffrax
+        except ImportError as error:
+            raise ImportError("GradientFlow needs diffrax: pip install 'minipcax[solvers]'") from error
+        method = diffrax.Heun() if self.method is None else self.method
+        first, each = _at_start(method, self.dt), _each_step(method)
+        controller = diffrax.PIDController(rtol=1e-3, atol=1e-3) if self.controller is None else self.controller
+
+        def field(t: Any, states: States, args: Any) -> States:
+            downhill: States = jax.tree.map(jnp.negative, problem.gradients(states)[1])
+            return downhill
+
+        def settled(t: Any, states: States, args: Any, **_: Any) -> Any:
+            return problem.settled(problem.gradients(states)[1])
+
+        def snapshot(t: Any, states: States, args: Any) -> Snapshot:
+            return problem.snapshot(states)
+
+        along_the_way = diffrax.SubSaveAt(t0=True, steps=True, fn=snapshot)
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(field),
+            method,
+            0.0,
+            self.time,
+            self.dt,
+            problem.states,
+            saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(t1=True), along_the_way]),
+            stepsize_controller=controller,
+            event=diffrax.Event(settled) if problem.has_tolerance else None,
+            max_steps=steps,
+            throw=False,
+        )
+        last, kept = solution.ys
+        tried, accepted = solution.stats["num_steps"], solution.stats["num_accepted_steps"]
+        numbers = jnp.minimum(jnp.arange(steps), accepted)
+        gradients = first + tried * each + accepted * int(problem.has_tolerance)
+        return Solution(
+            jax.tree.map(lambda array: array[0], last), jax.tree.map(lambda array: array[numbers], kept), gradients
+        )
+
+
+def _at_start(method: Any, dt: Number | None) -> int:
+    """Returns how many gradients are computed before the first step: two to choose its length."""
+    return 2 * (dt is None) + getattr(getattr(method, "tableau", None), "fsal", 0)
+
+
+def _each_step(method: Any) -> int:
+    """Returns how many gradients a step takes. With FSAL, the last of one step is the first of the next."""
+    tableau: Any = getattr(method, "tableau", None)
+    if type(method).__name__ == "Euler":
+        return 1
+    if not hasattr(tableau, "num_stages"):
+        raise TypeError(
+            "GradientFlow expected an explicit Runge–Kutta method of diffrax, whose gradients can be counted, such as "
+            f"diffrax.Heun() or diffrax.Tsit5(), found {method!r}"
+        )
+    stages: int = tableau.num_stages - tableau.fsal
+    return stages

@@ -1,0 +1,54 @@
+"""Objects of hyperparameters: immutable, and pytrees whose floats and arrays are traced.
+
+So a schedule does not compile again, while everything else about an algorithm or a solver is structure.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Self, dataclass_transform
+
+import jax
+import numpy as np
+from jax.tree_util import GetAttrKey
+
+TRACED = (float, np.floating, np.ndarray, jax.Array)
+
+
+@dataclass_transform(frozen_default=True)
+@dataclass(frozen=True)
+class Hyperparameters:
+    """The base of such classes. The annotated attributes of a subclass are its hyperparameters: it becomes a frozen
+    dataclass without a decorator.
+    """
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_with_keys(cls, cls._flatten, cls._unflatten)
+        for base in cls.__bases__:
+            _make_dataclass(base)
+        for field in fields(cls):  # of the bases: `steps = 64` is a new default, like `steps: int = 64`
+            if field.name in vars(cls):
+                cls.__annotations__ = {field.name: field.type} | vars(cls).get("__annotations__", {})
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        _make_dataclass(cls)  # not earlier, as the class may still be decorated
+        return super().__new__(cls)
+
+    def _flatten(self) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+        traced = {name: value for name, value in vars(self).items() if isinstance(value, (*TRACED, Hyperparameters))}
+        static = tuple((name, value) for name, value in vars(self).items() if name not in traced)
+        return [(GetAttrKey(name), value) for name, value in traced.items()], (tuple(traced), static)
+
+    @classmethod
+    def _unflatten(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> Self:
+        names, static = structure
+        made = object.__new__(cls)
+        vars(made).update(zip(names, children, strict=True))
+        vars(made).update(static)
+        return made
+
+
+def _make_dataclass(cls: type) -> None:
+    own = vars(cls)
+    if issubclass(cls, Hyperparameters) and "__dataclass_params__" not in own and "__init__" not in own:
+        dataclass(frozen=True)(cls)

@@ -1,0 +1,185 @@
+"""Solvers: other ways than the steps of an optimiser in which states get from a start to states of least energy.
+
+A solver sees inference as a `Problem`, the energy as a pure function of the states, and nothing of models and their
+parameters. So what is written for such functions, such as the ODE solvers of diffrax, can be used as it is, and so can
+one of your own. Algorithms take a solver where they take the optimiser of the nodes:
+
+    PC(steps=100)(x, y, model=model, nodes=GradientFlow(), weights=weights)
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from minipcax.core import DynamicParam
+from minipcax.core.random import keeping_key
+from minipcax.core.tree import copied, paths_of_params
+from minipcax.learning._hyperparameters import Hyperparameters
+from minipcax.learning._model import NODES, Model, Number
+
+States = dict[str, Array]  # of the inferred nodes, by path
+Energies = Float[Array, "*batch nodes"]
+
+
+@dataclass(frozen=True)
+class GradientTolerance(Hyperparameters):
+    """Inference stops where the gradient is small: ‖∂E/∂h‖ ≤ `most`.
+
+    Args:
+        most: the largest norm, over all states of a sample; for a batch, the root of the mean square over its samples.
+        per_sample: whether each sample stops on its own, or all of them once the batch has settled. An optimiser that
+            looks at the whole batch, such as L-BFGS, still does; a `Solver` then solves each sample by itself.
+
+    Raises:
+        ValueError: `most` is negative.
+
+    Example:
+        >>> PC(steps=100, tolerance=GradientTolerance(1e-3)).tolerance
+        GradientTolerance(most=0.001, per_sample=False)
+    """
+
+    most: Number
+    per_sample: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.most, (int, float)) and not self.most >= 0:
+            raise ValueError(f"GradientTolerance expected a number of at least 0, found {self.most}")
+
+    def settled(self, gradients: States, samples: int) -> Bool[Array, "*samples"]:
+        """Returns whether the batch has settled, or which of its samples have."""
+        squares = jnp.stack([jnp.square(each.reshape(samples, -1)).sum(axis=1) for each in gradients.values()])
+        norms = jnp.sqrt(squares.sum(axis=0))
+        return (norms if self.per_sample else jnp.sqrt(jnp.square(norms).mean())) <= self.most
+
+
+class Snapshot(NamedTuple):
+    """What is kept of states along the way. Several of them have a first axis of steps.
+
+    Example:
+        >>> Snapshot(jnp.zeros((5, 2)), None).energies.shape  # of 5 samples in 2 nodes
+        (5, 2)
+    """
+
+    energies: Float[Array, "..."]  # of the nodes, and of each sample if the problem is that of a batch
+    states: States | None  # if they are recorded
+
+
+class Solution(NamedTuple):
+    """What a solver returns.
+
+    Args:
+        states: those at the end.
+        snapshots: those before each of the steps; once it has stopped, the last is repeated.
+        gradients: how many times the gradient was computed.
+
+    Example: the solution of a solver that stays where it is, after one step.
+        >>> here = {".vode.h": jnp.zeros((5, 4))}
+        >>> Solution(here, Snapshot(jnp.zeros((1, 5, 2)), None), jnp.array(0)).states.keys()
+        dict_keys(['.vode.h'])
+    """
+
+    states: States
+    snapshots: Snapshot
+    gradients: Int[Array, ""]
+
+
+class Problem:
+    """The energy as a function of the states of the inferred nodes; all else, and all random keys, are fixed.
+
+    Its methods are pure, and may be called within any transform or loop of JAX. See `Solver`.
+
+    Example:
+        >>> class Still(Solver):
+        ...     def solve(self, problem, steps):
+        ...         print(jax.tree.map(jnp.shape, problem.states), problem.energies(problem.states).shape)
+        ...         snapshots = jax.tree.map(lambda each: each[None], problem.snapshot(problem.states))
+        ...         return Solution(problem.states, snapshots, jnp.array(0))
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = initialise(x, model=model)
+        >>> _ = relax(x, 1, model=model, optim=Still())
+        {'.vode.h': (5, 4)} (5, 2)
+    """
+
+    states: States  # at the start
+
+    def __init__(
+        self,
+        energies: Callable[..., Float[Array, "*batch nodes"]],  # of the model, by keyword
+        model: Model,
+        tolerance: GradientTolerance | None,
+        record: bool,
+    ) -> None:
+        self._energies, self._model, self._tolerance, self._record = keeping_key(energies), model, tolerance, record
+        self.states = {path: param.get() for path, param in inferred(model).items()}
+
+    def energies(self, states: States) -> Float[Array, "*batch nodes"]:
+        """Returns the energy of each node, for the batch or for the one sample that the problem is about."""
+        copy = copied(self._model)
+        for path, param in inferred(copy).items():
+            param.set(states[path])
+        return self._energies(model=copy)
+
+    def energy(self, states: States) -> Float[Array, ""]:
+        """Returns the sum of all energies, which is to be minimal."""
+        return self.energies(states).sum()
+
+    def snapshot(self, states: States) -> Snapshot:
+        """Returns what is to be kept of these states."""
+        return Snapshot(self.energies(states), states if self._record else None)
+
+    def gradients(self, states: States) -> tuple[Snapshot, States]:
+        """Returns what is to be kept of these states, and ∂E/∂h."""
+
+        def energy(states: States) -> tuple[Float[Array, ""], Snapshot]:
+            snapshot = self.snapshot(states)
+            return snapshot.energies.sum(), snapshot
+
+        gradients, snapshot = jax.grad(energy, has_aux=True)(states)
+        return snapshot, gradients
+
+    @property
+    def has_tolerance(self) -> bool:
+        """Whether a solver is to stop when the gradient is small."""
+        return self._tolerance is not None
+
+    def settled(self, gradients: States) -> Bool[Array, ""]:
+        """Returns whether the gradient is small enough to stop; never without a tolerance."""
+        if self._tolerance is None:
+            return jnp.array(False)
+        samples = 1 if self._tolerance.per_sample else len(next(iter(gradients.values())))
+        return self._tolerance.settled(gradients, samples).all()
+
+
+class Solver(Hyperparameters, ABC):
+    """The base of solvers. A new one is a subclass with a `solve` method, see `Hyperparameters`.
+
+    Example: Newton's method, which finds the states of a linear network in one step.
+        >>> class Newton(Solver):
+        ...     def solve(self, problem, steps):
+        ...         def newton(states, _):
+        ...             flat, shaped = jax.flatten_util.ravel_pytree(states)
+        ...             energy = lambda flat: problem.energy(shaped(flat))
+        ...             move = jnp.linalg.solve(jax.hessian(energy)(flat), jax.grad(energy)(flat))
+        ...             return shaped(flat - move), problem.snapshot(states)
+        ...         states, snapshots = jax.lax.scan(newton, problem.states, length=steps)
+        ...         return Solution(states, snapshots, jnp.array(steps))
+        >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
+        >>> weights = Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> report = PC(steps=2)(x, y, model=model, nodes=Newton(), weights=weights)
+        >>> report.energies.shape, int(report.history.gradients)
+        ((2,), 2)
+    """
+
+    @abstractmethod
+    def solve(self, problem: Problem, steps: int) -> Solution:
+        """Returns states of least energy, from those at the start, after at most this number of steps."""
+
+
+def inferred(model: Any) -> dict[str, DynamicParam[Any]]:  # a model, or gradients in its form
+    """Returns the parameters that hold the states of the inferred nodes, by path."""
+    return {paths[0]: param for param, paths in paths_of_params(model) if NODES.apply(param)}

@@ -1,0 +1,66 @@
+"""Where inference starts: at the predictions of a forward pass (`start`), at random, or where the states are.
+
+A start is called like `start`, and returns what it returns; `PC` takes one as `start=`. A network that learns where to
+start is part of a model, see `Amortised` in `minipcax.predictive_coding`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from minipcax.core import RKG
+from minipcax.learning._forward import start
+from minipcax.learning._hyperparameters import Hyperparameters
+from minipcax.learning._model import Batch, Model, Number
+from minipcax.learning._solver import inferred
+
+Start = Callable[..., tuple[Batch, Float[Array, ""]]]  # of (x, y, *, model), as `start`
+
+
+@dataclass(frozen=True)
+class RandomStart(Hyperparameters):
+    """The inferred states start at random, h ~ N(0, scale²), with keys from `RKG`. The predictions are unaffected.
+
+    Args:
+        scale: the standard deviation.
+
+    Example:
+        >>> model = ResidualNetwork(2, 4, 1, depth=2)
+        >>> _ = RandomStart(0.1)(jnp.ones((5, 2)), jnp.zeros((5, 1)), model=model)
+        >>> jnp.abs(model.vode.h.get()).max().item() < 1
+        True
+    """
+
+    scale: Number = 1.0
+
+    def __call__(self, x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:
+        """Sets the states, and returns the predictions and the loss."""
+        result = start(x, y, model=model)
+        for param in inferred(model).values():
+            state = param.get()
+            noise = jax.random.normal(RKG(), state.shape, state.dtype)
+            param.set(noise * jnp.asarray(self.scale, state.dtype))
+        return result
+
+
+def start_from_present(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:
+    """The inferred states stay where they are, such as at the frame before in a film; others start as predictions.
+
+    `PC(start=start_from_present)` does not clear the states after a batch, so that the next batch continues from them.
+
+    Example:
+        >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
+        >>> _ = model.vode.h.set(jnp.full((5, 4), 3.0))
+        >>> _ = start_from_present(x, jnp.zeros((5, 1)), model=model)
+        >>> model.vode.h.max().item()
+        3.0
+    """
+    before = {path: param.get() for path, param in inferred(model).items()}
+    result = start(x, y, model=model)
+    for path, param in inferred(model).items():
+        if before[path] is not None and before[path].shape == param.get().shape:
+            param.set(before[path])
+    return result

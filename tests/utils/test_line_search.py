@@ -1,0 +1,164 @@
+"""Optimisers that look further than the gradient, against the same steps with optax alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from jax import Array
+
+import minipcax as px
+import minipcax.functional as pxf
+import minipcax.nn as pxnn
+import minipcax.utils as pxu
+from tests.oracles import close
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+CURVATURES = jnp.array([1.0, 10.0, 100.0])
+START = jnp.array([1.0, 2.0, 3.0])
+
+
+def energy(w: Any) -> Array:
+    """A quadratic of a parameter, or of an array."""
+    return 0.5 * (CURVATURES * jnp.square(px.get(w))).sum()
+
+
+@pxf.jit(static_argnums=(0,))
+def step(scale: float | None, *, w: px.Param, optim: pxu.Optim) -> None:
+    value, grads = pxf.value_and_grad({"w": True})(lambda *, w: energy(w))(w=w)
+    optim.step(w, grads["w"], scale, value=value, value_fn=energy)
+
+
+def by_hand(optimiser: Any, steps: int, scale: float) -> Array:
+    def scaled(w: Array) -> Array:
+        return scale * energy(w)
+
+    @jax.jit
+    def step(w: Array, state: Any) -> Any:
+        value, grad = jax.value_and_grad(scaled)(w)
+        updates, state = optimiser.update(grad, state, w, value=value, grad=grad, value_fn=scaled)
+        return optax.apply_updates(w, updates), state
+
+    w, state = START, optimiser.init(START)
+    for _ in range(steps):
+        w, state = step(w, state)
+    return w
+
+
+def test_lbfgs_finds_the_minimum() -> None:
+    w = px.Param(START)
+    optim = pxu.Optim(optax.lbfgs(), w)
+    for _ in range(12):
+        step(None, w=w, optim=optim)
+    close(w.get(), jnp.zeros(3), 1e-4)
+
+
+@pytest.mark.parametrize("scale", [None, 0.25])
+@pytest.mark.parametrize("make", [optax.lbfgs, optax.polyak_sgd, lambda: optax.MultiSteps(optax.polyak_sgd(), 2)])
+def test_as_with_optax_alone(make: Callable[[], Any], scale: float | None) -> None:
+    w = px.Param(START)
+    optim = pxu.Optim(make, w)
+    for _ in range(6):
+        step(scale, w=w, optim=optim)
+    close(w.get(), by_hand(make(), 6, scale or 1.0), 1e-5)
+
+
+def test_a_plateau_lowers_the_rate() -> None:
+    w = px.Param(jnp.array([0.0]))
+    optim = pxu.Optim(optax.chain(optax.sgd(1.0), optax.contrib.reduce_on_plateau(0.5, patience=2)), w)
+    moves = []
+    for _ in range(6):
+        before = w.get()
+        optim.step(w, px.Param(jnp.array([1.0])), value=3.0)  # never better
+        moves.append(float((before - w.get())[0]))
+    assert moves[0] == 1.0
+    assert moves[-1] == 0.25
+
+
+def test_a_tree_of_optimisers_passes_the_value_on() -> None:
+    pair = [px.Param(jnp.array([1.0])), px.Param(jnp.array([2.0]))]
+    optim = pxu.OptimTree(optax.polyak_sgd(10.0), px.Param, pair)
+    optim.step(pair, [px.Param(jnp.array([2.0])), px.Param(jnp.array([4.0]))], value=jnp.array(8.0))
+    # Polyak's step is value / ‖gradient‖², here 8 / 4 and 8 / 16.
+    close([param.get() for param in pair], [jnp.array([1.0 - 4.0]), jnp.array([2.0 - 2.0])])
+
+
+def test_a_shared_parameter_is_tried_in_all_places() -> None:
+    w = px.Param(jnp.array([3.0]))
+    pair = {"one": w, "same": w}
+
+    def product(pair: dict[str, px.Param]) -> Array:  # w² if both move, 3 w if one does
+        return (pair["one"] * pair["same"]).sum()
+
+    optim = pxu.Optim(optax.lbfgs(), pair)
+    for _ in range(5):
+        value, grads = pxf.value_and_grad({"pair": True})(lambda *, pair: product(pair))(pair=pair)
+        optim.step(pair, grads["pair"], value=value, value_fn=product)
+    close(w.get(), jnp.zeros(1), 1e-4)
+
+
+def test_a_search_draws_the_same_every_time_and_advances_nothing() -> None:
+    w, dropout = px.Param(START), pxnn.Dropout(0.5)
+
+    def noisy(w: px.Param) -> Array:
+        return energy(dropout(w.get(), key=px.RKG()))
+
+    px.RKG.seed(1)
+    value, grads = pxf.value_and_grad({"w": True})(lambda *, w: noisy(w))(w=w)
+    key = px.RKG.key.get()
+    optim = pxu.Optim(optax.lbfgs(), w)
+    optim.step(w, grads["w"], value=value, value_fn=noisy)
+    assert (px.RKG.key.get() == key).all()
+    known = optax.tree_utils.tree_get(optim.state.get().optax, "value")
+    close(known, noisy(w))  # it draws with that key
+
+
+def test_what_a_function_writes_stays_in_its_copy() -> None:
+    w = px.Param(START)
+
+    def writes(w: px.Param) -> Array:
+        value = energy(w)
+        w.set(w.get() + 100.0)
+        return value
+
+    value, grads = pxf.value_and_grad({"w": True})(lambda *, w: energy(w))(w=w)
+    pxu.Optim(optax.lbfgs(), w).step(w, grads["w"], value=value, value_fn=writes)
+    close(w.get(), by_hand(optax.lbfgs(), 1, 1.0), 1e-5)
+
+
+class Planted(Exception):
+    """Raised on purpose."""
+
+
+def test_what_raises_changes_nothing() -> None:
+    w = px.Param(START)
+    optim = pxu.Optim(optax.lbfgs(), w)
+    before, key = jax.tree.leaves(optim.state.get()), px.RKG.key.get()
+
+    def raises(w: px.Param) -> Array:
+        px.RKG()
+        raise Planted
+
+    with pytest.raises(Planted):
+        optim.step(w, px.Param(jnp.ones(3)), value=1.0, value_fn=raises)
+    assert all(one is other for one, other in zip(before, jax.tree.leaves(optim.state.get()), strict=True))
+    assert w.get() is START
+    assert px.RKG.key.get() is key
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({}, TypeError, r"Optim.step expected value= and value_fn=, which this optimiser needs"),
+        ({"value": 1.0}, TypeError, r"Optim.step expected value_fn=, which"),
+        ({"value": START, "value_fn": energy}, ValueError, r"value to be one number.*array of shape \(3,\)"),
+        ({"value": 1.0, "value_fn": lambda w: w.get()}, ValueError, r"value to be one number.*array of shape \(3,\)"),
+    ],
+)
+def test_what_is_missing_is_named(given: dict[str, Any], error: type[Exception], words: str) -> None:
+    w = px.Param(START)
+    with pytest.raises(error, match=words):
+        pxu.Optim(optax.lbfgs(), w).step(w, px.Param(jnp.ones(3)), **given)
