@@ -14,6 +14,7 @@ from minipcax.learning._model import PER_SAMPLE, Batch, Model
 from minipcax.learning._optimisers import check_kinds, check_nodes, check_weights, warn_of_unlearned
 from minipcax.learning._pass import check_pass
 from minipcax.learning._report import Report
+from minipcax.learning._solver import Solver
 from minipcax.learning._starts import start_from_present
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import M, Optim, step

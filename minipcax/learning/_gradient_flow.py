@@ -75,7 +75,8 @@ class GradientFlow(Solver):
             max_steps=steps,
             throw=False,
         )
-        last, kept = solution.ys
+        ys: Any = solution.ys
+        last, kept = ys
         tried, accepted = solution.stats["num_steps"], solution.stats["num_accepted_steps"]
         numbers = jnp.minimum(jnp.arange(steps), accepted)
         gradients = first + tried * each + accepted * int(problem.has_tolerance)

@@ -46,7 +46,8 @@ class LBFGS(Solver):
         def move(states: States, state: Any) -> Carry:
             value, gradient = (optax.tree_utils.tree_get(state, name) for name in ("value", "grad"))
             updates, state = update(gradient, state, states, value=value, grad=gradient, value_fn=value_fn)
-            return optax.apply_updates(states, updates), state, optax.tree_utils.tree_get(state, "num_linesearch_steps")
+            count = jnp.asarray(optax.tree_utils.tree_get(state, "num_linesearch_steps"), jnp.int32)
+            return optax.apply_updates(states, updates), state, count
 
         def one_step(carry: Carry, _: None) -> tuple[Carry, Snapshot]:
             states, state, count = carry

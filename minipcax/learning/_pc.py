@@ -1,6 +1,6 @@
 """Predictive coding: inference until the nodes have settled, then learning."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_loop
@@ -58,7 +58,7 @@ class PC(Algorithm):
     unroll: int | bool = 1
     tolerance: float | GradientTolerance | None = None
     reset: bool = True
-    start: Start = start
+    start: Start = field(default=start, repr=False)
     record: bool = False
 
     def __post_init__(self) -> None:

@@ -135,7 +135,7 @@ def test_a_subclass_needs_no_decorator() -> None:
     assert Plain(0.1) != Plain(0.2)
     assert (Schedule().beta, Schedule(extra=3).steps, Schedule(0.75, extra=2).extra) == (0.25, 8, 2)
     for twin in (pickle.loads(pickle.dumps(Long(5))), copy.deepcopy(Long(5)), replace(Long(), steps=5)):
-        assert (twin, repr(twin)) == (Long(5), "Long(steps=5, unroll=1, tolerance=None, reset=True)")
+        assert (twin, repr(twin)) == (Long(5), "Long(steps=5, unroll=1, tolerance=None, reset=True, record=False)")
     with pytest.raises(FrozenInstanceError):
         Long().steps = 3  # type: ignore[misc]  # what is tested
     with pytest.raises(TypeError, match="unexpected keyword argument 'rounds'"):

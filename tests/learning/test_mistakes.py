@@ -105,7 +105,7 @@ def test_integers_of_numpy_are_numbers_of_steps(make: Callable[..., Any]) -> Non
 def test_tolerance_is_a_number_or_none(tolerance: Any) -> None:
     model = chain()
     pxl.initialise(X, Y, model=model)
-    words = f"tolerance expected a number of at least 0, or None, found {tolerance!r}"
+    words = f"tolerance expected a number of at least 0, a GradientTolerance, or None, found {tolerance!r}"
     for use in (pxl.PC, lambda *args: pxl.infer(X, *args, model=model, optim=pxu.Optim(optax.sgd(0.1)))):
         with pytest.raises(ValueError, match=words):
             use(8, 1, tolerance)

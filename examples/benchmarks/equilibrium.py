@@ -1,0 +1,180 @@
+"""How long does inference take to reach its equilibrium, by the steps of an optimiser, by solvers, over states or errors?
+
+For four networks, each at its first weights and on one batch of digits (VGG-like: of noise), it prints how many
+gradients, and how much time without compilation, pass until the gradient of the weights is within 1e-3, and within 1e-5,
+of that at equilibrium, relative to its norm. Each method is run with the best of a few rates. All starts are forward,
+and all numbers have 64 bits. The yardstick is the default of jpc: Heun's method with adaptive steps and a tolerance of
+1e-3; with it, the time of integration is what is searched for, and with all others the norm of the gradient at which
+they stop. The equilibrium itself is found by L-BFGS over errors.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from matplotlib.figure import Figure
+from mlp import MLP
+from vgg5 import IMAGE, VGG5
+
+import minipcax as px
+import minipcax.functional as pxf
+import minipcax.learning as pxl
+import minipcax.utils as pxu
+
+sys.path.append(str(Path(__file__).parents[1]))
+from data import load_or_exit  # beside the examples, one folder up
+
+CLASSES = 10
+Nodes = pxu.Optim | pxl.Solver
+
+
+class Method(NamedTuple):
+    """A way to infer, given a rate; over the errors of `EPC`, or over the states."""
+
+    nodes: Callable[[float], Nodes]
+    rates: tuple[float, ...] = (1.0,)
+    errors: bool = False
+
+
+STATE_RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+ERROR_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4)
+HEUN = "Heun, adaptive"
+METHODS = {
+    HEUN: Method(lambda rate: pxl.GradientFlow(rate)),
+    "SGD": Method(lambda rate: pxu.Optim(optax.sgd(rate)), STATE_RATES),
+    "momentum": Method(lambda rate: pxu.Optim(optax.sgd(rate, momentum=0.9)), STATE_RATES),
+    "Adam": Method(lambda rate: pxu.Optim(optax.adam(rate)), (0.003, 0.01, 0.03, 0.1)),
+    "L-BFGS": Method(lambda rate: pxl.LBFGS()),
+    "EPC, SGD": Method(lambda rate: pxu.Optim(optax.sgd(rate)), ERROR_RATES, errors=True),
+    "EPC, momentum": Method(lambda rate: pxu.Optim(optax.sgd(rate, momentum=0.9)), ERROR_RATES, errors=True),
+    "EPC, Heun": Method(lambda rate: pxl.GradientFlow(rate), errors=True),
+    "EPC, L-BFGS": Method(lambda rate: pxl.LBFGS(), errors=True),
+}
+
+
+def networks(batch: int, quick: bool) -> Iterator[tuple[str, pxl.Model, Array, Array]]:
+    """Yields a name, a network, and a batch of samples and targets."""
+    data = load_or_exit(None).train
+    x, y = (jnp.asarray(array[:batch], float) for array in (data.vectors, data.targets))
+    if quick:
+        yield "MLP", wide(MLP([64, 8, 10])), x, y
+        return
+    yield "MLP, 3 × 128", wide(MLP([64, 128, 128, 128, CLASSES])), x, y
+    yield "20 layers, tanh", wide(MLP([64] * 20 + [CLASSES])), x, y
+    image = jax.random.normal(jax.random.PRNGKey(0), (8, *IMAGE), float)
+    yield "VGG-5, channels / 16", wide(VGG5(16)), image, y[:8]
+    yield "μPC, 128 layers", wide(pxl.ResidualNetwork(64, 64, CLASSES, 128, jnp.tanh)), x, y
+
+
+def wide(model: Any) -> Any:
+    """Gives the weights of a model 64 bits."""
+    for param in px.tree_extract(model, filter_fn=pxl.WEIGHTS.apply):
+        param.set(jnp.asarray(param.get(), float))
+    return model
+
+
+@pxf.grad({"model": pxl.WEIGHTS})
+def slope(x: Array, *, model: pxl.Model) -> Array:
+    return pxl.energies(x, model=model).mean()
+
+
+@pxf.jit(static_argnums=(2, 3))
+def settle(x: Array, y: Array, steps: int, errors: bool, most: Array | None, *, model: Any, nodes: Nodes) -> Any:
+    """Infers until the gradient is small; returns the gradient of the weights, and how many were computed for it."""
+    pxl.start(x, y, model=model)
+    tolerance = None if most is None else pxl.GradientTolerance(most)
+    if errors:
+        history = pxl.relax_errors(x, steps, tolerance=tolerance, model=model, optim=nodes)
+        pxl.states_from_errors(x, model=model)
+    else:
+        history = pxl.relax(x, steps, tolerance=tolerance, model=model, optim=nodes)
+    flat = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(slope(x, model=model)["model"])])
+    px.tree_extract(model, extract_fn=lambda param: param.set(None), filter_fn=pxl.PER_SAMPLE.apply)
+    return flat, history.gradients
+
+
+class Found(NamedTuple):
+    """What it took to come close enough."""
+
+    gradients: float
+    seconds: float
+    rate: float
+
+
+def search(
+    name: str, x: Array, y: Array, goals: list[float], most_steps: int, model: pxl.Model, exact: np.ndarray
+) -> dict[float, Found]:
+    """Returns, for each goal, the least that a method takes with any of its rates."""
+    method, best = METHODS[name], dict.fromkeys(goals, Found(np.inf, np.inf, np.nan))
+    by_time = "Heun" in name
+    for rate in method.rates:
+        left, nodes = [*goals], method.nodes(rate)
+        for number in range(60):
+            size = jnp.asarray(0.5 * 1.3**number if by_time else 10.0 * 10 ** (-number / 8))
+            nodes = method.nodes(float(size)) if by_time else nodes  # a time is traced, so that nothing compiles again
+            call = (x, y, most_steps, method.errors, None if by_time else size)
+            found, gradients = settle(*call, model=model, nodes=nodes)
+            difference = float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+            for goal in [goal for goal in left if difference <= goal]:
+                left.remove(goal)
+                start = time.perf_counter()
+                settle(*call, model=model, nodes=nodes)[0].block_until_ready()
+                here = Found(float(gradients), time.perf_counter() - start, rate)
+                best[goal] = min(best[goal], here)
+            if not left or not np.isfinite(difference) or gradients >= (1.9 if by_time else 1) * most_steps:
+                break
+    return best
+
+
+def main() -> None:
+    """Prints the table and draws the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--batch", type=int, default=32, help="samples in the batch")
+    parser.add_argument("--steps", type=int, default=2000, help="the most steps to take")
+    parser.add_argument("--goals", type=float, nargs="+", default=[1e-3, 1e-5], help="how close to come")
+    parser.add_argument("--quick", action="store_true", help="one tiny network, to see that everything runs")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
+    options = parser.parse_args()
+    with jax.enable_x64(True):
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    panels = figure.subplots(1, 1 if options.quick else 4, sharey=True, squeeze=False)[0]
+    print(f"gradients, and seconds, until the gradient of the weights is close; jax {jax.__version__}")
+    all_networks = networks(options.batch, options.quick)
+    for (title, model, x, y), axes in zip(all_networks, panels, strict=True):
+        exact, _ = settle(x, y, options.steps, True, jnp.asarray(1e-11), model=model, nodes=pxl.LBFGS())
+        print(f"\n{title}\n{'':16}" + "".join(f"{goal:>22.0e}        " for goal in options.goals))
+        for place, name in enumerate(METHODS):
+            found = search(name, x, y, options.goals, options.steps, model, np.asarray(exact))
+            if name == HEUN:
+                yardstick = found
+            cells = [
+                f"{each.gradients:8.0f} {each.gradients / yardstick[goal].gradients:6.2f} {each.seconds:7.3f} s "
+                f"({each.rate:g})"
+                for goal, each in found.items()
+            ]
+            print(f"{name:16}" + "".join(f"{cell:>30}" for cell in cells), flush=True)
+            axes.barh(place, min(found[options.goals[0]].gradients, 1e5))
+        axes.set(title=title, xlabel="gradients", xscale="log")
+        axes.set_yticks(range(len(METHODS)), [*METHODS])
+    panels[0].invert_yaxis()
+    options.out.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.out / "equilibrium.png", dpi=150)
+    print(f"wrote {options.out / 'equilibrium.png'}")
+
+
+if __name__ == "__main__":
+    main()
