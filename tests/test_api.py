@@ -18,7 +18,8 @@ NAMES = {
     "minipcax": """BaseParam DynamicParam StaticParam Param ParamDict ParamCache get set static BaseModule Module
         RandomKeyGenerator RKGState RKG tree_apply tree_extract tree_inject tree_ref tree_unref""",
     "minipcax.functional": """jit vmap grad value_and_grad scan while_loop cond switch
-        Jit Vmap Grad ValueAndGrad Scan WhileLoop Cond Switch""",
+        Jit Vmap Grad ValueAndGrad Scan WhileLoop Cond Switch
+        jacobian jacrev jacfwd hessian jvp vjp checkpoint eval_shape""",
     "minipcax.nn": """Layer LayerParam LayerState StateParam Linear Conv Conv1d Conv2d Conv3d ConvTranspose Pool
         MaxPool2d AvgPool2d AdaptivePool AdaptiveAvgPool2d AdaptiveMaxPool2d Dropout LayerNorm BatchNorm shared""",
     "minipcax.predictive_coding": """EnergyModule Vode VodeParam Ruleset STATUS se_energy ce_energy zero_energy""",

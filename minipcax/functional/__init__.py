@@ -20,15 +20,21 @@ The protocol is the same for all of them:
     @vmap({"model": M(VodeParam).to((None, 0))})
     def loss(x, *, model): ...
 
-Read `_tracking` for how it works, then `_memory`, `_base`, `_jit`, `_masking`, `_grad`, `_vmap` with `_lanes`, and
-`_flow` with `_loop` and `_branch`. `_refusals`, `_advice`, `_closure` and `_donation` can wait.
+Read `_tracking` for how it works, then `_memory`, `_base`, `_jit`, `_masking`, `_derivative` with `_grad`, `_jacobian`
+and `_products`, `_vmap` with `_lanes`, `_flow` with `_loop` and `_branch`, `_checkpoint` and `_shape`. `_refusals`,
+`_derivative_refusals`, `_advice`, `_closure` and `_donation` can wait.
 """
 
 from minipcax.functional._branch import Cond, Switch, cond, switch
+from minipcax.functional._checkpoint import Checkpoint, checkpoint
 from minipcax.functional._grad import Grad, ValueAndGrad, grad, value_and_grad
+from minipcax.functional._jacobian import Hessian, Jacobian, hessian, jacfwd, jacobian, jacrev
 from minipcax.functional._jit import Jit, jit
 from minipcax.functional._loop import Scan, WhileLoop, scan, while_loop
+from minipcax.functional._products import Jvp, Vjp, jvp, vjp
+from minipcax.functional._shape import eval_shape
 from minipcax.functional._vmap import Vmap, vmap
 
-__all__ = ["Cond", "Grad", "Jit", "Scan", "Switch", "ValueAndGrad", "Vmap", "WhileLoop", "cond", "grad", "jit", "scan"]
-__all__ += ["switch", "value_and_grad", "vmap", "while_loop"]
+__all__ = ["Checkpoint", "Cond", "Grad", "Hessian", "Jacobian", "Jit", "Jvp", "Scan", "Switch", "ValueAndGrad", "Vjp"]
+__all__ += ["Vmap", "WhileLoop", "checkpoint", "cond", "eval_shape", "grad", "hessian", "jacfwd", "jacobian", "jacrev"]
+__all__ += ["jit", "jvp", "scan", "switch", "value_and_grad", "vjp", "vmap", "while_loop"]

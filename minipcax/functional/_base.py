@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from inspect import Parameter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import minipcax.functional._refusals as refusals
@@ -30,7 +31,8 @@ class Transform(Generic[P, R]):
         self.fn = fn
         self._bound = _bound_keywords(fn)
         # An argument that a call gives by position takes the place of a default.
-        self._positions = [p.name for p in parameters_of(fn) if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+        by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        self._positions = [p.name for p in parameters_of(fn) if p.kind in by_position and p.name != "self"]
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -120,7 +122,7 @@ def named_after(fn: Function, pure: Function) -> Function:
     return pure
 
 
-def parameters_of(fn: Function) -> Iterable[inspect.Parameter]:
+def parameters_of(fn: Function) -> Iterable[Parameter]:
     """The parameters of a function, as far as Python can tell."""
     try:
         return inspect.signature(fn).parameters.values()

@@ -5,13 +5,12 @@ from itertools import islice
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from minipcax.core import BaseModule
 from minipcax.core.refusals import path_to_param
-from minipcax.core.tree import is_dynamic, is_param, path_name, walk
+from minipcax.core.tree import is_dynamic, path_name, walk
 from minipcax.functional._types import ARRAY_TYPES, Axes, Keywords, Value
 
 Name = Callable[[], str]  # for messages: a path is looked up only if there is one
@@ -106,7 +105,7 @@ def bound_by_position(function: str) -> TypeError:
     )
 
 
-# Masks and gradients
+# Masks
 
 
 def check_keywords(names: Sequence[str], keywords: Keywords) -> None:
@@ -130,38 +129,6 @@ def mask_does_not_fit(keyword: str, answer: object) -> ValueError:
         f"the mask for the keyword {keyword!r} does not fit it: expected a tree of the same structure, with one answer "
         f"in the place of each parameter, found {answer!r}"
     )
-
-
-def check_is_bool(answer: object, name: Name) -> None:
-    """Raises if a mask of `grad` says anything but yes or no of a parameter; the parameter itself means yes."""
-    if not (answer is None or isinstance(answer, bool) or is_param(answer)):
-        raise TypeError(f"the mask of grad gives {answer!r} for {name()}: expected True, False or None")
-
-
-def check_differentiable(value: Value, name: Name) -> None:
-    """Raises if a value has no gradient."""
-    for array in jax.tree.leaves(value):
-        if not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
-            raise TypeError(
-                f"the mask of grad selects {name()}, whose dtype is {jnp.result_type(array)}: only floating-point "
-                "values have gradients; leave it out of the mask"
-            )
-
-
-def check_argnum(number: int, count: int) -> None:
-    """Raises if `grad` is to differentiate a positional argument that is not there."""
-    if not -count <= number < count:
-        raise ValueError(f"argnums of grad names the positional argument {number}, but the call has {count} of them")
-
-
-def check_scalar(value: object) -> None:
-    """Raises if the function that `grad` differentiates does not return a scalar."""
-    if not isinstance(value, ARRAY_TYPES) or jnp.shape(value) != ():
-        shape = f"an array of shape {jnp.shape(value)}" if isinstance(value, ARRAY_TYPES) else None
-        raise TypeError(
-            f"grad expected the function to return a scalar, found {shape or f'a {type(value).__name__}'}: sum or "
-            "average it; whatever else the function returns needs has_aux=True"
-        )
 
 
 # Lanes of `vmap`

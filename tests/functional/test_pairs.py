@@ -162,6 +162,65 @@ def value_and_grad_by_hand(g: ByHand) -> ByHand:
     return run
 
 
+def jacobian(transform: Any) -> Callable[[Program], Program]:
+    def wrap(f: Program) -> Program:
+        derivatives = transform({"model": True})(lambda x, *, model: f(x, model=model).sum())
+        return lambda x, *, model: x + _sum(derivatives(x, model=model))
+
+    return wrap
+
+
+def jacobian_by_hand(transform: Any) -> Callable[[ByHand], ByHand]:
+    def wrap(g: ByHand) -> ByHand:
+        def run(x: Array, state: State) -> tuple[Array, State]:
+            derivatives, (_, after) = transform(_pure_loss(g))(state[0], x, state[1])
+            return x + _sum(derivatives), after
+
+        return run
+
+    return wrap
+
+
+def raw_hessian(loss: Any) -> Any:
+    return jax.jacfwd(jax.jacrev(loss, has_aux=True), has_aux=True)
+
+
+def jvp(f: Program) -> Program:
+    def run(x: Array, *, model: Block) -> Array:
+        ones = {"model": jax.tree.map(jnp.ones_like, model)}
+        y, change = pxf.jvp({"model": True})(f)(ones, x, model=model)
+        return y + change
+
+    return run
+
+
+def jvp_by_hand(g: ByHand) -> ByHand:
+    def run(x: Array, state: State) -> tuple[Array, State]:
+        values, key = state
+        ones = jax.tree.map(jnp.ones_like, values)
+        y, change, after = jax.jvp(lambda values: g(x, (values, key)), (values,), (ones,), has_aux=True)
+        return y + change, after
+
+    return run
+
+
+def vjp(f: Program) -> Program:
+    def run(x: Array, *, model: Block) -> Array:
+        y, pullback = pxf.vjp({"model": True})(f)(x, model=model)
+        return y + _sum(pullback(jnp.arange(1.0, 3.0)))
+
+    return run
+
+
+def vjp_by_hand(g: ByHand) -> ByHand:
+    def run(x: Array, state: State) -> tuple[Array, State]:
+        values, key = state
+        y, pullback, after = jax.vjp(lambda values: g(x, (values, key)), values, has_aux=True)
+        return y + _sum(pullback(jnp.arange(1.0, 3.0))), after
+
+    return run
+
+
 FACTORS = (1.0, 0.5)
 
 
@@ -246,6 +305,12 @@ TRANSFORMS: dict[str, Callable[[Program], Program]] = {
     "vmap": vmap,
     "grad": grad,
     "value_and_grad": value_and_grad,
+    "jacrev": jacobian(pxf.jacrev),
+    "jacfwd": jacobian(pxf.jacfwd),
+    "hessian": jacobian(pxf.hessian),
+    "jvp": jvp,
+    "vjp": vjp,
+    "checkpoint": pxf.checkpoint,
     "scan": scan,
     "while_loop": while_loop,
     "cond": cond,
@@ -253,6 +318,7 @@ TRANSFORMS: dict[str, Callable[[Program], Program]] = {
 }
 OF_COPIES: dict[str, Callable[[OfCopies], OfCopies]] = {
     "jit": pxf.jit,
+    "checkpoint": pxf.checkpoint,
     "vmap": vmap_of_copies,
     "value_and_grad": value_and_grad_of_copies,
     "scan": pure_scan(lambda step, carry, xs: pxf.scan(lambda x, *carry: step(carry, x), xs)(*carry)),
@@ -266,6 +332,12 @@ BY_HAND: dict[str, Callable[[ByHand], ByHand]] = {
     "vmap": vmap_by_hand,
     "grad": grad_by_hand,
     "value_and_grad": value_and_grad_by_hand,
+    "jacrev": jacobian_by_hand(lambda loss: jax.jacrev(loss, has_aux=True)),
+    "jacfwd": jacobian_by_hand(lambda loss: jax.jacfwd(loss, has_aux=True)),
+    "hessian": jacobian_by_hand(raw_hessian),
+    "jvp": jvp_by_hand,
+    "vjp": vjp_by_hand,
+    "checkpoint": jax.checkpoint,
     "scan": pure_scan(jax.lax.scan),
     "scan, outputs": lambda g: g,
     "while_loop": pure_while_loop(jax.lax.while_loop),
@@ -282,7 +354,7 @@ def nested(program: Any, table: Mapping[str, Callable[[Any], Any]], names: tuple
 def has_no_gradient(names: tuple[str, ...]) -> bool:
     """JAX does not differentiate a while loop backwards."""
     inner = names.index("while_loop") if "while_loop" in names else 0
-    return any("grad" in name for name in names[:inner])
+    return any(name in ("grad", "value_and_grad", "jacrev", "hessian", "vjp") for name in names[:inner])
 
 
 PAIRS = [*itertools.product(TRANSFORMS, repeat=2)]
@@ -315,7 +387,14 @@ def test_alone(names: tuple[str, ...]) -> None:
     check(names)
 
 
-@pytest.mark.parametrize("names", PAIRS, ids="-".join)
+SELDOM = {"jacrev", "jacfwd", "hessian", "jvp", "vjp"}  # two of them in each other take long to compile
+
+
+def _marked(names: tuple[str, ...]) -> Any:
+    return pytest.param(names, marks=[pytest.mark.slow] if SELDOM.issuperset(names) else [], id="-".join(names))
+
+
+@pytest.mark.parametrize("names", [*map(_marked, PAIRS)])
 def test_pairs(names: tuple[str, ...]) -> None:
     check(("jit", *names))  # compiled as a whole, which is faster
 

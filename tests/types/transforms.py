@@ -62,6 +62,32 @@ def argnums_add_positional_gradients() -> None:
     assert_type(pxf.grad(argnums=0)(loss)(x, model=model), tuple[Any, dict[str, Any]])
 
 
+def jacobians_have_the_structure_of_the_output() -> None:
+    assert_type(pxf.jacrev(WEIGHTS)(forward)(x, model=model), Any)
+    assert_type(pxf.jacobian(WEIGHTS, argnums=(0,))(forward)(x, model=model), Any)
+    assert_type(pxf.jacfwd(WEIGHTS, has_aux=True)(loss_and_more)(x, model=model), tuple[Any, tuple[int, str]])
+    assert_type(pxf.hessian(WEIGHTS)(loss)(x, model=model), Any)
+    assert_type(pxf.hessian(WEIGHTS, has_aux=True)(loss_and_more)(x, model=model), tuple[Any, tuple[int, str]])
+
+
+def products_take_a_direction_and_return_one() -> None:
+    gradients = pxf.grad(WEIGHTS)(loss)(x, model=model)
+    assert_type(pxf.jvp(WEIGHTS)(forward)(gradients, x, model=model), tuple[Array, Array])
+    more = pxf.jvp(WEIGHTS, has_aux=True)(loss_and_more)
+    assert_type(more(gradients, x, model=model), tuple[Array, Array, tuple[int, str]])
+    value, pullback = pxf.vjp(WEIGHTS)(forward)(x, model=model)
+    assert_type(value, Array)
+    assert_type(pullback(value), Any)
+    number, pull, aux = pxf.vjp(WEIGHTS, argnums=0, has_aux=True)(loss_and_more)(x, model=model)
+    assert_type(aux, tuple[int, str])
+
+
+def checkpoint_and_eval_shape_keep_the_signature() -> None:
+    assert_type(pxf.checkpoint(forward)(x, model=model), Array)
+    assert_type(pxf.checkpoint(prevent_cse=False)(forward)(x, model=model), Array)
+    assert_type(pxf.eval_shape(forward, x, model=model), Any)
+
+
 @pxf.jit
 @pxf.value_and_grad(WEIGHTS, has_aux=True)
 @pxf.vmap(NODES, out_axes=(None, 0, None))
@@ -101,6 +127,23 @@ def misspelt_keywords_are_refused() -> None:
     pxf.grad(WEIGHTS)(loss)(x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
     pxf.value_and_grad(WEIGHTS)(loss)(x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
     jit_grad_vmap(x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
+
+
+def misspelt_keywords_of_other_derivatives_are_refused() -> None:
+    pxf.jacrev(WEIGHTS)(forward)(x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
+    pxf.hessian(WEIGHTS)(loss)(x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
+    pxf.jvp(WEIGHTS)(forward)({}, x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
+    pxf.vjp(WEIGHTS)(forward)(x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
+    pxf.checkpoint(forward)(x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
+    pxf.eval_shape(forward, x, modle=model)  # E: Unexpected keyword argument "modle" [call-arg]
+
+
+def other_mistakes_with_derivatives_are_refused() -> None:
+    pxf.jvp(WEIGHTS)(forward)({}, "x", model=model)  # E: incompatible type "str"; expected "Array" [arg-type]
+    pxf.vjp(WEIGHTS)(forward)(x, model=model)[1]("x")  # E: incompatible type "str"; expected "Array" [arg-type]
+    pxf.hessian(WEIGHTS)(loss_and_more)  # E: Argument 1 has incompatible type [arg-type]
+    pxf.jacfwd(WEIGHTS, has_aux=True)(forward)  # E: Argument 1 has incompatible type [arg-type]
+    pxf.checkpoint(polisy=None)(forward)  # E: "polisy" [call-overload]
 
 
 def missing_arguments_are_refused() -> None:

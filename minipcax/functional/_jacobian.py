@@ -1,0 +1,199 @@
+"""`jacrev`, `jacfwd` and `hessian`: derivatives of many values at once, and second derivatives.
+
+JAX returns them in the structure of the outputs (for a Hessian, of the inputs), and in the place of each array there
+the derivatives of that array, which are arranged as a gradient is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, overload
+
+import jax
+from jax.typing import ArrayLike
+
+import minipcax.functional._derivative_refusals as refusals
+from minipcax.core import Param, get
+from minipcax.core.tree import is_dynamic
+from minipcax.functional._base import P, R, decorator
+from minipcax.functional._derivative import Aux, Derivative, Derivatives, Form
+from minipcax.functional._masking import Mask
+from minipcax.functional._types import Function, Keywords
+
+Jacobians = Any  # the structure of what the function returns, with `Derivatives` in the place of each array
+Number = ArrayLike | Param
+
+
+class Jacobian(Derivative[P, R]):
+    """The callable returned by `jacrev` and `jacfwd`.
+
+    Example:
+        >>> jacrev()(jnp.sin)
+        Jacobian(fn=sin)
+    """
+
+    _name = "jacobian"
+
+    def __init__(
+        self,
+        fn: Callable[P, Any],  # arrays, in any tree
+        kwargs_mask: Mask[bool] = {},
+        argnums: int | Sequence[int] = (),
+        has_aux: bool = False,
+        mode: Literal["reverse", "forward"] = "reverse",
+    ) -> None:
+        super().__init__(fn, kwargs_mask, argnums, has_aux)
+        if mode not in ("reverse", "forward"):
+            raise ValueError(f'Jacobian expected the mode "reverse" or "forward", found {mode!r}')
+        self.mode = mode
+
+    def _value(self, output: Any) -> Any:
+        values = jax.tree.map(get, output, is_leaf=is_dynamic)
+        refusals.check_continuous(values, self._name)
+        return values
+
+    def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        problem = self._problem(args, keywords)
+
+        def function(*point: Any) -> Any:
+            value, effects = problem.function(*point)
+            return value, (value, effects)  # JAX returns the derivatives alone
+
+        differentiate = jax.jacrev if self.mode == "reverse" else _forward(problem.point)
+        every = tuple(range(len(problem.point)))
+        raw, (value, effects) = differentiate(function, argnums=every, has_aux=True)(*problem.point)
+        aux = problem.finish(effects)
+        derivatives = _arranged(problem.form, value, raw)
+        return (derivatives, aux) if self.has_aux else derivatives
+
+
+class Hessian(Derivative[P, R]):
+    """The callable returned by `hessian`.
+
+    Example:
+        >>> hessian()(jnp.sin)
+        Hessian(fn=sin)
+    """
+
+    _name = "hessian"
+
+    def _value(self, output: Any) -> Any:
+        refusals.check_scalar(get(output), self._name, ", or use jacfwd of jacrev")
+        return get(output)
+
+    def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
+        problem = self._problem(args, keywords)
+        every = tuple(range(len(problem.point)))
+        gradient = jax.jacrev(problem.function, argnums=every, has_aux=True)
+        raw, effects = _forward(problem.point)(gradient, argnums=every, has_aux=True)(*problem.point)
+        aux = problem.finish(effects)
+        derivatives = problem.form.arrange(_arranged(problem.form, problem.point, raw))
+        return (derivatives, aux) if self.has_aux else derivatives
+
+
+def _forward(point: tuple[Any, ...]) -> Function:
+    """Differentiates forwards, unless there is nothing to differentiate, which `jax.jacfwd` does not take."""
+    return jax.jacfwd if jax.tree.leaves(point) else jax.jacrev
+
+
+def _arranged(form: Form, outputs: Any, raw: Any) -> Any:
+    """The tree of outputs, with the derivatives of each array, which JAX has put in its place, arranged."""
+    structure: Any = jax.tree.structure(outputs)  # JAX does not name the type of its treedefs
+    return structure.unflatten(map(form.arrange, structure.flatten_up_to(raw)))
+
+
+@overload
+def jacrev(
+    kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), has_aux: Literal[False] = False
+) -> Callable[[Callable[P, object]], Jacobian[P, Jacobians]]: ...
+@overload
+def jacrev(
+    kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
+) -> Callable[[Callable[P, tuple[object, *Aux]]], Jacobian[P, tuple[Jacobians, tuple[*Aux]]]]: ...
+def jacrev(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+    """The Jacobian of a function, row by row: `jax.jacrev`, with tracked keyword arguments.
+
+    The cost is that of a gradient for each number that the function returns, so it suits functions that return few.
+    `jacobian` is another name for it, as in JAX.
+
+    Args:
+        kwargs_mask: True for each parameter to differentiate.
+        argnums: which positional arguments to differentiate as well.
+        has_aux: whether the function returns `value, *aux` instead of just the value.
+
+    Returns:
+        What the function returns, with the derivatives of each array in its place: in the structure that `grad` gives
+        them, each of shape `(*output.shape, *input.shape)`. With `has_aux` it is `(jacobian, aux)`.
+
+    Raises:
+        TypeError: a selected parameter, or an output, is not a floating-point value.
+
+    Example:
+        >>> @jacrev({"w": True})
+        ... def products(x: Array, *, w: Param) -> Array:
+        ...     return w * x
+        >>> products(jnp.array([2.0, 3.0]), w=Param(jnp.ones(2)))["w"].tolist()
+        [[2.0, 0.0], [0.0, 3.0]]
+    """
+    return decorator("jacrev", lambda fn: Jacobian(fn, kwargs_mask, argnums, has_aux))
+
+
+@overload
+def jacfwd(
+    kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), has_aux: Literal[False] = False
+) -> Callable[[Callable[P, object]], Jacobian[P, Jacobians]]: ...
+@overload
+def jacfwd(
+    kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
+) -> Callable[[Callable[P, tuple[object, *Aux]]], Jacobian[P, tuple[Jacobians, tuple[*Aux]]]]: ...
+def jacfwd(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+    """The Jacobian of a function, column by column: `jax.jacfwd`, with tracked keyword arguments.
+
+    The cost is that of a call for each number that is differentiated, so it suits functions of few numbers. It also
+    differentiates a `while_loop`. Arguments and result are those of `jacrev`.
+
+    Example:
+        >>> @jacfwd({"w": True})
+        ... def products(x: Array, *, w: Param) -> Array:
+        ...     return w * x
+        >>> products(jnp.array([2.0, 3.0]), w=Param(jnp.ones(2)))["w"].tolist()
+        [[2.0, 0.0], [0.0, 3.0]]
+    """
+    return decorator("jacfwd", lambda fn: Jacobian(fn, kwargs_mask, argnums, has_aux, "forward"))
+
+
+jacobian = jacrev
+
+
+@overload
+def hessian(
+    kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), has_aux: Literal[False] = False
+) -> Callable[[Callable[P, Number]], Hessian[P, Derivatives]]: ...
+@overload
+def hessian(
+    kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
+) -> Callable[[Callable[P, tuple[Number, *Aux]]], Hessian[P, tuple[Derivatives, tuple[*Aux]]]]: ...
+def hessian(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+    """The second derivatives of a function that returns a scalar: `jax.hessian`, with tracked keyword arguments.
+
+    It is the forward Jacobian of the gradient, and costs as much as a gradient for each number that is differentiated.
+
+    Args:
+        kwargs_mask: True for each parameter to differentiate.
+        argnums: which positional arguments to differentiate as well.
+        has_aux: whether the function returns `value, *aux` instead of just the value.
+
+    Returns:
+        The structure that `grad` gives a gradient, twice: in the place of each array of the gradient, the derivatives
+        of that array, in the same structure again. With `has_aux` it is `(hessian, aux)`.
+
+    Raises:
+        TypeError: the function does not return a scalar, or a selected parameter is not a floating-point value.
+
+    Example:
+        >>> @hessian({("a", "b"): True})
+        ... def loss(*, a: Param, b: Param) -> Array:
+        ...     return a**2 * b
+        >>> second = loss(a=Param(jnp.array(3.0)), b=Param(jnp.array(5.0)))
+        >>> float(second["a"]["a"]), float(second["a"]["b"]), float(second["b"]["b"])  # 2b, 2a, 0
+        (10.0, 6.0, 0.0)
+    """
+    return decorator("hessian", lambda fn: Hessian(fn, kwargs_mask, argnums, has_aux))
