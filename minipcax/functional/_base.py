@@ -3,7 +3,8 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from inspect import Parameter
+from contextlib import suppress
+from inspect import Parameter, Signature
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import minipcax.functional._refusals as refusals
@@ -49,6 +50,12 @@ class Transform(Generic[P, R]):
     def _given(self, args: tuple[Any, ...], kwargs: Keywords) -> set[str]:
         """The names of the arguments of a call, by position or by keyword."""
         return {*self._positions[: len(args)], *kwargs}
+
+    def _takes(self, *first: str, skip: int = 0) -> None:
+        """Tells transforms around this one that a call has other positional arguments than the function."""
+        with suppress(TypeError, ValueError):  # the signature of a builtin is not known
+            rest = [*inspect.signature(self.fn).parameters.values()][skip:]
+            self.__signature__ = Signature([*(Parameter(name, Parameter.POSITIONAL_ONLY) for name in first), *rest])
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         raise NotImplementedError
@@ -151,5 +158,5 @@ def describe(fn: Function) -> str:
     else:
         return type(fn).__name__
     defaults = [p.replace(annotation=p.empty) for p in parameters_of(fn) if p.default is not p.empty]
-    arguments = ", ".join(filter(None, [*bound, str(inspect.Signature(defaults))[1:-1]]))
+    arguments = ", ".join(filter(None, [*bound, str(Signature(defaults))[1:-1]]))
     return f"{name}({arguments})" if arguments else name

@@ -31,6 +31,7 @@ class Switch(FlowTransform[P, R]):
         if not self.branches:
             raise ValueError("switch expected at least one branch, found none")
         super().__init__(*self.branches)
+        self._takes("which")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(fn={', '.join(map(describe, self.branches))})"

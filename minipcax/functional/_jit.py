@@ -4,8 +4,11 @@ The compiled program takes the values of all parameters and returns those that c
 copies nothing. Which ones change is known when the function has been traced.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from inspect import Signature
 from typing import Any, overload
 
 import jax
@@ -44,14 +47,18 @@ class Jit(Transform[P, R]):
         compiler_options: dict[str, Any] | None = None,  # XLA's, of any type
     ) -> None:
         super().__init__(fn)
-        self._static_names = _sequence(static_argnames)
-        # A name may be given by position as well.
+        self._check(static_argnums, static_argnames, donate_argnums, donate_argnames)
+        static_numbers = _sequence(static_argnums)
+        # As in `jax.jit`, a name may be given by position, and what has a position by name.
+        by_number = [self._positions[number] for number in static_numbers if 0 <= number < len(self._positions)]
+        self._static_names = _sequence(static_argnames) or tuple(by_number)
         by_name = [self._positions.index(name) for name in self._static_names if name in self._positions]
-        self._static = (*_sequence(static_argnums), *by_name)
+        self._static = (*dict.fromkeys((*static_numbers, *by_name)),)
 
         def pure(static: Static, values: list[Value], *args: Any) -> tuple[Any, tuple[()] | None, dict[int, Value]]:
             warn_of_models(fn)
             skeleton, named = static
+            self._check_static(named, args)
             output, after, changed = run(partial(self._call_with, named), skeleton, values, args)
             # A bool that is known after tracing: None and () are structure, so it costs the compiled program nothing.
             repeats = None if tree_unref(output) is output else ()
@@ -70,6 +77,24 @@ class Jit(Transform[P, R]):
             static, argnums = (0, *_shifted(self._static, 3)), (1, *_shifted(donated, 3))
             options |= {"static_argnums": static, "donate_argnums": argnums}
             self._donation = Donation(fn, self._compiled, donated_names, self._static, options)
+
+    def _check(self, *options: Any) -> None:
+        """Raises what `jax.jit` raises if its options do not fit the function."""
+
+        def stub(*args: Any, **kwargs: Any) -> None: ...
+
+        with suppress(TypeError, ValueError):  # the signature of a builtin is not known
+            parameters = inspect.signature(self.fn).parameters.values()
+            vars(stub)["__signature__"] = Signature([p for p in parameters if p.name != "self"])
+        names = ("static_argnums", "static_argnames", "donate_argnums", "donate_argnames")
+        jax.jit(stub, **{name: option for name, option in zip(names, options, strict=True) if option != ()})
+
+    def _check_static(self, named: Named, args: tuple[Any, ...]) -> None:
+        """Raises if a static argument holds what must be traced."""
+        for number in self._static_among(args):
+            refusals.check_static(f"argument {number}", args[number])
+        for name, value in named:
+            refusals.check_static(name, value.get())
 
     def _call_with(self, named: Named, args: tuple[Any, ...], keywords: Keywords) -> Any:
         return self._call(args, {**keywords, **{name: value.get() for name, value in named}})

@@ -51,6 +51,7 @@ class Scan(Transform[P, R]):
                 "comes first; swap x and carry in f, and give the carry in the call that follows"
             )
         self.xs, self.length, self.reverse, self.unroll = xs, length, reverse, unroll
+        self._takes(skip=1)
 
     def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
         return super()._keywords((None, *args), kwargs)  # a step is given x before the carry

@@ -6,7 +6,6 @@ that `grad` returns. So `jvp(mask)(grad(mask)(loss))(direction, ...)` is the pro
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from inspect import Parameter, Signature
 from typing import Any, Concatenate, Generic, Literal, TypeVar, overload
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import minipcax.functional._derivative_refusals as refusals
 from minipcax.core import get, tree_ref, tree_unref
 from minipcax.core.tree import is_dynamic, path_name
-from minipcax.functional._base import P, R, decorator, parameters_of
+from minipcax.functional._base import P, R, decorator
 from minipcax.functional._derivative import Aux, Derivative, Derivatives, Form, Problem
 from minipcax.functional._masking import Mask
 from minipcax.functional._refusals import keyword_path
@@ -42,8 +41,7 @@ class Jvp(Derivative[P, R]):
         has_aux: bool = False,
     ) -> None:
         super().__init__(fn, kwargs_mask, argnums, has_aux)
-        # For transforms around this one, which ask which argument is at which position.
-        self.__signature__ = Signature([Parameter("tangents", Parameter.POSITIONAL_ONLY), *parameters_of(fn)])
+        self._takes("tangents")
 
     def _keywords(self, args: tuple[Any, ...], kwargs: Keywords) -> Keywords:
         return super()._keywords(args[1:], kwargs)  # the first argument is not for the function

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from minipcax.core import BaseModule
-from minipcax.core.refusals import path_to_param
+from minipcax.core.refusals import kind_of, path_to_param
 from minipcax.core.tree import is_dynamic, path_name, walk
 from minipcax.functional._types import ARRAY_TYPES, Axes, Keywords, Value
 
@@ -95,6 +95,17 @@ def check_usable(inputs: Sequence[tuple[str, Any]], error: Exception) -> None:
                     f"{name} holds an array that was donated to an earlier call, so its memory is used again: use what "
                     "that call returned or wrote, or do not donate it"
                 ) from error
+
+
+def check_static(name: str, value: object) -> None:
+    """Raises if a static argument of `jit` is an array, or holds a parameter."""
+    where = path_to_param(value, closures=False)
+    if where is not None or isinstance(value, (jax.Array, np.ndarray)):
+        found = f"{kind_of(value)} that holds a parameter at {where}" if where else kind_of(value)
+        raise (ValueError if where is None else TypeError)(  # as `jax.jit` does for arrays
+            f"{name} is a static argument of jit, found {found}, which would keep its value of the first call: leave "
+            "it out of static_argnums and static_argnames"
+        )
 
 
 def bound_by_position(function: str) -> TypeError:

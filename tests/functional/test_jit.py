@@ -9,7 +9,8 @@ import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
-from tests.functional.support import Holder, Net, Snapshot, Traces, Weight, X, check_no_tracer, copied
+import minipcax.nn as pxnn
+from tests.functional.support import Holder, Net, Snapshot, Traces, Weight, X, check_no_tracer, copied, refused
 from tests.oracles import close, run_on_devices
 
 
@@ -82,6 +83,109 @@ def test_a_static_name_that_is_not_given_leaves_what_is_shared_shared() -> None:
         return jnp.array(params[0] is params[1])
 
     assert same([p, p])
+
+
+def several(x: Any, n: Any = 2, *, p: Any = None, mode: Any = None) -> Any:
+    return x * n if isinstance(n, int) else 1j  # a traced number is not an int
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"static_argnums": 1},
+    {"static_argnums": (0, 1)},
+    {"static_argnames": "n"},
+    {"static_argnames": ["mode", "n"]},
+    {"static_argnames": "mode"},
+    {"static_argnums": 1, "static_argnames": "mode"},
+    {"static_argnums": 7},
+    {"static_argnums": -7},
+    {"static_argnums": "n"},
+    {"static_argnames": "q"},
+    {"static_argnames": ("n", "q")},
+    {"static_argnames": 3},
+    {"static_argnames": [3]},
+    {"static_argnames": "n", "donate_argnums": 1},
+    {"static_argnames": "n", "donate_argnames": "n"},
+    {"donate_argnums": 9},
+    {"donate_argnames": "q"},
+]
+CALLS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    ((2.0,), {}),
+    ((2.0, 3), {}),
+    ((2.0,), {"n": 3}),
+    ((2.0,), {"mode": "m", "n": 3}),
+    ((2.0, 3), {"mode": "m"}),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_static_and_donated_arguments_are_those_of_jax(options: dict[str, Any]) -> None:
+    """Also what is named by its position and given by keyword, or the other way around, and every mistake."""
+
+    def outcome(jit: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        try:
+            compiled = jit(several, **options)
+        except (TypeError, ValueError) as error:
+            return type(error), str(error)
+        try:
+            return complex(compiled(*args, **keywords))
+        except (TypeError, ValueError) as error:
+            return type(error)
+
+    def compiled(fn: Any, **options: Any) -> Any:
+        return pxf.jit(**options)(fn)
+
+    for args, keywords in CALLS:
+        assert outcome(compiled, args, keywords) == outcome(jax.jit, args, keywords)
+
+
+def test_static_arguments_of_methods_and_of_control_flow() -> None:
+    class Power(px.Module):
+        @pxf.jit(static_argnames="n")
+        def by_name(self, x: Any, n: int) -> Any:
+            return x**n if n > 1 else x
+
+        @pxf.jit(static_argnums=1)
+        def by_number(self, x: Any, n: int) -> Any:
+            return x**n if n > 1 else x
+
+    x, power = jnp.array(2.0), Power()
+    assert [float(y) for y in (power.by_name(x, 3), power.by_name(x, n=3), power.by_number(x, n=3))] == [8.0] * 3
+    with refused(r"static_argnums=\(2,\).* only accepts 2 positional arguments"):
+        pxf.jit(static_argnums=2)(Power.by_number.fn)  # type: ignore[attr-defined]  # the function itself
+
+    branches = pxf.jit(static_argnames="n")(pxf.cond(lambda x, n: x**n, lambda x, n: x * n))
+    assert (float(branches(True, x, 3)), float(branches(False, x, 3))) == (8.0, 6.0)
+    choice = pxf.jit(static_argnums=2)(pxf.switch([lambda x, n: x**n, lambda x, n: x * n]))
+    assert (float(choice(0, x, 3)), float(choice(1, x, n=3))) == (8.0, 6.0)
+
+    def step(x: Any, total: Any, *, times: Any) -> Any:
+        return (total + x * range(times.get())[-1],), None
+
+    loop = pxf.jit(donate_argnums=0)(pxf.scan(step, jnp.arange(3.0)))
+    assert float(loop(jnp.array(0.0), times=px.static(3))[0][0]) == 6.0
+    with refused(r"donate_argnums=\(1,\).* only accepts 1 positional"):
+        pxf.jit(donate_argnums=1)(pxf.scan(step, jnp.arange(3.0)))
+
+
+def test_static_arguments_that_would_never_change_again() -> None:
+    layer, p = pxnn.Linear(2, 2), px.Param(X)
+    cases: list[tuple[dict[str, Any], tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
+        (
+            {"static_argnums": 1},
+            (X, layer),
+            {},
+            TypeError,
+            r"argument 1 is a static .* a Linear that holds a p.*weight",
+        ),
+        ({"static_argnames": "n"}, (X,), {"n": [layer]}, TypeError, r"n is a static .* a list that holds .*\[0\]\.nn"),
+        ({"static_argnames": "n"}, (X,), {"n": p}, TypeError, r"n is a static argument of jit, found a Param"),
+        ({"static_argnames": "n"}, (X,), {"n": X}, ValueError, r"n is a static .* found an ArrayImpl.*leave it out"),
+        ({"static_argnames": "n"}, (X,), {"n": np.ones(2)}, ValueError, r"n is a static .* found a ndarray"),
+        ({"static_argnums": 1}, (X, X), {}, ValueError, "(?i)non-hashable static arguments"),
+    ]
+    for options, args, keywords, error, words in cases:
+        with refused(words, error):
+            pxf.jit(**options)(lambda x, n: x)(*args, **keywords)
 
 
 def changed(lowered: jax.stages.Lowered) -> list[Any]:
@@ -185,7 +289,7 @@ def test_donation_over_many_calls() -> None:
     traces, p = Traces(), px.Param(jnp.zeros(2))
 
     @pxf.jit(donate_argnames=("p", "not_given"))
-    def step(*, p: px.Param) -> jax.Array:
+    def step(*, p: px.Param, not_given: px.Param | None = None) -> jax.Array:
         traces()
         p += 1.0
         return p.sum()
