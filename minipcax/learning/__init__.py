@@ -26,6 +26,7 @@ from minipcax.learning._pc import PC
 from minipcax.learning._report import History, Report
 from minipcax.learning._solver import GradientTolerance, Problem, Snapshot, Solution, Solver
 from minipcax.learning._starts import RandomStart, start_from_present
+from minipcax.learning._theory import Conditioning, conditioning, linear_energy, linear_hessian, state_hessian
 from minipcax.learning._zil import ZIL
 
 __all__ = ["EPC", "IPC", "NODES", "PC", "PER_SAMPLE", "WEIGHTS", "ZIL", "Algorithm", "Backprop", "History", "Model"]
@@ -43,3 +44,4 @@ __all__ += [
 __all__ += ["LBFGS", "GradientFlow", "RandomStart", "start_from_present"]
 __all__ += ["GradientTolerance", "Problem", "Snapshot", "Solution", "Solver"]
 __all__ += ["langevin", "learn", "over_batch", "predict", "relax", "relax_errors", "start", "states_from_errors"]
+__all__ += ["Conditioning", "conditioning", "linear_energy", "linear_hessian", "state_hessian"]

@@ -1,6 +1,10 @@
-"""The words for models and algorithms that `_pass`, `_zil`, `_nudging` and `_algorithm` refuse."""
+"""The words for models and algorithms that `_pass`, `_zil`, `_nudging`, `_algorithm` and `_theory` refuse."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import jax.numpy as jnp
+from jaxtyping import Array
 
 from minipcax.predictive_coding import EnergyFn
 
@@ -86,3 +90,51 @@ def traced_choice(algorithm: object, name: str) -> TypeError:
         "and arrays are traced, so that a schedule does not compile again: choose with jnp.where or "
         "minipcax.functional.cond, or use a hyperparameter that is a bool, an int or a string"
     )
+
+
+# Theory
+
+
+def check_chain(weights: Sequence[Array], least: int) -> None:
+    """Raises if weights are not matrices of which each takes what the one before it gives."""
+    if len(weights) < least:
+        raise ValueError(f"expected the weights of at least {least} layers, found {len(weights)}")
+    shapes = [weight.shape for weight in weights]
+    if any(len(shape) != 2 for shape in shapes) or any(a[0] != b[1] for a, b in pairwise(shapes)):
+        raise ValueError(
+            "expected weights from input to output, of shapes (out_features, in_features), each with the in_features "
+            f"that the one before it has as out_features, found {', '.join(map(str, shapes))}"
+        )
+
+
+def check_ends(weights: Sequence[Array], x: Array, y: Array) -> None:
+    """Raises if samples and targets do not fit the ends of a chain."""
+    expected = weights[0].shape[1], weights[-1].shape[0]
+    if not (x.ndim == y.ndim == 2 and len(x) == len(y) and (x.shape[1], y.shape[1]) == expected):
+        raise ValueError(
+            f"expected samples of shape (batch, {expected[0]}) and targets of shape (batch, {expected[1]}), found "
+            f"{x.shape} and {y.shape}"
+        )
+
+
+def check_inferred(states: Sequence[object]) -> None:
+    """Raises if a model has no inferred states."""
+    if not states:
+        raise ValueError("state_hessian expected a model with inferred nodes, found that all are observed")
+
+
+def check_square(hessian: Array) -> None:
+    """Raises if this is not a square matrix, or several of them."""
+    if hessian.ndim < 2 or hessian.shape[-1] != hessian.shape[-2] or hessian.shape[-1] == 0:
+        raise ValueError(f"conditioning expected square matrices, found an array of shape {hessian.shape}")
+
+
+def check_positive(hessian: Array, smallest: Array) -> None:
+    """Raises if a matrix is not symmetric, or not positive definite."""
+    if not jnp.allclose(hessian, jnp.swapaxes(hessian, -1, -2), rtol=1e-3, atol=1e-3 * jnp.abs(hessian).max()):
+        raise ValueError("conditioning expected a Hessian, which is symmetric, found a matrix that is not")
+    if not (smallest > 0).all():
+        raise ValueError(
+            f"conditioning expected positive definite Hessians, found one whose smallest eigenvalue is "
+            f"{smallest.min():.3g}: gradient descent does not converge there, as the states are not near a minimum"
+        )
