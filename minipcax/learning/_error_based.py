@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from minipcax.functional import grad
+import minipcax.learning._refusals as refusals
+from minipcax.functional import Grad, grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_model, check_squared_errors, check_states
 from minipcax.learning._descent import Tolerance
@@ -45,6 +46,14 @@ class EPC(Algorithm):
     and then the weights learn as in `PC`, from ∂E/∂W at fixed states. Both have the same equilibria. An error is
     itself what is inferred, never the difference of two numbers that are nearly the same, and so loses no digits.
 
+    With `gradient="global"`, as in the reference and in jpc, the weights learn from dE(e, W)/dW at fixed errors, which
+    goes through all states, as these follow from W. With h(e, W) for these states,
+
+        dE(e, W)/dW = ∂E(h, W)/∂W + ∂E(h, W)/∂h · ∂h(e, W)/∂W
+
+    so that both are the same at equilibrium, where ∂E/∂h = 0. Before any inference, at e = 0, the global gradient is
+    that of backpropagation, and the local one that of the output layer alone.
+
     The optimiser of the nodes is that of the errors. An error moves all states after it, so that its rate must be
     smaller than that of states: for gradient descent in a linear network, below 2 / (1 + ‖∂u_L/∂e‖²), with the spectral
     norm. The inferred nodes must have `se_energy` and the built-in rules.
@@ -52,6 +61,10 @@ class EPC(Algorithm):
     Args:
         steps: T, the steps of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
+        gradient: what the weights learn from, "local" at fixed states, or "global" at fixed errors.
+
+    Raises:
+        ValueError: `gradient` is neither; otherwise as `Algorithm`.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -66,11 +79,18 @@ class EPC(Algorithm):
 
     steps: int = 8
     unroll: int | bool = 1
+    gradient: Literal["local", "global"] = "local"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gradient not in ("local", "global"):
+            raise refusals.other_gradient(self.gradient)
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
         predictions, loss = start(x, y, model=model)
         history = relax_errors(x, self.steps, self.unroll, model=model, optim=nodes)
-        weights.step(model, _learning_gradients(x, model=model)["model"])
+        gradients = _at_fixed_states if self.gradient == "local" else _at_fixed_errors
+        weights.step(model, gradients(x, model=model)["model"])
         return Report(history, loss, predictions)
 
 
@@ -177,9 +197,17 @@ def _node_energies(fixed: bool, x: Sample, *, model: Model) -> Float[Array, " no
 
 
 OBJECTIVE = Objective(NODES, partial(_node_energies, False))
-_energies_at_fixed_states = over_batch(partial(_node_energies, True))
 
 
-@grad({"model": WEIGHTS})
-def _learning_gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
-    return _energies_at_fixed_states(x, model=model).sum(axis=-1).mean()
+def _mean_gradients(fixed: bool) -> Grad[..., dict[str, Any]]:  # of the model, by keyword
+    """Returns a function to the gradients of the weights, at fixed states or at fixed errors."""
+    energies = over_batch(partial(_node_energies, fixed))
+
+    @grad({"model": WEIGHTS})
+    def gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
+        return energies(x, model=model).sum(axis=-1).mean()
+
+    return gradients
+
+
+_at_fixed_states, _at_fixed_errors = _mean_gradients(True), _mean_gradients(False)

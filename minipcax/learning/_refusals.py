@@ -83,6 +83,14 @@ def other_beta(beta: object) -> ValueError:
     )
 
 
+def other_gradient(gradient: object) -> ValueError:
+    """The error for an unknown gradient of the weights in error-based predictive coding."""
+    return ValueError(
+        'EPC expected the gradient "local", of the weights at fixed states, or "global", at fixed errors and through '
+        f"all states, found {gradient!r}"
+    )
+
+
 def traced_choice(algorithm: object, name: str) -> TypeError:
     """The error for Python code that depends on a hyperparameter which is traced."""
     return TypeError(

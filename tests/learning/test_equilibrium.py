@@ -131,6 +131,99 @@ def test_learning_from_errors_is_learning_at_their_states() -> None:
     assert relative_difference(found, expected) < 1e-5
 
 
+def global_gradients(model: Chain, errors: list[Array], x: Array, y: Array) -> dict[str, Array]:
+    """By hand, of E(e, W) = Σ ½e² + ½|y − W_L h_{L−1}|², a mean over samples, with h_l = tanh(W_l h_{l−1}) + e_l."""
+
+    def energy(weights: list[Array]) -> Array:
+        h = x
+        for w, e in zip(weights[:-1], errors, strict=True):
+            h = jnp.tanh(h @ w.T) + e
+        total: Array = sum(0.5 * (e**2).sum() for e in errors) + 0.5 * ((y - h @ weights[-1].T) ** 2).sum()
+        return total / len(x)
+
+    paths = [f".layers[{number}].nn.weight" for number in range(len(model.layers))]
+    return dict(zip(paths, jax.grad(energy)(model.weights), strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_gradient_at_fixed_errors_goes_through_all_states(steps: int) -> None:
+    model = Chain([SIZE, 7, 6, SIZE])
+    found, report = gradients(pxl.EPC(steps, gradient="global"), model, X, Y, optax.sgd(0.1))
+    _, local = gradients(pxl.EPC(steps), model, X, Y, optax.sgd(0.1))
+    np.testing.assert_array_equal(report.energies, local.energies)
+    pxl.initialise(X, Y, model=model)
+    pxf.jit(static_argnums=1)(pxl.relax_errors)(X, steps, model=model, optim=pxu.Optim(optax.sgd(0.1)))
+    errors = [vode.h.get() for vode in model.vodes[:-1]]
+    assert relative_difference(found, global_gradients(model, errors, X, Y)) < 1e-5
+
+
+def test_before_inference_the_global_gradient_is_that_of_backpropagation() -> None:
+    """At e = 0, where the local gradient is that of the output layer alone."""
+    model = Chain([SIZE, 7, 6, SIZE])
+    stays = optax.sgd(0.0)
+    found, _ = gradients(pxl.EPC(1, gradient="global"), model, X, Y, stays)
+    local, _ = gradients(pxl.EPC(1), model, X, Y, stays)
+    expected, _ = gradients(pxl.Backprop(), model, X, Y)
+    assert relative_difference(found, expected) < 1e-5
+    *hidden, last = found
+    np.testing.assert_allclose(local[last], expected[last], rtol=1e-5, atol=1e-7)
+    for path in hidden:
+        np.testing.assert_array_equal(local[path], 0)
+
+
+def test_both_gradients_differ_by_what_passes_through_the_states() -> None:
+    """dE(e, W)/dW − ∂E(h, W)/∂W = ∂E(h, W)/∂h · ∂h(e, W)/∂W, by hand."""
+    model = Chain([SIZE, 7, 6, SIZE])
+    local, _ = gradients(pxl.EPC(4), model, X, Y, optax.sgd(0.1))
+    found, _ = gradients(pxl.EPC(4, gradient="global"), model, X, Y, optax.sgd(0.1))
+    pxl.initialise(X, Y, model=model)
+    pxf.jit(static_argnums=1)(pxl.relax_errors)(X, 4, model=model, optim=pxu.Optim(optax.sgd(0.1)))
+    errors = [vode.h.get() for vode in model.vodes[:-1]]
+
+    def states(weights: list[Array]) -> list[Array]:
+        h = [X]
+        for w, e in zip(weights[:-1], errors, strict=True):
+            h.append(jnp.tanh(h[-1] @ w.T) + e)
+        return h[1:]
+
+    def energy(h: list[Array], weights: list[Array]) -> Array:
+        below = [X, *h]
+        u = [jnp.tanh(below[number] @ weights[number].T) for number in range(2)] + [below[2] @ weights[2].T]
+        return jnp.stack([0.5 * jnp.sum((a - b) ** 2) for a, b in zip([*h, Y], u, strict=True)]).sum() / BATCH
+
+    h, through = jax.vjp(states, model.weights)
+    (expected,) = through(jax.grad(energy)(h, model.weights))
+    differences = {path: found[path] - local[path] for path in found}
+    *hidden, last = differences
+    assert (
+        relative_difference({path: differences[path] for path in hidden}, dict(zip(hidden, expected, strict=False)))
+        < 1e-4
+    )
+    np.testing.assert_allclose(found[last], local[last], rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", [None, 2.0])
+def test_at_equilibrium_both_gradients_are_the_same(precision: float | None) -> None:
+    """Where ∂E/∂h = 0; also that of a precision."""
+    with enable_x64(True):
+        model, x, y = Chain([SIZE, 7, 6, SIZE]), jnp.float64(X), jnp.float64(Y)
+        for layer in model.layers:
+            layer.nn.weight.set(jnp.float64(layer.nn.weight.get()))
+        if precision is not None:
+            model.vodes[0].precision = pxnn.LayerParam(jnp.full(7, precision))
+        for steps, least, most in ((4, 1e-2, 1.0), (800, 0.0, 1e-12)):
+            local, _ = gradients(pxl.EPC(steps), model, x, y, optax.sgd(0.1))
+            found, _ = gradients(pxl.EPC(steps, gradient="global"), model, x, y, optax.sgd(0.1))
+            assert least <= relative_difference(local, found) < most
+
+
+def test_another_gradient_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'EPC expected the gradient "local", .*"global", .*found \'globl\''):
+        pxl.EPC(gradient="globl")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="steps expected a positive int"):
+        pxl.EPC(0, gradient="global")
+
+
 def test_errors_lose_no_digits() -> None:
     """At 20 layers the errors are small against the states, but float32 gives what float64 does."""
     x, y = RNG.normal(size=(4, 6)), RNG.normal(size=(4, 6))
