@@ -1,0 +1,24 @@
+"""The pages of models run as a person runs them, at a small size, and what they compare comes out as it must."""
+
+import re
+from pathlib import Path
+
+from tests.examples.support import run_here
+
+
+def means(text: str) -> dict[str, float]:
+    """The mean of each score over the seeds, by its name."""
+    return {name: float(mean) for name, mean in re.findall(r"^([^:\n]+): (-?[\d.]+)", text, re.MULTILINE)}
+
+
+def test_bidirectional(tmp_path: Path) -> None:
+    small = "--epochs", "8", "--steps", "4", "--hidden", "32", "--test-steps", "40", "--seeds", "2"
+    result = run_here("models/bidirectional", *small, "--lr-weights", "0.01", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall(r": [\d.]+ ± [\d.]+ \([\d.]+, [\d.]+\)$", result.stdout, re.MULTILINE)) == 6
+    found = means(result.stdout)
+    assert found["bidirectional, test accuracy in %"] > found["discriminative, test accuracy in %"] - 2 > 90
+    assert found["bidirectional, test accuracy in %"] > found["generative, test accuracy in %"]
+    distance = "distance of its images to the average ones"
+    assert found[f"bidirectional, {distance}"] < 0.05 < found[f"discriminative, {distance}"] - 0.2
+    assert (tmp_path / "bidirectional.png").read_bytes().startswith(b"\x89PNG")
