@@ -1,5 +1,8 @@
 """Errors about nodes, their energies and their rules."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -55,6 +58,16 @@ def check_one_prediction(count: int) -> None:
             f"a node was given {count} predictions in one pass, of which only the last would have an energy: use a "
             "node for each call (in a loop over time, one for each step; nn.shared(vode) shares the state), or, if "
             "these were several passes, clear the cache between them: step(model, clear_params=VodeParam.Cache)"
+        )
+
+
+def check_started_once(rules: Sequence[Any]) -> None:  # which are defined in a file that imports this one
+    """Raises if a node of which the state is guessed also starts itself."""
+    if any("h" in rule.others for rule in rules):
+        raise ValueError(
+            "Amortised expected a node that does not start itself, found one whose state becomes its prediction in "
+            'STATUS.INIT, so that the guess or the prediction would be lost: write Vode(ruleset={STATUS.INIT: ("u <- '
+            'u",)})'
         )
 
 

@@ -1,0 +1,76 @@
+"""Amortised inference: a network that guesses where inference will take the state of a node."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float
+
+from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
+from minipcax.predictive_coding._refusals import check_started_once
+from minipcax.predictive_coding._vode import Vode
+
+
+class Amortised(EnergyModule):
+    """An inference network g, which starts the state h of a node at its guess, and learns from where h is then taken,
+
+        h = g(x) in status `STATUS.INIT`;  ΔW from ∂/∂W ½‖stop_gradient(h) − g(stop_gradient(x))‖²
+
+    So states do not feel the guess, and inference is that of the model without it. Nor do energies: that of the guess
+    has this gradient, but its value is zero, so that the energy that is reported, or looked at by a tolerance or a line
+    search, is the one that the states descend.
+
+    `Backprop` has no inference: it learns the guesses, with all else, through the start that they give.
+
+    Args:
+        node: the node, which does not start itself: `Vode(ruleset={STATUS.INIT: ("u <- u",)})`.
+        network: a module, called with one sample's input; layers that are one network may be one each for a node.
+
+    Raises:
+        ValueError: the node starts itself at its prediction.
+
+    Example: a latent state that is guessed from the image which it predicts.
+        >>> class Hybrid(EnergyModule):
+        ...     def __init__(self) -> None:
+        ...         super().__init__()
+        ...         self.layer = Linear(2, 4)
+        ...         self.latent, self.image = Vode(ruleset={STATUS.INIT: ("u <- u",)}), Vode()
+        ...         self.guess = Amortised(self.latent, Linear(4, 2))
+        ...         self.image.h.frozen = True
+        ...
+        ...     def __call__(self, x: None, image: Array | None = None) -> Array:
+        ...         if image is not None:
+        ...             self.image.set("h", image)
+        ...         latent = self.guess(self.image.get("h"))
+        ...         self.latent(jnp.zeros(2))  # the prior
+        ...         return self.image(self.layer(latent), output="u")
+        >>> model = Hybrid()
+        >>> nodes, weights = Optim(optax.sgd(0.1)), Optim(optax.sgd(0.1), WEIGHTS(model))
+        >>> PC(steps=3)(None, jnp.ones((5, 4)), model=model, nodes=nodes, weights=weights).predictions.shape
+        (5, 4)
+
+    Reference:
+        Tscshantz, Millidge, Seth and Buckley, Hybrid predictive coding: Inferring, fast and slow, PLOS Computational
+        Biology 19 (2023).
+    """
+
+    def __init__(
+        self,
+        node: Vode[Any],  # its state may be of any class
+        network: Callable[[Array], Array],
+    ) -> None:
+        super().__init__()
+        check_started_once(node.ruleset.inputs_for(STATUS.INIT, "u"))
+        self.network = network
+        self.guess = Vode[Any](_energy_of_guess)
+        self.guess.h = node.h  # one state, of which the node's own prediction and the guess are two
+
+    def __call__(self, x: Array) -> Array:
+        """Stores the guess from x; returns the state, which in status `STATUS.INIT` is the guess."""
+        state: Array = self.guess(self.network(x if self.status == STATUS.INIT else stop_gradient(x)))
+        return state
+
+
+def _energy_of_guess(vode: Vode[Any]) -> Float[Array, "..."]:
+    error: Array = 0.5 * (stop_gradient(vode.get("h")) - vode.get("u")) ** 2
+    return error - stop_gradient(error)
