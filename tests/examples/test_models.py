@@ -22,3 +22,20 @@ def test_bidirectional(tmp_path: Path) -> None:
     distance = "distance of its images to the average ones"
     assert found[f"bidirectional, {distance}"] < 0.05 < found[f"discriminative, {distance}"] - 0.2
     assert (tmp_path / "bidirectional.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_hybrid(tmp_path: Path) -> None:
+    small = "--epochs", "10", "--steps", "8", "--hidden", "32", "--test-steps", "120", "--lr-weights", "0.01"
+    result = run_here("models/hybrid", *small, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = means(result.stdout)
+    steps = {
+        start: found[f"{start}, steps to 0.99 of the accuracy that the prior ends with"]
+        for start in ("guess", "prior", "random")
+    }
+    assert steps["guess"] < steps["prior"] < steps["random"]
+    energy = "steps to 1.05 of the energy that the prior ends with"
+    assert found[f"guess, {energy}"] < found[f"random, {energy}"]
+    assert found["guess, accuracy at the start in %"] > 80 > 20 > found["prior, accuracy at the start in %"]
+    assert abs(found["guess, accuracy at the end in %"] - found["prior, accuracy at the end in %"]) < 2
+    assert (tmp_path / "hybrid.png").read_bytes().startswith(b"\x89PNG")
