@@ -1,11 +1,14 @@
 """The models of sequences run as a person runs them, at a small size; and what their pages say of them holds."""
 
+import argparse
 import re
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import optax
+from data import load
 
 import minipcax as px
 import minipcax.learning as pxl
@@ -14,6 +17,7 @@ from tests.examples.support import EXAMPLES, run_here
 
 sys.path.append(str(EXAMPLES / "models"))
 import temporal
+import transformer
 
 
 def means(text: str) -> dict[str, float]:
@@ -74,3 +78,74 @@ def test_a_frame_is_learned_from_the_state_before_alone() -> None:
     learned = a + (h - expected).T @ np.tanh(before) / 2, c + (frame - np.tanh(h) @ c.T - bias_c).T @ np.tanh(h) / 2
     np.testing.assert_allclose(model.transition.nn.weight, learned[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(model.view.nn.weight, learned[1], rtol=1e-4, atol=1e-6)
+
+
+SMALL = (
+    "--width",
+    "8",
+    "--heads",
+    "2",
+    "--depth",
+    "2",
+    "--images",
+    "300",
+    "--batch-size",
+    "15",
+    "--lr-weights",
+    "0.01",
+)
+
+
+def test_transformer(tmp_path: Path) -> None:
+    result = run_here("models/transformer", "--epochs", "4", *SMALL, "--seeds", "2", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = means(result.stdout)
+    assert list(found) == ["Backprop", "EPC", "EPC / Backprop"]
+    assert found["EPC / Backprop"] < 1.05
+    images = load(None).test.images[:200]
+    assert found["Backprop"] < 0.5 * np.var(images, axis=0).sum()  # the loss of predicting the average image
+    assert (tmp_path / "transformer.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_transformer_on_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
+    """Images of 5 × 4."""
+    options = "--algorithm", "PC", "--epochs", "1", *SMALL
+    result = run_here("models/transformer", "--data", folder, *options, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "PC / Backprop: " in result.stdout
+
+
+def small_transformer(precision: float) -> tuple[transformer.Rows, transformer.Transformer]:
+    images = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    options = argparse.Namespace(width=8, heads=2, depth=2, precision=precision)
+    return images, transformer.Transformer(images, options, px.RandomKeyGenerator(0))
+
+
+def test_no_token_sees_a_later_row() -> None:
+    images, model = small_transformer(1.0)
+
+    def changed(row: int) -> list[bool]:
+        other = images.copy()
+        other[:, row] += 1
+        difference = pxl.predict(images, model) - pxl.predict(other, model)
+        return [bool(jnp.any(difference[:, token] != 0)) for token in range(5)]
+
+    for row in range(5):
+        assert changed(row) == [token >= row for token in range(5)]
+
+
+def test_a_small_precision_makes_errors_gradients() -> None:
+    """After T steps of rate a, errors are 1 − (1 − a)^T of the gradients of backpropagation; so is what they teach."""
+    steps, rate = 4, 0.3
+    updates = []
+    for algorithm in (pxl.Backprop(), pxl.EPC(steps)):
+        images, model = small_transformer(1e-4)
+        before = [np.asarray(param) for param in px.tree_extract(pxl.WEIGHTS(model))]
+        nodes, weights = pxu.Optim(optax.sgd(rate)), pxu.Optim(optax.sgd(1e4), pxl.WEIGHTS(model))
+        algorithm(transformer.before(images), images, model=model, nodes=nodes, weights=weights)
+        after = px.tree_extract(pxl.WEIGHTS(model))
+        updates.append([np.asarray(param) - value for param, value in zip(after, before, strict=True)])
+    observed = {id(param) for param in px.tree_extract([model.norm, model.read])}
+    for param, backprop, epc in zip(after, *updates, strict=True):
+        factor = 1 if id(param) in observed else 1 - (1 - rate) ** steps
+        np.testing.assert_allclose(epc, factor * backprop, rtol=0.02, atol=0.02 * np.abs(backprop).max() + 1e-4)
