@@ -20,16 +20,17 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 import minipcax.learning._refusals as refusals
-from minipcax.functional import Grad, grad
+from minipcax.core.random import keeping_key
+from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._checks import check_model, check_squared_errors, check_states
+from minipcax.learning._checks import check_loop, check_model, check_squared_errors, check_states
 from minipcax.learning._descent import Tolerance
 from minipcax.learning._energies import Objective, joined, sample_energies
 from minipcax.learning._forward import start
 from minipcax.learning._inference import descend
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
 from minipcax.learning._report import History, Report
-from minipcax.learning._solver import Solver
+from minipcax.learning._solver import GradientTolerance, Solver
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
 from minipcax.utils import Optim, step
 
@@ -62,6 +63,7 @@ class EPC(Algorithm):
         steps: T, the steps of inference for each batch.
         unroll: how many of them to compile as one round of the loop, see `infer`.
         gradient: what the weights learn from, "local" at fixed states, or "global" at fixed errors.
+        tolerance: when inference ends early, as for `PC`.
 
     Raises:
         ValueError: `gradient` is neither; otherwise as `Algorithm`.
@@ -80,17 +82,21 @@ class EPC(Algorithm):
     steps: int = 8
     unroll: int | bool = 1
     gradient: Literal["local", "global"] = "local"
+    tolerance: float | GradientTolerance | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_loop(self.steps, self.unroll, self.tolerance)
         if self.gradient not in ("local", "global"):
             raise refusals.other_gradient(self.gradient)
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
         predictions, loss = start(x, y, model=model)
-        history = relax_errors(x, self.steps, self.unroll, model=model, optim=nodes)
-        gradients = _at_fixed_states if self.gradient == "local" else _at_fixed_errors
-        weights.step(model, gradients(x, model=model)["model"])
+        history = relax_errors(x, self.steps, self.unroll, tolerance=self.tolerance, model=model, optim=nodes)
+        # A line search may move only what the gradient takes to move; at other weights, the states are others too.
+        value_fn = keeping_key(lambda model: _mean(x, model=model)) if self.gradient == "global" else None
+        at_fixed = _at_fixed_errors if self.gradient == "global" else _at_fixed_states
+        energy, gradients = at_fixed(x, model=model)
+        weights.step(model, gradients["model"], value=energy, value_fn=value_fn)
         return Report(history, loss, predictions)
 
 
@@ -199,15 +205,16 @@ def _node_energies(fixed: bool, x: Sample, *, model: Model) -> Float[Array, " no
 OBJECTIVE = Objective(NODES, partial(_node_energies, False))
 
 
-def _mean_gradients(fixed: bool) -> Grad[..., dict[str, Any]]:  # of the model, by keyword
-    """Returns a function to the gradients of the weights, at fixed states or at fixed errors."""
-    energies = over_batch(partial(_node_energies, fixed))
-
-    @grad({"model": WEIGHTS})
-    def gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
-        return energies(x, model=model).sum(axis=-1).mean()
-
-    return gradients
+_energies_at_fixed_states = over_batch(partial(_node_energies, True))
 
 
-_at_fixed_states, _at_fixed_errors = _mean_gradients(True), _mean_gradients(False)
+def _mean(x: Batch, *, model: Model) -> Float[Array, ""]:
+    return OBJECTIVE.of_batch(x, model=model).sum(axis=-1).mean()
+
+
+_at_fixed_errors = value_and_grad({"model": WEIGHTS})(_mean)
+
+
+@value_and_grad({"model": WEIGHTS})
+def _at_fixed_states(x: Batch, *, model: Model) -> Float[Array, ""]:
+    return _energies_at_fixed_states(x, model=model).sum(axis=-1).mean()

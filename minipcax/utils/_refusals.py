@@ -202,7 +202,7 @@ def updating(state: OptaxState, values: dict[str, Any]) -> Iterator[None]:
             raise TypeError(
                 f"Optim.step expected {' and '.join(f'{name}=' for name in lacking)}, which this optimiser needs to "
                 "look further than the gradient: the value that the gradients are of, and a function from the model "
-                "to it; OptimTree passes none on, IPC has no function for the weights, and ZIL neither"
+                "to it. ZIL has neither, IPC and EPC at fixed states no function of weights; OptimTree passes none on"
             ) from error
         differ = differences(state.targets, "then", state.shapes, "now", shapes_of(values.values()))
         if differ:
