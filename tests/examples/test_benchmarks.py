@@ -95,3 +95,13 @@ def test_pictures_are_drawn(name: str, options: list[str], tmp_path: Path) -> No
     result = run(f"benchmarks/{name}", *options, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / f"{name}.png").exists()
+
+
+def test_equilibrium(tmp_path: Path) -> None:
+    result = run_here("benchmarks/equilibrium", "--quick", "--batch", "4", "--steps", "300", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = {line[:16].strip(): line[16:].split() for line in result.stdout.splitlines()}
+    assert rows["Heun, adaptive"][1] == "1.00"
+    for name in ("L-BFGS", "EPC, L-BFGS", "SGD", "EPC, SGD"):  # both goals
+        assert len(rows[name]) == 10, name
+    assert (tmp_path / "equilibrium.png").exists()
