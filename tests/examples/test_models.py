@@ -39,3 +39,16 @@ def test_hybrid(tmp_path: Path) -> None:
     assert found["guess, accuracy at the start in %"] > 80 > 20 > found["prior, accuracy at the start in %"]
     assert abs(found["guess, accuracy at the end in %"] - found["prior, accuracy at the end in %"]) < 2
     assert (tmp_path / "hybrid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_graph(tmp_path: Path) -> None:
+    small = "--epochs", "30", "--hidden", "16", "--test-steps", "30", "--lr-weights", "0.01"
+    result = run_here("models/graph", *small, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = means(result.stdout)
+    parameters = 16 + 32 + 32 + 10 + 2 * (16 * 74 + 32 * 32 + 2 * 32 * 10)
+    hopfield = f"error of the lower half, Hopfield network of {parameters // 64} images"
+    assert found["error of the lower half, graph"] < found[hopfield] < found["error of the lower half, average image"]
+    assert found["test accuracy in %"] > 80
+    assert found["distance of images from labels to the average ones"] < 0.02
+    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
