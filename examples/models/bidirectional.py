@@ -22,7 +22,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import optax
-from common import Scores, draw_rows, over_seeds
+from common import Scores, batches, draw_rows, over_seeds
 from jax import Array
 from jaxtyping import Float
 
@@ -87,12 +87,9 @@ def train(data: Dataset, gen: float, disc: float, seed: int, options: argparse.N
     model.clamp(image=True, label=True)
     nodes = pxu.Optim(optax.sgd(options.lr_nodes))
     weights = pxu.Optim(optax.adamw(options.lr_weights), pxl.WEIGHTS(model))
-    algorithm, order = pxl.PC(options.steps), np.random.default_rng(seed)
-    for _ in range(options.epochs):
-        batches = order.permutation(len(images))[: len(images) // options.batch_size * options.batch_size]
-        for batch in batches.reshape(-1, options.batch_size):
-            report = algorithm(images[batch], labels[batch], model=model, nodes=nodes, weights=weights)
-        report.check()
+    algorithm = pxl.PC(options.steps)
+    for batch in batches(len(images), seed, options):
+        algorithm(images[batch], labels[batch], model=model, nodes=nodes, weights=weights).check()
     return model
 
 

@@ -1,15 +1,22 @@
-"""What the pages of this folder share: a score for each of several seeds, and rows of images."""
+"""What the pages of this folder share: batches, a score for each of several seeds, and rows of images."""
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 Scores = dict[str, float]
+
+
+def batches(count: int, seed: int, options: argparse.Namespace) -> Iterator[Int[np.ndarray, " batch_size"]]:
+    """The indices of the batches of all epochs; what is left over is dropped, so that all are of one size."""
+    order, whole = np.random.default_rng(seed), count - count % options.batch_size
+    for _ in range(options.epochs):
+        yield from order.permutation(count)[:whole].reshape(-1, options.batch_size)
 
 
 def over_seeds(score: Callable[[int], Scores], options: argparse.Namespace, form: str = "{:.4f}") -> None:

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from common import Scores, draw_rows, over_seeds
+from common import Scores, batches, draw_rows, over_seeds
 from jax import Array
 from jaxtyping import Float
 
@@ -87,21 +87,18 @@ def nodes_of(split: Split) -> Known:
 
 def train(known: Known, seed: int, options: argparse.Namespace) -> Graph:
     """A graph that has learned, each time from some of what is known."""
-    order, count = np.random.default_rng(seed), len(known["label"])
+    choice = np.random.default_rng(seed)
     sizes = {"hidden": options.hidden} | {name: states.shape[1] for name, states in known.items()}
     model = Graph(sizes, px.RandomKeyGenerator(seed))
     clamp(known, model)
     nodes = pxu.Optim(optax.sgd(options.lr_nodes))
     weights = pxu.Optim(optax.adamw(options.lr_weights, weight_decay=0.01), pxl.WEIGHTS(model))
     algorithm = pxl.PC(options.steps)
-    for _ in range(options.epochs):
-        batches = order.permutation(count)[: count // options.batch_size * options.batch_size]
-        for batch in batches.reshape(-1, options.batch_size):
-            subsets = SUBSETS[order.integers(len(SUBSETS), size=len(batch))]
-            seen = {name: subsets[:, [number]] for number, name in enumerate(known)}
-            x = {name: states[batch] for name, states in known.items()}, seen
-            report = algorithm(x, None, model=model, nodes=nodes, weights=weights)
-        report.check()
+    for batch in batches(len(known["label"]), seed, options):
+        subsets = SUBSETS[choice.integers(len(SUBSETS), size=len(batch))]
+        seen = {name: subsets[:, [number]] for number, name in enumerate(known)}
+        x = {name: states[batch] for name, states in known.items()}, seen
+        algorithm(x, None, model=model, nodes=nodes, weights=weights).check()
     return model
 
 
