@@ -164,7 +164,7 @@ def compare(data: Dataset, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    options = parser(__doc__, epochs=12, steps=16, batch_size=64, lr_weights=2e-3, lr_nodes=0.1)
+    options = parser(__doc__, epochs=12, steps=16, batch_size=64, lr_weights=1e-3, lr_nodes=0.1)
     options.add_argument("--seeds", type=int, default=1, help="how often to train, from --seed on")
     options.add_argument("--hidden", type=int, default=512, help="size of the state")
     options.add_argument("--speed", type=int, default=1, help="up to how many pixels a frame sprites fly, either way")
