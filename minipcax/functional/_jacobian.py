@@ -5,6 +5,7 @@ the derivatives of that array, which are arranged as a gradient is.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import jax
@@ -85,8 +86,21 @@ class Hessian(Derivative[P, R]):
         gradient = jax.jacrev(problem.function, argnums=every, has_aux=True)
         raw, effects = _forward(problem.point)(gradient, argnums=every, has_aux=True)(*problem.point)
         aux = problem.finish(effects)
-        derivatives = problem.form.arrange(_arranged(problem.form, problem.point, raw))
+        rows = problem.form.arrange(_arranged(problem.form, problem.point, raw, _Row))
+        derivatives = jax.tree.map(_without_parameter, rows, is_leaf=is_dynamic)
         return (derivatives, aux) if self.has_aux else derivatives
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The derivatives of one array of a gradient, as a leaf: a parameter does not hold others."""
+
+    derivatives: Derivatives
+
+
+def _without_parameter(node: Any) -> Any:
+    """What stands in the place of a parameter, or of a bare array, of a gradient."""
+    return jax.tree.map(lambda row: row.derivatives, get(node))
 
 
 def _forward(point: tuple[Any, ...]) -> Function:
@@ -94,10 +108,10 @@ def _forward(point: tuple[Any, ...]) -> Function:
     return jax.jacfwd if jax.tree.leaves(point) else jax.jacrev
 
 
-def _arranged(form: Form, outputs: Any, raw: Any) -> Any:
+def _arranged(form: Form, outputs: Any, raw: Any, kind: Function = lambda derivatives: derivatives) -> Any:
     """The tree of outputs, with the derivatives of each array, which JAX has put in its place, arranged."""
     structure: Any = jax.tree.structure(outputs)  # JAX does not name the type of its treedefs
-    return structure.unflatten(map(form.arrange, structure.flatten_up_to(raw)))
+    return structure.unflatten(kind(form.arrange(part)) for part in structure.flatten_up_to(raw))
 
 
 @overload
@@ -182,8 +196,9 @@ def hessian(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has
         has_aux: whether the function returns `value, *aux` instead of just the value.
 
     Returns:
-        The structure that `grad` gives a gradient, twice: in the place of each array of the gradient, the derivatives
-        of that array, in the same structure again. With `has_aux` it is `(hessian, aux)`.
+        The structure that `grad` gives a gradient, twice: in the place of each parameter of the gradient, its
+        derivatives, in the same structure again, such as `hessian["model"].w["model"].w`. With `has_aux` it is
+        `(hessian, aux)`.
 
     Raises:
         TypeError: the function does not return a scalar, or a selected parameter is not a floating-point value.

@@ -27,7 +27,7 @@ from minipcax.learning._checks import check_minima, check_model, check_states
 from minipcax.learning._energies import joined, sample_energies
 from minipcax.learning._model import NODES, Batch, Model, Sample, over_batch
 
-Weights = Sequence[Float[Array, "out in"] | Param]  # from input to output, each of shape (out_features, in_features)
+Weights = Sequence[Float[Array, "_ _"] | Param]  # from input to output, each of shape (out_features, in_features)
 
 
 class Conditioning(NamedTuple):
@@ -182,7 +182,7 @@ def conditioning(hessian: Float[Array, "... states states"]) -> Conditioning:
     return Conditioning(smallest, largest, largest / safe, 2 / (safe + largest), (largest - safe) / (largest + safe))
 
 
-def _matrices(weights: Weights, least: int) -> list[Float[Array, "out in"]]:
+def _matrices(weights: Weights, least: int) -> list[Float[Array, "_ _"]]:
     matrices = [jnp.asarray(get(weight)) for weight in weights]
     refusals.check_chain(matrices, least)
     return matrices

@@ -97,8 +97,12 @@ def test_all_forms_of_a_hessian(argnums: Any, has_aux: bool) -> None:
         return (tuple(positional), tracked) if argnums else tracked
 
     inner = [jax.tree.map(arranged, row, is_leaf=lambda node: isinstance(node, tuple)) for row in plain]
+    by_w, *positional = inner
+    outer: Any = {"w": by_w}
+    if argnums != ():
+        outer = (positional[0] if isinstance(argnums, int) else tuple(positional)), outer
     hessian: Any = pxf.hessian({"w": True}, argnums=argnums, has_aux=has_aux)(fn)  # type: ignore[call-overload]
-    close(hessian({"x": X}, Y, w=Weight(W)), (arranged(inner), (Y,)) if has_aux else arranged(inner))
+    close(hessian({"x": X}, Y, w=Weight(W)), (outer, (Y,)) if has_aux else outer)
 
 
 @each_mode
@@ -130,6 +134,28 @@ def test_the_hessian_of_a_shared_parameter_is_that_of_all_its_uses() -> None:
     assert inner.second == {"p": None}
     assert found.second == {"p": None}
     assert float(found.other["model"].other) == 0.0
+
+
+def test_the_hessian_of_parameters_that_hold_trees_of_bare_arrays_and_of_arguments() -> None:
+    p, q, cleared, bare = px.Param({"a": X, "b": (Y, None)}), px.Param(jnp.array(2.0)), px.Param(None), jnp.array(3.0)
+
+    def value(a: Any, b: Any, q: Any, bare: Any) -> Any:
+        return jnp.sum(a * b) * q * bare + jnp.sum(a) ** 2 * q
+
+    @pxf.hessian({("p", "cleared", "bare"): True}, argnums=0)
+    def fn(q: px.Param, *, p: px.Param, cleared: px.Param, bare: Any) -> Any:
+        return value(p.get()["a"], p.get()["b"][0], q, bare)
+
+    by_q, found = fn(q, p=p, cleared=cleared, bare=bare)
+    expected: Any = jax.hessian(value, (0, 1, 2, 3))(X, Y, q.get(), bare)
+
+    def arranged(row: Any) -> Any:
+        by_p = px.Param({"a": row[0], "b": (row[1], None)})
+        return px.Param(row[2]), {"bare": row[3], "cleared": px.Param(None), "p": by_p}
+
+    rows = [arranged(row) for row in expected]
+    close(by_q, rows[2])
+    close(found, {"bare": rows[3], "cleared": None, "p": {"a": rows[0], "b": (rows[1], None)}})
 
 
 def test_outputs_that_are_parameters_count_as_their_values() -> None:
@@ -259,9 +285,7 @@ def test_a_hessian_of_a_network_equals_jax() -> None:
         layer=layer
     )
     outer = found["layer"].nn
-    blocks = [
-        [getattr(getattr(outer, a).get()["layer"].nn, b).get() for b in ("weight", "bias")] for a in ("weight", "bias")
-    ]
+    blocks = [[getattr(getattr(outer, a)["layer"].nn, b).get() for b in ("weight", "bias")] for a in ("weight", "bias")]
     close(blocks, [[*row] for row in jax.hessian(raw, (0, 1))(layer.nn.weight.get(), px.get(layer.nn.bias))])
 
 
