@@ -3,9 +3,10 @@
 For four networks, each at its first weights and on one batch of digits (VGG-like: of noise), it prints how many
 gradients, and how much time without compilation, pass until the gradient of the weights is within 1e-3 and 1e-5 of that
 at equilibrium, relative to its norm. Each method is run with the best of a few rates. All starts are forward, and all
-numbers have 64 bits. The yardstick is the default of jpc: Heun's method with adaptive steps and a tolerance of
-1e-3; with it, the time of integration is what is searched for, and with all others the norm of the gradient at which
-they stop. The equilibrium itself is found by L-BFGS over errors.
+numbers have 64 bits. The default of jpc is Heun's method with adaptive steps and a tolerance of 1e-3. Where the noise
+of its steps keeps it from ever coming so close, the yardstick is the same with a tolerance of 1e-6, which does. With
+both, the time of integration is what is searched for, and with all others the norm of the gradient at which they stop.
+The equilibrium itself is found by L-BFGS over errors.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,18 +46,24 @@ class Method(NamedTuple):
     errors: bool = False
 
 
+def flow(time: float, tolerance: float) -> pxl.Solver:
+    """Heun's method up to a time."""
+    return pxl.GradientFlow(time, controller=diffrax.PIDController(rtol=tolerance, atol=tolerance))
+
+
 STATE_RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 ERROR_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4)
-HEUN = "Heun, adaptive"
+HEUN = ["Heun, 1e-3", "Heun, 1e-6"]
 METHODS = {
-    HEUN: Method(lambda rate: pxl.GradientFlow(rate)),
+    HEUN[0]: Method(lambda time: flow(time, 1e-3)),
+    HEUN[1]: Method(lambda time: flow(time, 1e-6)),
     "SGD": Method(lambda rate: pxu.Optim(optax.sgd(rate)), STATE_RATES),
     "momentum 0.8": Method(lambda rate: pxu.Optim(optax.sgd(rate, momentum=0.8)), STATE_RATES),
     "Adam": Method(lambda rate: pxu.Optim(optax.adam(rate)), (0.003, 0.01, 0.03, 0.1)),
     "L-BFGS": Method(lambda rate: pxl.LBFGS()),
     "EPC, SGD": Method(lambda rate: pxu.Optim(optax.sgd(rate)), ERROR_RATES, errors=True),
     "EPC, momentum": Method(lambda rate: pxu.Optim(optax.sgd(rate, momentum=0.8)), ERROR_RATES, errors=True),
-    "EPC, Heun": Method(lambda rate: pxl.GradientFlow(rate), errors=True),
+    "EPC, Heun, 1e-6": Method(lambda time: flow(time, 1e-6), errors=True),
     "EPC, L-BFGS": Method(lambda rate: pxl.LBFGS(), errors=True),
 }
 
@@ -118,7 +126,7 @@ def search(
     for rate in method.rates:
         left, nodes = [*goals], method.nodes(rate)
         for number in range(60):
-            size = jnp.asarray(0.5 * 1.3**number if by_time else 10.0 * 10 ** (-number / 8))
+            size = jnp.asarray(0.5 * 1.3**number if by_time else 10 ** (-number / 6))
             nodes = method.nodes(float(size)) if by_time else nodes  # a time is traced, so that nothing compiles again
             call = (x, y, most_steps, method.errors, None if by_time else size)
             found, gradients = settle(*call, model=model, nodes=nodes)
@@ -148,7 +156,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--batch", type=int, default=32, help="samples in the batch")
-    parser.add_argument("--steps", type=int, default=2000, help="the most steps to take")
+    parser.add_argument("--steps", type=int, default=1500, help="the most steps to take")
     parser.add_argument("--goals", type=float, nargs="+", default=[1e-3, 1e-5], help="how close to come")
     parser.add_argument("--quick", action="store_true", help="one tiny network, to see that everything runs")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture")
@@ -167,8 +175,10 @@ def measure(options: argparse.Namespace) -> None:
         print(f"\n{title}\n{'':16}" + "".join(f"{goal:>22.0e}        " for goal in options.goals))
         for place, name in enumerate(METHODS):
             found = search(name, x, y, options.goals, options.steps, model, np.asarray(exact))
-            if name == HEUN:
+            if name == HEUN[0]:
                 yardstick = found
+            if name == HEUN[1]:
+                yardstick |= {goal: each for goal, each in found.items() if not np.isfinite(yardstick[goal].gradients)}
             cells = [row(each, yardstick[goal]) for goal, each in found.items()]
             print(f"{name:16}" + "".join(f"{cell:>30}" for cell in cells), flush=True)
             axes.barh(place, min(found[options.goals[0]].gradients, 1e5))

@@ -101,7 +101,7 @@ def test_equilibrium(tmp_path: Path) -> None:
     result = run_here("benchmarks/equilibrium", "--quick", "--batch", "4", "--steps", "300", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     rows = {line[:16].strip(): line[16:].split() for line in result.stdout.splitlines()}
-    assert rows["Heun, adaptive"][1] == "1.00"
+    assert rows["Heun, 1e-3"][1] == "1.00"
     for name in ("L-BFGS", "EPC, L-BFGS", "SGD", "EPC, SGD"):  # both goals
         assert len(rows[name]) == 10, name
     assert (tmp_path / "equilibrium.png").exists()
