@@ -57,10 +57,6 @@ def test_every_line_of_the_page_runs() -> None:
     assert names["best"] > 0
 
 
-def test_there_is_one_line_for_the_ode_solver() -> None:
-    assert PAGE.count("<!-- the ODE solver -->") == 1
-
-
 class Jpc:
     """Its energy, of a network with f = tanh and no f at the end."""
 
