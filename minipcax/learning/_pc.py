@@ -20,9 +20,9 @@ class PC(Algorithm):
 
         h ← h − lr_h · ∂E/∂h,  for T steps;  then W ← W − lr_W · ∂E/∂W
 
-    An error reaches the l-th node before the output in step l, about lr_h to the power of l times smaller, and in float32
-    it is lost where it is smaller than the rounding of the states. With small rates and few steps, the first layers of a
-    deep network then learn from noise: take more steps, float64, or `EPC`, which loses no digits.
+    An error reaches the l-th node before the output in step l, about lr_h to the power of l times smaller, and in
+    float32 it is lost where it is smaller than the rounding of the states. With small rates and few steps, the first
+    layers of a deep network learn from noise: take more steps, float64, or `EPC`, which loses no digits.
 
     Args:
         steps: T, the steps of inference for each batch.
