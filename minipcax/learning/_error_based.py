@@ -106,11 +106,14 @@ def relax_errors(
     unroll: int | bool = 1,
     reset: bool = True,
     tolerance: Tolerance | None = None,
+    record: bool = False,
     *,
     model: Model,
     optim: Optim | Solver,
 ) -> History:
     """Infers the errors, and leaves them in the nodes in place of the states; for use inside a `jit`.
+
+    With `record`, the history has the errors before every step, under the paths of the states.
 
     It starts from zero and with a new optimiser, or without `reset` from the errors and the optimiser that are there.
 
@@ -127,7 +130,7 @@ def relax_errors(
         for node in split_nodes(model)[0].values():
             # Zeros, sharded as the states are, which `zeros_like` of JAX 0.12 forgets.
             node.h.set(jnp.where(False, node.h.get(), 0))
-    return descend(OBJECTIVE, x, steps, unroll, tolerance, reset, model=model, optim=optim)
+    return descend(OBJECTIVE, x, steps, unroll, tolerance, reset, record, model=model, optim=optim)
 
 
 @over_batch

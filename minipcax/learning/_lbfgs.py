@@ -1,16 +1,24 @@
 """L-BFGS as a solver: inference that learns the curvature of the energy while it goes down."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from minipcax.learning._solver import Problem, Snapshot, Solution, Solver, States
 
-Carry = tuple[States, Any, Int[Array, ""]]  # Any is optax's state
+
+class At(NamedTuple):
+    """Where the search has come to."""
+
+    number: Int[Array, ""]  # of the step
+    states: States
+    optax: Any  # optax's state, which holds the gradient
+    gradients: Int[Array, ""]
+    snapshots: Snapshot
 
 
 @dataclass(frozen=True)
@@ -43,22 +51,28 @@ class LBFGS(Solver):
         optimiser, value_fn = optax.lbfgs(memory_size=self.memory), problem.energy
         update: Any = optimiser.update  # which takes more than the gradient
 
-        def move(states: States, state: Any) -> Carry:
-            value, gradient = (optax.tree_utils.tree_get(state, name) for name in ("value", "grad"))
-            updates, state = update(gradient, state, states, value=value, grad=gradient, value_fn=value_fn)
-            count = jnp.asarray(optax.tree_utils.tree_get(state, "num_linesearch_steps"), jnp.int32)
-            return optax.apply_updates(states, updates), state, count
+        def unsettled(at: At) -> Bool[Array, ""]:
+            return (at.number < steps) & ~problem.settled(optax.tree_utils.tree_get(at.optax, "grad"))
 
-        def one_step(carry: Carry, _: None) -> tuple[Carry, Snapshot]:
-            states, state, count = carry
-            settled = problem.settled(optax.tree_utils.tree_get(state, "grad"))
-            states_now, state, more = jax.lax.cond(
-                settled, lambda *at: (*at, jnp.zeros_like(count)), move, states, state
-            )
-            return (states_now, state, count + more), problem.snapshot(states)
+        def move(at: At) -> At:
+            seen, now = at.snapshots, problem.snapshot(at.states)
+            seen = jax.tree.map(lambda every, one: every.at[at.number].set(one), seen, now)
+            value, gradient = (optax.tree_utils.tree_get(at.optax, name) for name in ("value", "grad"))
+            updates, state = update(gradient, at.optax, at.states, value=value, grad=gradient, value_fn=value_fn)
+            tried = jnp.asarray(optax.tree_utils.tree_get(state, "num_linesearch_steps"), jnp.int32)
+            return At(at.number + 1, optax.apply_updates(at.states, updates), state, at.gradients + tried, seen)
 
         value, gradient = jax.value_and_grad(value_fn)(problem.states)
         state = optax.tree_utils.tree_set(optimiser.init(problem.states), value=value, grad=gradient)
-        start = problem.states, state, jnp.array(1, jnp.int32)
-        (states, _, count), snapshots = jax.lax.scan(one_step, start, length=steps)
-        return Solution(states, snapshots, count)
+        form: Any = jax.eval_shape(problem.snapshot, problem.states)
+        nothing = jax.tree.map(lambda one: jnp.zeros((steps, *one.shape), one.dtype), form)
+        number, one = jnp.array(0, jnp.int32), jnp.array(1, jnp.int32)
+        end = jax.lax.while_loop(unsettled, move, At(number, problem.states, state, one, nothing))
+        # After an early end, all that follows is as the last.
+        last = problem.snapshot(end.states)
+        rows = jnp.arange(steps) < end.number
+
+        def filled(every: Array, one: Array) -> Array:
+            return jnp.where(rows.reshape(-1, *[1] * one.ndim), every, one[None])
+
+        return Solution(end.states, jax.tree.map(filled, end.snapshots, last), end.gradients)
