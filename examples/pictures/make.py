@@ -1,8 +1,8 @@
 """Makes the pictures of this folder: by running the lessons of the course, which draw what they compute, and others.
 
 Run `python examples/pictures/make.py` to make all of them, or with the numbers of lessons to make only theirs. The
-diagrams are drawn by `diagrams.py`, the run of the program in the README by `readme.py`, and the tables of the benchmarks
-by `../benchmarks/plots.py`.
+diagrams are drawn by `diagrams.py`, the run of the program in the README by `readme.py`, and the plots of benchmarks by
+`../benchmarks/plots.py`, from tables.
 """
 
 import os

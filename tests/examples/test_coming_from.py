@@ -1,9 +1,10 @@
-"""The page for those who come from jpc: its lines run, and its numbers differ as it says.
+"""The page for those who come from other libraries: its lines run, and its numbers differ as it says.
 
 jpc's formulas are written out here, from its paper (Innocenti et al., JPC, arXiv 2412.03676): with a batch of B,
 F(z, W) = 1/B Σ_samples Σ_l ½ |z_l − f(W_l z_{l−1} + b_l)|², which both the states and the weights descend.
 """
 
+import inspect
 import re
 import warnings
 from pathlib import Path
@@ -18,33 +19,46 @@ from jax import Array
 
 import minipcax as px
 import minipcax.learning as pxl
+import minipcax.nn as pxnn
 import minipcax.utils as pxu
 from tests.learning.chains import gradients, relative_difference
 from tests.oracles import Network, linears
 
-PAGE = (Path(__file__).parents[2] / "examples" / "coming_from_jpc.md").read_text()
+PAGE = (Path(__file__).parents[2] / "examples" / "coming_from.md").read_text()
 B, SIZES = 4, [3, 5, 6, 2]
 X, Y = jax.random.normal(jax.random.PRNGKey(0), (B, 3)), jax.random.normal(jax.random.PRNGKey(1), (B, 2))
 
 
-def rows() -> list[list[str]]:
-    lines = [line for line in PAGE.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+HEADINGS = ["there", "here", "what differs in the numbers", "what is not here"]
+LIBRARIES = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 
-def test_every_line_of_the_page_runs() -> None:
+def rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    headings, _, *found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert headings == HEADINGS
+    assert all(len(row) == 4 for row in found)
+    return found
+
+
+def test_it_is_for_those_who_come_from_five_libraries() -> None:
+    assert [*LIBRARIES] == ["pcx", "jpc", "equinox", "flax nnx", "PyTorch"]
+    assert sum(len(rows(text)) + 2 for text in LIBRARIES.values()) == PAGE.count("\n|")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_every_line_of_the_page_runs(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffrax")
+    monkeypatch.chdir(tmp_path)  # where it saves
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(rows()) == PAGE.count("\n|") - 2
-    assert all(len(row) == 4 for row in rows())
     names: dict[str, Any] = {}
     with (
         jax.numpy_rank_promotion("allow"),  # it is run by people without our strict settings
         jax.numpy_dtype_promotion("standard"),
         warnings.catch_warnings(),
     ):
-        exec(compile(program, "coming_from_jpc.md", "exec"), names)
-        for _, here, *_ in rows():
+        exec(compile(program, "coming_from.md", "exec"), names)
+        for _, here, *_ in rows(LIBRARIES[library]):
             lines = re.findall(r"`(.+?)`", here)
             assert lines, f"{here} has a line of code"
             for line in lines:
@@ -53,8 +67,33 @@ def test_every_line_of_the_page_runs() -> None:
                     states = [vode.h.get() for vode in names["model"].vodes]
                     assert all(jnp.isfinite(state).all() for state in states)
                     assert names["energies_of_steps"][-1] < names["energies_of_steps"][0]
-    assert names["report"].energies.shape == (20,)
-    assert names["best"] > 0
+    if library == "jpc":
+        assert names["report"].energies.shape == (20,)
+        assert names["best"] > 0
+    if "grads" in names:
+        assert jnp.isfinite(names["value"])
+
+
+def test_a_layer_of_other_libraries_is_wrapped() -> None:
+    equinox: Any = pytest.importorskip("equinox")
+    (line,) = re.findall(r"`(pxnn\.Layer\(eqx.+?)`", PAGE)
+    cell = eval(line, {"pxnn": pxnn, "px": px, "eqx": equinox})
+    assert cell(jnp.ones(3), jnp.zeros(4)).shape == (4,)
+
+
+def test_a_layer_starts_from_the_key_as_the_page_says() -> None:
+    layer = pxnn.Linear(8, 3, rkg=px.RandomKeyGenerator(0))
+    for_weight, for_bias = jax.random.split(jax.random.split(jax.random.PRNGKey(0), 2)[1], 2)
+    limit = 1 / 8**0.5
+    weight = jax.random.uniform(for_weight, (3, 8), minval=-limit, maxval=limit)
+    np.testing.assert_allclose(layer.nn.weight.get(), weight, rtol=1e-6)
+    bias = jax.random.uniform(for_bias, (3,), minval=-limit, maxval=limit)
+    np.testing.assert_allclose(px.get(layer.nn.bias), bias, rtol=1e-6)
+
+
+def test_the_defaults_are_those_of_the_page() -> None:
+    assert pxnn.BatchNorm(4, "batch").momentum == 0.99
+    assert inspect.signature(optax.adamw).parameters["weight_decay"].default == 1e-4
 
 
 class Jpc:
