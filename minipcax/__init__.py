@@ -1,14 +1,45 @@
 """minipcax: predictive coding networks with stateful, shared parameters, on JAX.
 
-Parameters, modules and their trees are here; the rest is in `minipcax.functional`, `nn`, `predictive_coding`, `utils`
-and `learning`.
+    import minipcax as px                       parameters and modules, on this page
+    import minipcax.functional as pxf           jit, vmap, grad, scan, ... of functions that change models
+    import minipcax.nn as pxnn                  layers, and how they share weights
+    import minipcax.predictive_coding as pxc    value nodes, their energies and rules
+    import minipcax.utils as pxu                masks, optimisers, saving
+    import minipcax.learning as pxl             algorithms of inference and learning
+
+After layer l stands a value node: it holds the state h_l, and the prediction u_l = f_l(h_{l−1}; W_l) that it receives.
+The energy E = Σ_l ½‖h_l − u_l‖² says how far they are apart. For each batch, the states first move down ∂E/∂h with the
+weights fixed (inference), then the weights move down ∂E/∂W with the states fixed (learning):
+
+>>> from minipcax import learning as pxl, nn as pxnn, predictive_coding as pxc, utils as pxu
+>>> class Network(pxc.EnergyModule):
+...     def __init__(self) -> None:
+...         super().__init__()
+...         self.layers = [pxnn.Linear(2, 8), pxnn.Linear(8, 1)]
+...         self.vodes = [pxc.Vode(), pxc.Vode()]
+...         self.vodes[1].h.frozen = True  # observed, not inferred
+...
+...     def __call__(self, x: Array, y: Array | None = None) -> Array:  # of one sample
+...         h = self.vodes[0](jnp.tanh(self.layers[0](x)))  # stores the prediction, returns the state
+...         u = self.vodes[1](self.layers[1](h), output="u")
+...         if y is not None:
+...             self.vodes[1].set("h", y)
+...         return u
+>>> model = Network()
+>>> nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+>>> x, y = jnp.ones((5, 2)), jnp.ones((5, 1))
+>>> reports = [pxl.PC(steps=8)(x, y, model=model, nodes=nodes, weights=weights) for _ in range(20)]
+>>> bool(reports[-1].loss < reports[0].loss)
+True
+
+`help(minipcax.learning)` lists the algorithms, and every public name has a page with an example. The README of the
+repository is the front page, and `examples/course` teaches all this from the beginning.
 
 A typed model
 =============
 
 Annotate what a model takes and gives; its attributes get their types from what is assigned to them:
 
->>> from minipcax import learning as pxl, nn as pxnn, predictive_coding as pxc, utils as pxu
 >>> class Model(pxc.EnergyModule):
 ...     def __init__(self) -> None:
 ...         super().__init__()

@@ -23,7 +23,7 @@ Errors = dict[int, list[tuple[str, str]]]  # by line, the message and code of ea
 @pytest.fixture(scope="module")
 def typed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example of the package's docstring."""
-    imports = "import jax\nimport jax.numpy as jnp\nfrom jax import Array\nfrom minipcax import *\n"
+    imports = "import jax\nimport jax.numpy as jnp\nimport optax\nfrom jax import Array\nfrom minipcax import *\n"
     imports += "from minipcax.functional import jit, value_and_grad\n"
     examples = doctest.DocTestParser().get_examples(px.__doc__ or "")
     path = tmp_path_factory.mktemp("types") / "typed_model.py"

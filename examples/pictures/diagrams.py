@@ -5,6 +5,7 @@ They are written beside this file, or to the folder that the environment variabl
 
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -31,7 +32,7 @@ def box(axes: Axes, x: float, y: float, width: float, height: float, color: str 
     axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, fc=fill, ec=color, lw=1.4))
 
 
-def text(axes: Axes, x: float, y: float, words: str, color: str = "black", size: float = BODY, **options: str) -> None:
+def text(axes: Axes, x: float, y: float, words: str, color: str = "black", size: float = BODY, **options: Any) -> None:
     """Words around a centre, unless `ha` says otherwise."""
     axes.text(x, y, words, color=color, size=size, **{"ha": "center", "va": "center", **options})
 
@@ -83,7 +84,8 @@ def network() -> Figure:
     weights, states = np.ones(3), np.array([x, x, x, target])
 
     def predict() -> np.ndarray:
-        return weights * states[:-1]
+        predictions: np.ndarray = weights * states[:-1]
+        return predictions
 
     stages = [("1. Predict", "every state h starts at its prediction u;\nthe output is held at the target", predict())]
     seen = [states.copy()]
