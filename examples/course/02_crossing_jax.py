@@ -1,0 +1,150 @@
+# %% [markdown]
+# # 2. How a call crosses JAX
+#
+# ![A call: values go in, a copy is made around them, and what changed is written back](../pictures/crossing_jax.png)
+#
+# JAX *transforms* functions: `jax.jit` compiles one, `jax.grad` differentiates it, `jax.vmap` makes a function of one
+# sample a function of a batch. All of them *trace* it first: they call it with stand-ins for the arrays, *tracers*, and
+# write down what it does with them.
+
+# %%
+import jax
+import jax.numpy as jnp
+from lesson import save
+from matplotlib.figure import Figure
+
+import minipcax as px
+import minipcax.functional as pxf
+import minipcax.nn as pxnn
+import minipcax.utils as pxu
+from minipcax.functional._tracking import collect, run, write_back  # the insides, to look at
+
+
+@jax.jit
+def double(x: jax.Array) -> jax.Array:
+    print("tracing, x is", x)
+    return 2 * x
+
+
+print("the results:", double(jnp.ones(2)), double(jnp.zeros(2)))  # traced once, then compiled
+
+# %% [markdown]
+# What is written down must be all that there is to say about the function. Such a function is *pure*: it reads nothing
+# but its arguments, and leaves nothing but its result. The second call above printed nothing. In the same way it would
+# not have written into a box of lesson 1, and the first call would have left a tracer there. A parameter refuses that.
+
+# %%
+total = px.Param(jnp.array(0.0))
+try:
+    jax.jit(lambda x: total.set(total + x))(jnp.array(3.0))
+except RuntimeError as error:
+    print("refused:", error)
+
+# %% [markdown]
+# `minipcax.functional` has the same transforms, with one more rule. A parameter passed **by position is a copy**. One
+# passed **by keyword is tracked**: what the function writes into it is written into yours.
+
+
+# %%
+@pxf.jit
+def add(x: jax.Array, copy: px.Param, /, *, box: px.Param) -> None:
+    copy += x
+    box += x
+
+
+box = px.Param(jnp.array(0.0))
+add(jnp.array(3.0), total, box=box)
+print("by position:", total.get(), "and by keyword:", box.get())
+
+
+# %% [markdown]
+# ## The crossing, step by step
+#
+# This model applies a shared layer twice, and counts its calls. **Collect**: one walk over the keyword arguments finds
+# the values, each parameter once, however many paths lead to it; and a *skeleton*, which is all the rest. The first
+# value is the key of `px.RKG`, from which random keys are drawn.
+
+
+# %%
+class Twice(px.Module):
+    def __init__(self, rkg: px.RandomKeyGenerator) -> None:
+        super().__init__()
+        layer = pxnn.Linear(1, 1, rkg=rkg)
+        self.layers = [layer, pxnn.shared(layer)]
+        self.calls = px.Param(jnp.array(0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self.calls += 1
+        return self.layers[1](self.layers[0](x))
+
+
+px.RKG.seed(0)
+model, x = Twice(px.RandomKeyGenerator(0)), jnp.ones(1)
+tracked = collect({"model": model})
+values, skeleton = tracked.values({}), tracked.skeleton
+print("what JAX sees:", *values)
+rebuilt = skeleton.unflatten([px.Param(f"value {index}") for index in range(len(values))])["model"]
+print("the skeleton, around names of the values:", rebuilt)
+
+# %% [markdown]
+# **Run**: the skeleton is rebuilt around the values, which gives a copy of the model, and your function is called with
+# the copy. Seen from outside, that is a pure function from values to values. JAX writes it down as follows: `a` to `d`
+# are the values, `e` is x; `b` and `c`, the weight and the bias, are used twice.
+
+# %%
+print(jax.make_jaxpr(lambda values, x: run(lambda args, kw: kw["model"](*args), skeleton, values, (x,))[:2])(values, x))
+output, after, changed = run(lambda args, kw: kw["model"](*args), skeleton, values, (x,))
+print("the result:", output, "; what has another value:", {index: after[index].item() for index in changed})
+
+# %% [markdown]
+# **Write back**: what changed, and only that, is put into your own parameters. That comes last. So if the function
+# raises, nothing has changed, neither the model nor the random key.
+
+# %%
+write_back(tracked.leaves, {index: after[index] for index in changed})
+print("calls, once written back:", model.calls.get())
+try:
+    pxf.jit(lambda *, model: model(px.RKG()))(model=model)  # a key is not a sample of one number
+except ValueError as error:
+    print("refused:", error, "; calls:", model.calls.get(), "; key:", px.RKG.key.get())
+
+# %% [markdown]
+# ## Batches and gradients
+#
+# A *mask* answers a question about every parameter. `pxf.vmap` asks for the axis of samples. Here each sample has a
+# memory of its own (axis 0), and all of them use one layer (`None`). From `px.RKG`, each draws another key.
+
+
+# %%
+@pxf.vmap({"layer": None, "memory": 0})
+def remember(x: jax.Array, *, layer: pxnn.Linear, memory: px.Param) -> jax.Array:
+    memory.set(layer(x))
+    return jax.random.normal(px.RKG())
+
+
+memory = px.Param(jnp.zeros((3, 1)))
+print("noise of each sample:", remember(jnp.ones((3, 1)), layer=model.layers[0], memory=memory), memory)
+
+# %% [markdown]
+# `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. As the shared
+# weight is *one* value that is used twice, its gradient is the sum over both uses: for y = w(wx + b) + b, it is
+# dy/dw = (wx + b) + wx.
+
+# %%
+layer = model.layers[0]
+gradients = pxf.grad({"model": pxu.M(pxnn.LayerParam)})(lambda *, model: model(x)[0])(model=model)["model"]
+print("gradient:", gradients.layers[0].nn.weight.item(), "by hand:", (layer(x) + layer.nn.weight * x).item())
+figure = Figure(figsize=(9.5, 1.7))
+mine, seen = f"your model:\n{model}\n\n← write back: value 3, which has changed", "\n".join(map(str, values))
+for left, text in ((0.01, mine), (0.4, f"collect → values\n{seen}"), (0.64, f"run → a copy around them\n{rebuilt}")):
+    figure.text(left, 0.95, text, va="top", family="monospace", size=7.5)
+save(figure, "crossing_jax.png")
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Call `double` with three numbers, then with three others. When is it traced again, and why?
+# 2. Leave `"memory": 0` out of the mask of `remember`. What does the message say, and why can it not be done?
+# 3. Untie the layers: `model.layers[1] = pxnn.Linear(1, 1)`. What does JAX see now, and what becomes of the gradient?
+#
+# In the code: `minipcax/functional/_tracking.py`, which all transforms share. Next: the first network.
