@@ -127,8 +127,8 @@ print("noise of each sample:", remember(jnp.ones((3, 1)), layer=model.layers[0],
 
 # %% [markdown]
 # `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. As the shared
-# weight is *one* value that is used twice, its gradient is the sum over both uses: for y = w(wx + b) + b, it is
-# dy/dw = (wx + b) + wx.
+# weight is *one* value that is used twice, its gradient is the sum over both uses: for y = w(wx + b) + b, it is dy/dw =
+# (wx + b) + wx.
 
 # %%
 layer = model.layers[0]

@@ -112,8 +112,8 @@ save(figure, "inference.png")
 # %% [markdown]
 # ## Equilibrium
 #
-# Where inference ends, ∂E/∂h = 0. With ε = h − u, the error of a node, that is ε₂ = Wᵀε₃ for the last two: an error is the
-# one above it, sent back through the weights. A `tolerance` ends inference once the gradient is that small, and
+# Where inference ends, ∂E/∂h = 0. With ε = h − u, the error of a node, that is ε₂ = Wᵀε₃ for the last two: an error is
+# the one above it, sent back through the weights. A `tolerance` ends inference once the gradient is that small, and
 # `history.gradients` counts how often it was computed. `pxl.LBFGS`, a *solver*, gets there in fewer steps.
 
 # %%
