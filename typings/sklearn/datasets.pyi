@@ -7,3 +7,6 @@ class Bunch:
     target: np.ndarray[Any, np.dtype[np.int64]]
 
 def load_digits() -> Bunch: ...
+def make_moons(
+    n_samples: int = 100, *, noise: float | None = None, random_state: int | None = None
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]: ...
