@@ -6,6 +6,7 @@ They are written to `examples/pictures`, or to the folder that the environment v
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -72,23 +73,26 @@ def steps(axes: Axes) -> None:
     axes.invert_yaxis()
 
 
+# The same drawing is the same file, and its words are text. Matplotlib types the keys one by one.
+STYLE: Any = {"svg.hashsalt": "minipcax", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans", "Verdana"]}
+PICTURES = {
+    "accuracy": ([accuracy], (7, 4)),
+    "dispatch": ([dispatch], (7, 2.4)),
+    "steps": ([steps], (7, 3.2)),
+    "results": ([accuracy, dispatch], (10, 3.4)),  # for the front page
+}
+
+
 def main() -> None:
-    """Draws each on its own, and the first two together for the front page."""
-    mpl.rcParams.update({"svg.hashsalt": "minipcax", "svg.fonttype": "none"})
-    mpl.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana"]
+    """Draws all of them."""
     folder = Path(os.environ.get("PICTURES", HERE.parent / "pictures"))
-    pictures = {
-        "accuracy": ([accuracy], (7, 4)),
-        "dispatch": ([dispatch], (7, 2.4)),
-        "steps": ([steps], (7, 3.2)),
-        "results": ([accuracy, dispatch], (10, 3.4)),
-    }
-    for name, (parts, size) in pictures.items():
-        figure = Figure(figsize=size, layout="constrained")
-        for draw, axes in zip(parts, figure.subplots(1, len(parts), squeeze=False)[0], strict=True):
-            draw(axes)
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        print(f"wrote {folder / f'{name}.svg'}")
+    with mpl.rc_context(STYLE):
+        for name, (parts, size) in PICTURES.items():
+            figure = Figure(figsize=size, layout="constrained")
+            for draw, axes in zip(parts, figure.subplots(1, len(parts), squeeze=False)[0], strict=True):
+                draw(axes)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            print(f"wrote {folder / f'{name}.svg'}")
 
 
 if __name__ == "__main__":

@@ -167,16 +167,23 @@ def transform() -> Figure:
     return figure
 
 
+# The same drawing is the same file, and its words are text, small and searchable. Matplotlib types the keys one by one.
+STYLE: Any = {
+    "svg.hashsalt": "minipcax",
+    "svg.fonttype": "none",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
+    "font.monospace": ["DejaVu Sans Mono"],
+}
+
+
 def main() -> None:
     """Draws all of them."""
     folder = Path(os.environ.get("PICTURES", Path(__file__).parent))
-    # The same drawing is the same file, and its words are text, which is small, and can be searched.
-    mpl.rcParams.update({"svg.hashsalt": "minipcax", "svg.fonttype": "none"})
-    mpl.rcParams["font.sans-serif"], mpl.rcParams["font.monospace"] = ["DejaVu Sans", "Verdana"], ["DejaVu Sans Mono"]
-    for draw in (parameters, network, transform):
-        path = folder / f"{draw.__name__}.svg"
-        draw().savefig(path, metadata={"Date": None})
-        print(f"wrote {path}")
+    with mpl.rc_context(STYLE):
+        for draw in (parameters, network, transform):
+            path = folder / f"{draw.__name__}.svg"
+            draw().savefig(path, metadata={"Date": None})
+            print(f"wrote {path}")
 
 
 if __name__ == "__main__":
