@@ -32,8 +32,8 @@ def main() -> None:
     energies = np.asarray(reports[50].history.energies)
     for number, energy in enumerate(energies.T):
         inference.plot(np.maximum(energy, 1e-10), marker=".", label=f"node {number + 1}")
-    inference.set(title="inference, in epoch 50", xlabel="step", ylabel="energy", yscale="log", ylim=(1e-9, 1))
-    inference.legend(fontsize=7, loc="lower right")
+    inference.set(title="inference, in epoch 50", xlabel="step", ylabel="energy", yscale="log", ylim=(1e-10, 1e3))
+    inference.legend(fontsize=7, ncols=2, loc="upper center")
     learning.plot([2 * float(report.loss) for report in reports])
     learning.set(title="learning", xlabel="epoch", ylabel="mean squared error", yscale="log")
 
