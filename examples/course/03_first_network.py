@@ -88,8 +88,8 @@ for update in range(updates):
 # ## The same with the library
 #
 # A *value node*, `Vode`, holds the state `h` and the prediction `u` of a layer. The call of the model says how a sample
-# goes through: layer, activation function, node. What a node returns is its state. The last node is *observed*: its
-# state is not inferred (`frozen`), but set to the target y, if there is one.
+# goes through: layer, *activation function* (tanh), node. What a node returns is its state. The last node is
+# *observed*: its state is not inferred (`frozen`), but set to the target y, if there is one.
 
 
 # %%
@@ -116,7 +116,7 @@ for layer, (W, b) in zip(model.layers, first, strict=True):  # the same weights 
 print(model)
 
 # %% [markdown]
-# Two optimisers of optax do the two arrows: one moves the states, and starts anew with each batch, and one the weights.
+# Two optimisers of optax do the two arrows (`sgd` is h − α ∂E/∂h): one moves the states, the other one the weights.
 # `pxl.PC` is predictive coding. It maps the model over the batch (`vmap`), makes the three steps above, and compiles
 # them as a whole (`jit`). The numbers are those by hand, up to the rounding of 32-bit floats.
 

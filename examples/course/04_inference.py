@@ -52,8 +52,10 @@ with pxu.step(at_zero, pxc.STATUS.INIT):
 # %% [markdown]
 # ## A network, and its film
 #
-# A network learns the digits for a while, as in lesson 3. Then it sees a picture of one digit, but its output is
-# clamped to the label of *another*. `record=True` keeps the states before every step.
+# A network learns to name digits: its target is a vector with a 1 in the place of the digit, and zeros elsewhere. Each
+# time through all training images is an *epoch*; `adamw` is gradient descent with a step size for every single weight.
+# Then it sees a picture of one digit, but its output is clamped to the label of *another*. `record=True` keeps the
+# states before every step.
 
 
 # %%

@@ -85,7 +85,7 @@ print("sum of the two, less the one:", abs(summed - one.encoder[0].nn.weight).ma
 # ## Untying in the middle of training
 #
 # When the model changes, its optimiser must be told. `retarget` keeps what it knows of the parameters that are still
-# there, such as the averages of Adam, and starts anew for new ones. It cannot be forgotten:
+# there, such as the averages of Adam, and starts anew for new ones. If it is forgotten, training says so:
 
 
 # %%
