@@ -71,7 +71,7 @@ def learn(algorithm: pxl.Algorithm, epochs: int) -> tuple[Model, float]:
             start = time.perf_counter()  # the first epoch compiles
         for batch in order.permutation(512).reshape(-1, 64):
             report = algorithm(points[batch], targets[batch], model=model, nodes=nodes, weights=weights)
-        report.check()  # raises if an energy is not finite, and names the node and the step
+            report.check()  # raises if an energy is not finite, and names the node and the step
     return model, (time.perf_counter() - start) / max(epochs - 1, 1)
 
 
@@ -137,8 +137,8 @@ print("the size of PC's step, relative to backpropagation:", np.round(sizes, 2))
 
 # %% [markdown]
 # The directions agree; the sizes do not. The error comes from the output, and in 16 steps of inference less of it
-# arrives the farther a layer is away. Adam, which divides by the size of past gradients, hides that; lesson 12 does
-# not.
+# arrives the farther a layer is away. Adam, which divides by the size of past gradients, hides that; lesson 12 shows
+# it.
 #
 # ## Exercises
 #

@@ -33,10 +33,9 @@ gaps = np.where(rng.random(y.shape) < 0.5, np.nan, y)
 # ## An energy, and an algorithm
 #
 # An energy is a function of a node that returns one term for each element of its state h, usually ½(h − u)². A missing
-# value says nothing about the prediction u, so its term should be zero. With squared errors we would have to fill the
-# gaps, for instance with 0, and learn the filling. An algorithm is a subclass of `pxl.Algorithm` with a method `train`;
-# its annotated attributes are its settings. This one infers and learns in rounds: one round is PC, many rounds of one
-# step are close to IPC.
+# value says nothing about the prediction u, so its term is zero here. For squared errors we fill the gaps with 0. An
+# algorithm is a subclass of `pxl.Algorithm` with a method `train`; its annotated attributes are its settings. This one
+# infers and learns in rounds: one round is PC, many rounds of one step are close to IPC.
 
 
 # %%
@@ -65,10 +64,11 @@ class Rounds(pxl.Algorithm):
 
     def train(self, x: Array, y: Array, *, model: pxl.Model, nodes: pxu.Optim, weights: pxu.Optim) -> pxl.Report:
         predictions, loss = pxl.start(x, y, model=model)
+        histories = []
         for _ in range(self.rounds):
-            history = pxl.relax(x, self.steps, model=model, optim=nodes)
+            histories.append(pxl.relax(x, self.steps, model=model, optim=nodes))
             pxl.learn(x, model=model, optim=weights)
-        return pxl.Report(history, loss, predictions)
+        return pxl.Report(histories[-1], loss, predictions)
 
 
 axes = (figure := Figure(figsize=(6, 3), layout="constrained")).subplots()
@@ -77,9 +77,9 @@ for energy, targets in ((pxc.se_energy, np.nan_to_num(gaps)), (of_known, gaps)):
     model = Model(energy)
     nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.adam(0.003), pxl.WEIGHTS(model))
     for _ in range(50 if QUICK else 1500):
-        report = Rounds(rounds=2, steps=8)(x, targets, model=model, nodes=nodes, weights=weights)
-    axes.plot(time, report.predictions[:, 0], label=energy.__name__)
-    print(f"{energy.__name__:9}: distance to the true curves {jnp.sqrt(jnp.mean((report.predictions - y) ** 2)):.3f}")
+        Rounds(rounds=2, steps=8)(x, targets, model=model, nodes=nodes, weights=weights)
+    axes.plot(time, (curves := pxl.predict(x, model))[:, 0], label=energy.__name__)
+    print(f"{energy.__name__:9}: distance to the true curves {jnp.sqrt(jnp.mean((curves - y) ** 2)):.3f}")
 axes.legend()
 save(figure, "your_own.png")
 
