@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float
 
-from minipcax.core.random import keeping_key
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_observed
 from minipcax.learning._energies import names_of
 from minipcax.learning._forward import forward
-from minipcax.learning._model import WEIGHTS, Batch, Model, split_nodes
+from minipcax.learning._model import WEIGHTS, Batch, Model, keeping_keys, split_nodes
 from minipcax.learning._report import History, Report
 from minipcax.utils import Optim
 
@@ -46,7 +45,7 @@ class Backprop(Algorithm):
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         check_observed(model, "Backprop")
-        value_fn = keeping_key(lambda model: _loss(x, y, model=model)[0])
+        value_fn = keeping_keys(lambda model: _loss(x, y, model=model)[0], model)
         (loss, (losses, predictions)), gradients = _loss_and_gradients(x, y, model=model)
         weights.step(model, gradients["model"], value=loss, value_fn=value_fn)
         return Report(History(losses[None], names_of(split_nodes(model)[1])), loss, predictions)

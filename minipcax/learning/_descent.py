@@ -44,7 +44,7 @@ def descent(objective: Objective, x: Batch, tolerance: GradientTolerance | None 
     """Returns a step of inference: the states of the nodes move down the gradients, as the optimiser says."""
 
     def move(*, model: Model, optim: Optim) -> Moved:
-        value_fn = objective.value_fn(x)
+        value_fn = objective.value_fn(x, model)
         energies, gradients = objective.with_gradients(x, model)
         take_step = partial(optim.step, model, gradients, value=energies.sum(), value_fn=value_fn)
         if tolerance is None:

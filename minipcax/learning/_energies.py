@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from minipcax.core.random import keeping_key
 from minipcax.functional import value_and_grad
 from minipcax.learning._checks import check_model, check_no_target, check_states, naming
-from minipcax.learning._model import Batch, Gradients, Model, Sample, keep_statistics, over_batch
+from minipcax.learning._model import Batch, Gradients, Model, Sample, keep_statistics, keeping_keys, over_batch
 from minipcax.predictive_coding import EnergyModule, Vode, VodeParam
 from minipcax.utils import M, step
 
@@ -99,6 +98,6 @@ class Objective:
         (_, (energies,)), gradients = self._summed(x, model=model)
         return energies, gradients["model"]
 
-    def value_fn(self, x: Batch) -> Callable[[Model], Float[Array, ""]]:
+    def value_fn(self, x: Batch, model: Model) -> Callable[[Model], Float[Array, ""]]:
         """Returns the sum as a function of the model, which draws the random keys that are drawn next, every time."""
-        return keeping_key(lambda model: self.of_batch(x, model=model).sum())
+        return keeping_keys(lambda model: self.of_batch(x, model=model).sum(), model)

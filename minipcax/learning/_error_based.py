@@ -20,7 +20,6 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 import minipcax.learning._refusals as refusals
-from minipcax.core.random import keeping_key
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_loop, check_model, check_squared_errors, check_states
@@ -28,7 +27,17 @@ from minipcax.learning._descent import Tolerance
 from minipcax.learning._energies import Objective, joined, sample_energies
 from minipcax.learning._forward import start
 from minipcax.learning._inference import descend
-from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
+from minipcax.learning._model import (
+    NODES,
+    WEIGHTS,
+    Batch,
+    Model,
+    Sample,
+    keep_statistics,
+    keeping_keys,
+    over_batch,
+    split_nodes,
+)
 from minipcax.learning._report import History, Report
 from minipcax.learning._solver import GradientTolerance, Solver
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
@@ -93,7 +102,7 @@ class EPC(Algorithm):
         predictions, loss = start(x, y, model=model)
         history = relax_errors(x, self.steps, self.unroll, tolerance=self.tolerance, model=model, optim=nodes)
         # A line search may move only what the gradient takes to move; at other weights, the states are others too.
-        value_fn = keeping_key(lambda model: _mean(x, model=model)) if self.gradient == "global" else None
+        value_fn = keeping_keys(lambda model: _mean(x, model=model), model) if self.gradient == "global" else None
         at_fixed = _at_fixed_errors if self.gradient == "global" else _at_fixed_states
         energy, gradients = at_fixed(x, model=model)
         weights.step(model, gradients["model"], value=energy, value_fn=value_fn)

@@ -48,7 +48,7 @@ class IPC(Algorithm):
         predictions, loss = start(x, y, model=model)
 
         def move(*, model: Model, optim: Optim, weights: Optim) -> Moved:
-            value_fn = OBJECTIVE.value_fn(x)
+            value_fn = OBJECTIVE.value_fn(x, model)
             energies, gradients = OBJECTIVE.with_gradients(x, model)
             optim.step(model, gradients, value=energies.sum(), value_fn=value_fn)
             # Without a function of the weights, for it would see states that have moved, and the gradients have not.

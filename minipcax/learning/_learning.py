@@ -2,11 +2,10 @@
 
 from jaxtyping import Array, Float
 
-from minipcax.core.random import keeping_key
 from minipcax.functional import jit, value_and_grad
 from minipcax.learning._checks import check_model, check_not_targets
 from minipcax.learning._energies import energies
-from minipcax.learning._model import WEIGHTS, Batch, Model, Number
+from minipcax.learning._model import WEIGHTS, Batch, Model, Number, keeping_keys
 from minipcax.learning._optimisers import check_weights
 from minipcax.utils import Optim, OptimTree
 
@@ -46,7 +45,7 @@ def learn(x: Batch, scale_by: Number | None = None, *, model: Model, optim: Opti
 def _learn(x: Batch, scale_by: Number | None, *, model: Model, optim: Optim | OptimTree) -> Float[Array, ""]:
     check_model(model)
     check_weights(optim, model, "optim")
-    value_fn = keeping_key(lambda model: energies(x, model=model).mean())
+    value_fn = keeping_keys(lambda model: energies(x, model=model).mean(), model)
     energy, gradients = _energy_and_gradients(x, model=model)
     if isinstance(optim, OptimTree):
         optim.step(model, gradients["model"], scale_by, value=energy)

@@ -5,7 +5,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Array, Float
 
-from minipcax.core import tree_apply
+from minipcax.core import RKGState, get, tree_apply, tree_extract, tree_inject
+from minipcax.core.random import keeping_key
 from minipcax.core.tree import path_name, walk
 from minipcax.functional import Vmap, vmap
 from minipcax.nn import BatchNorm, LayerParam
@@ -61,6 +62,20 @@ def over_batch(fn: Callable[P, R]) -> Vmap[P, R]:
         (5,)
     """
     return vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")(fn)
+
+
+def keeping_keys(fn: Callable[[Model], R], model: Model) -> Callable[[Model], R]:
+    """Returns the function with the present keys of `RKG` and of the model's own generators: it draws the same in every
+    call, whatever the gradient, which is taken in between, has drawn.
+    """
+    own = M(RKGState).apply
+    keys = tree_extract(model, extract_fn=get, filter_fn=own)
+
+    def keyed(copy: Model) -> R:
+        tree_inject(copy, values=keys, filter_fn=own)
+        return fn(copy)
+
+    return keeping_key(keyed)
 
 
 def split_nodes(model: Model) -> tuple[dict[str, Vode[Any]], dict[str, Vode[Any]]]:

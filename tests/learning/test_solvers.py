@@ -284,6 +284,45 @@ def test_dropout_is_the_same_for_the_gradient_and_the_search() -> None:
     assert (np.diff(energies) <= 1e-5).all()  # a descent of one function
 
 
+class Drawing(Network):
+    """Draws noise from a generator of its own."""
+
+    def __init__(self, rkg: px.RandomKeyGenerator) -> None:
+        super().__init__(linears(SIZES, seed=2))
+        self.rkg = rkg
+
+    def apply_layer(self, number: int, x: Array) -> Any:
+        u = super().apply_layer(number, x)
+        return u + 0.3 * jax.random.normal(self.rkg(), u.shape)
+
+
+class Remembering(pxu.Optim):
+    """Keeps what it was given to look further, at the very point where it was."""
+
+    def step(self, module: Any, *args: Any, value: Any = None, value_fn: Any = None, **options: Any) -> Any:
+        if value_fn is not None:
+            jax.debug.callback(
+                lambda *pair: SEEN.append(pair), value, value_fn(jax.tree.map(lambda leaf: leaf, module))
+            )
+        return super().step(module, *args, value=value, value_fn=value_fn, **options)
+
+
+SEEN: list[Any] = []
+
+
+@pytest.mark.parametrize("rkg", [px.RandomKeyGenerator(5), px.RKG])
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.Backprop(), pxl.EPC(2, gradient="global")])
+def test_searches_draw_what_the_gradient_drew(algorithm: pxl.Algorithm, rkg: px.RandomKeyGenerator) -> None:
+    SEEN.clear()
+    model = Drawing(rkg)
+    weights, nodes = Remembering(optax.lbfgs(), pxl.WEIGHTS(model)), Remembering(optax.lbfgs())
+    algorithm(X, Y, model=model, nodes=nodes, weights=weights)
+    jax.effects_barrier()
+    assert len(SEEN) == (1 if isinstance(algorithm, pxl.Backprop) else 3)
+    for value, found in SEEN:
+        close(float(value), float(found), 1e-5)
+
+
 # Mistakes.
 
 
