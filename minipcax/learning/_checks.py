@@ -46,8 +46,8 @@ def checked_stop(tolerance: object) -> GradientTolerance | None:
     """Returns where a solver stops; raises if that is a share of the energy."""
     if not isinstance(tolerance, GradientTolerance | None):
         raise TypeError(
-            f"a solver expected tolerance=GradientTolerance(...), or None, found {tolerance!r}, which is for the steps "
-            "of an optimiser: their changes of the energy can be compared"
+            "a solver expected tolerance=GradientTolerance(...), or None, found a share of the energy, which is for "
+            "the steps of an optimiser: their changes of the energy can be compared"
         )
     return tolerance
 

@@ -19,6 +19,7 @@ from minipcax.learning._solver import GradientTolerance, States, inferred
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
+SEARCHES = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
 Tolerance = Number | GradientTolerance
 
 
@@ -35,8 +36,12 @@ Move = Callable[..., Moved]  # a step, given the model and its optimisers by nam
 
 def moved(energies: Float[Array, "batch nodes"], optim: Optim, settled: Array | bool = False) -> Moved:
     """Returns what is known after a step of an optimiser, which may have searched along a line."""
-    searches = optax.tree_utils.tree_get_all_with_path(optim.state.get().optax, "num_linesearch_steps")
-    count = sum((tried for _, tried in searches), start=1)
+    nodes = jax.tree.leaves(optim.state.get().optax, is_leaf=lambda node: isinstance(node, SEARCHES))
+    count = 1
+    for search in (node for node in nodes if isinstance(node, SEARCHES)):
+        # A search by backtracking looks at values alone, except that it may store the gradient where it ends.
+        by_zoom = isinstance(search, optax.ScaleByZoomLinesearchState)
+        count += search.info.num_linesearch_steps if by_zoom else search.grad is not None
     return Moved(energies, jnp.asarray(count, jnp.int32), jnp.asarray(settled))
 
 
@@ -82,8 +87,8 @@ def loop(
         (energies, counts, settled), states = run(move, steps, unroll, record, tracked)
     if reset:
         optim.clear()
-    taken = jnp.where(settled.T, 0, counts).sum(axis=-1, dtype=jnp.int32)
-    taken += settled[-1].astype(jnp.int32)  # the gradient that showed it
+    done = jnp.concatenate([jnp.zeros_like(settled[:1]), settled[:-1]])  # not yet in the step that shows it
+    taken = jnp.where(done.T, 0, counts).sum(axis=-1, dtype=jnp.int32)
     # The mean is taken after the loop; inside, it would make devices that share a batch wait for each other.
     return History(energies.mean(axis=1), names_of(model.nodes()), taken, states)
 

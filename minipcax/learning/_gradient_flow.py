@@ -48,7 +48,7 @@ class GradientFlow(Solver):
         except ImportError as error:
             raise ImportError("GradientFlow needs diffrax: pip install 'minipcax[solvers]'") from error
         method = diffrax.Heun() if self.method is None else self.method
-        first, each = _at_start(method, self.dt), _each_step(method)
+        first, each = _at_start(method, self.dt), _each_step(method, diffrax)
         controller = diffrax.PIDController(rtol=1e-3, atol=1e-3) if self.controller is None else self.controller
 
         def field(t: Any, states: States, args: Any) -> States:
@@ -79,7 +79,9 @@ class GradientFlow(Solver):
         last, kept = ys
         tried, accepted = solution.stats["num_steps"], solution.stats["num_accepted_steps"]
         numbers = jnp.minimum(jnp.arange(steps), accepted)
-        gradients = first + tried * each + accepted * int(problem.has_tolerance)
+        gradients = (
+            first + tried * each + (tried + 1) * int(problem.has_tolerance)
+        )  # it looks after rejected steps, too
         return Solution(
             jax.tree.map(lambda array: array[0], last), jax.tree.map(lambda array: array[numbers], kept), gradients
         )
@@ -90,15 +92,14 @@ def _at_start(method: Any, dt: Number | None) -> int:
     return 2 * (dt is None) + getattr(getattr(method, "tableau", None), "fsal", 0)
 
 
-def _each_step(method: Any) -> int:
+def _each_step(method: Any, diffrax: Any) -> int:  # a module that may not be there
     """Returns how many gradients a step takes. With FSAL, the last of one step is the first of the next."""
-    tableau: Any = getattr(method, "tableau", None)
-    if type(method).__name__ == "Euler":
+    if isinstance(method, diffrax.Euler):
         return 1
-    if not hasattr(tableau, "num_stages"):
+    if not isinstance(method, diffrax.AbstractERK):
         raise TypeError(
             "GradientFlow expected an explicit Runge–Kutta method of diffrax, whose gradients can be counted, such as "
             f"diffrax.Heun() or diffrax.Tsit5(), found {method!r}"
         )
-    stages: int = tableau.num_stages - tableau.fsal
+    stages: int = method.tableau.num_stages - method.tableau.fsal
     return stages

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
 
 from minipcax.functional import jit
@@ -114,8 +115,10 @@ def descend(
     optim: Optim | Solver,
 ) -> History:
     """Brings the states to a lower value of the objective, as `infer` says."""
+    check_loop(steps, unroll, tolerance, reset)
+    if not inferred(model):  # all nodes are observed, and nothing is left to move
+        optim, tolerance = Optim(optax.identity()), None
     if isinstance(optim, Solver):
-        check_loop(steps, unroll, tolerance, reset)
         check_states(model)
         return _solve(optim, objective, x, steps, checked_stop(tolerance), record, model)
     move = descent(objective, x, tolerance if isinstance(tolerance, GradientTolerance) else None)

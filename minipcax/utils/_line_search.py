@@ -4,6 +4,7 @@ A line search, as in L-BFGS, tries other values of the parameters before it move
 of its own, so it must not change anything: it gets a copy of the model, and draws the same random numbers every time.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,14 @@ def extra_arguments(
             return _number(fn(copy)) * scale
 
         extra["value_fn"] = value_at
-    return extra
+    return _taken(optimiser, extra)
+
+
+def _taken(optimiser: Optimiser, extra: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the optimiser has names for, such as none of it for `optax.contrib.sam`, or takes by any name."""
+    parameters = inspect.signature(optimiser.update).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: given for name, given in extra.items() if takes_all or name in parameters}
 
 
 def _number(value: Value) -> Any:

@@ -62,13 +62,29 @@ class OptaxState:
         return f"{', '.join(kinds) or 'no moments'} for {count} parameter{'s' * (count != 1)}"
 
 
-def carried(old: PyTree, new: PyTree, targets: Iterable[str], former: Mapping[str, str]) -> PyTree:
+def first_mixed(state: PyTree, targets: Iterable[str]) -> str | None:
+    """Returns the path of an array of numbers that belong to no single parameter, such as those of past steps of
+    L-BFGS; random keys, which are integers, belong to none either, but fit any.
+    """
+    targets = {*targets}
+    for path, leaf in tree_leaves_with_path(state):
+        of_one = any(isinstance(key, DictKey) and key.key in targets for key in path)
+        if not of_one and jnp.ndim(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            return path_name(path)
+    return None
+
+
+def carried(old: OptaxState, new: PyTree, targets: Iterable[str], former: Mapping[str, str]) -> PyTree:
     """The new state, with what the old one holds for the parameters that it knew, by their former paths.
 
     Raises:
         ValueError: the state holds an array that mixes all parameters.
     """
-    known, targets = dict(tree_leaves_with_path(old)), {*targets}
+    known, targets = dict(tree_leaves_with_path(old.optax)), {*targets}
+    are_the_same = {*former.values()} == {*old.targets} and {*former} == targets
+    mixed = None if are_the_same else first_mixed(old.optax, old.targets)
+    if mixed is not None:
+        raise _mixes(mixed)
 
     def carry(path: tuple[Any, ...], leaf: Any) -> Any:
         is_target = [isinstance(key, DictKey) and key.key in targets for key in path]
@@ -82,12 +98,16 @@ def carried(old: PyTree, new: PyTree, targets: Iterable[str], former: Mapping[st
             return held
         if any(is_target):
             return leaf
-        raise ValueError(
-            f"Optim.retarget expected a state that is kept for each parameter, but {path_name(path)} in optax's mixes "
-            f"them: it would change its shape from {jnp.shape(held)} to {jnp.shape(leaf)}; call init to start anew"
-        )
+        raise _mixes(path_name(path))
 
     return tree_map_with_path(carry, new)
+
+
+def _mixes(name: str) -> ValueError:
+    return ValueError(
+        f"Optim.retarget expected a state that is kept for each parameter, but {name} in optax's mixes them: call init "
+        "to start anew"
+    )
 
 
 def restarted(state: PyTree, first: PyTree, params: Targets) -> PyTree:

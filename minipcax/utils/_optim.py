@@ -105,7 +105,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         with refusals.starting(name, targets):
             state = optimiser.init(values)
         if former is not None and self.state.get() is not None:
-            state = carried(self.state.get().optax, state, targets, former)
+            state = carried(self.state.get(), state, targets, former)
         self.state.set(OptaxState(state, tuple(targets), shapes_of(values.values())))
         self._origin = Origin(self, targets)
 
@@ -152,6 +152,8 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         if scale_by is not None:
             scaled = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), scaled)
 
+        if any(map(frozen_layers, params.values())):
+            refusals.check_apart(state)
         optimiser = self._optax()
         extra = extra_arguments(optimiser, module, scaled, scale_by, value, value_fn)
         with refusals.updating(state, values):

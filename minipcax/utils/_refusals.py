@@ -13,7 +13,7 @@ from minipcax.core import BaseModule, BaseParam, get
 from minipcax.core.filter import Filter, as_predicate
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import is_param, paths_of_params
-from minipcax.utils._optax import OptaxState, is_optimiser
+from minipcax.utils._optax import OptaxState, first_mixed, is_optimiser
 from minipcax.utils._targets import Gradients, Targets, Tree, by_path, filled, shapes_of
 
 
@@ -204,10 +204,26 @@ def updating(state: OptaxState, values: dict[str, Any]) -> Iterator[None]:
                 "look further than the gradient: the value that the gradients are of, and a function from the model "
                 "to it. ZIL has neither, IPC and EPC at fixed states no function of weights; OptimTree passes none on"
             ) from error
+        if "MaskedNode" in str(error):
+            raise TypeError(
+                "Optim.step expected an optimiser of all its parameters: optax gives one that is behind "
+                "optax.masked or optax.multi_transform some of them, but a line search needs the gradients, and the "
+                "function, of the same ones; set frozen = True on what should not move, or leave it out of init"
+            ) from error
         differ = differences(state.targets, "then", state.shapes, "now", shapes_of(values.values()))
         if differ:
             raise ValueError(f"Optim.step found other shapes than init was given: {differ}; call init") from error
         raise
+
+
+def check_apart(state: OptaxState) -> None:
+    """Raises if layers are frozen, and the optimiser remembers numbers that mix them with others."""
+    mixed = first_mixed(state.optax, state.targets)
+    if mixed is not None:
+        raise ValueError(
+            f"Optim.step expected a state that is kept for each parameter, as Stack.freeze_only has frozen layers, but "
+            f"{mixed} in optax's mixes them, as that of L-BFGS does: use another optimiser, such as optax.adam"
+        )
 
 
 def check_state(before: object, after: object) -> None:

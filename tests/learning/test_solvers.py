@@ -12,6 +12,7 @@ from jax import Array
 import minipcax as px
 import minipcax.learning as pxl
 import minipcax.nn as pxnn
+import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 from tests.oracles import Network, close, enable_x64, linears
 
@@ -147,6 +148,54 @@ def test_constant_steps_are_those_of_heun() -> None:
     close(states_of(model), states, 1e-5)
     close(np.asarray(history.total) * BATCH, np.asarray(energies), 1e-5)
     assert int(history.gradients) == 2 * steps
+
+
+CALLS: list[int] = []
+
+
+@jax.custom_vjp
+def tapped(x: Array) -> Array:
+    return x
+
+
+def _backwards(_: None, change: Array) -> tuple[Array]:
+    jax.debug.callback(lambda _: CALLS.append(1), change)
+    return (change,)
+
+
+tapped.defvjp(lambda x: (x, None), _backwards)
+
+
+@pytest.mark.parametrize("tolerance", [None, pxl.GradientTolerance(0.01)])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        pxl.LBFGS(),
+        pxl.GradientFlow(dt=0.5),
+        pxl.GradientFlow(dt=0.5, method=diffrax.Tsit5()),
+        pxl.GradientFlow(dt=0.5, method=diffrax.Euler(), controller=diffrax.ConstantStepSize()),
+        optax.sgd(0.2),
+        optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5)),
+        optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5, store_grad=True)),
+    ],
+)
+def test_gradients_are_counted(nodes: Any, tolerance: Any) -> None:
+    model = made()
+    model.vodes[-1].energy_fn = lambda vode: tapped(pxc.se_energy(vode))
+    nodes = nodes if isinstance(nodes, pxl.Solver) else pxu.Optim(nodes)
+    CALLS.clear()
+    history = settle(model, nodes, X[:1], 3 * Y[:1], 25, tolerance=tolerance)
+    jax.effects_barrier()
+    assert len(CALLS) == int(history.gradients)
+
+
+@pytest.mark.parametrize("tolerance", [None, pxl.GradientTolerance(0.01), pxl.GradientTolerance(0.01, per_sample=True)])
+@pytest.mark.parametrize("nodes", [optax.sgd(0.2), optax.lbfgs(), pxl.LBFGS(), pxl.GradientFlow()])
+def test_nothing_is_inferred(nodes: Any, tolerance: Any) -> None:
+    """All nodes are observed: their energy is that of a linear regression, and stays."""
+    model = Network(linears([4, 3]))
+    history = settle(model, nodes if isinstance(nodes, pxl.Solver) else pxu.Optim(nodes), tolerance=tolerance)
+    close(np.asarray(history.total) * BATCH, np.full(30, float(energy(model, [], X, Y))), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -345,6 +394,7 @@ class Wrong(pxl.Solver):
     ("nodes", "options", "error", "words"),
     [
         (pxl.LBFGS(), {"tolerance": 0.1}, TypeError, r"a solver expected tolerance=GradientTolerance"),
+        (pxl.GradientFlow(method=diffrax.Kvaerno3()), {}, TypeError, r"explicit Runge–Kutta.*Kvaerno3"),
         (pxl.GradientFlow(method=diffrax.KenCarp3()), {}, TypeError, r"explicit Runge–Kutta.*KenCarp3"),
         (Wrong("states"), {}, ValueError, r"Wrong.solve expected to return states of shapes .*\.vodes\[0\]\.h"),
         (Wrong("snapshots"), {}, ValueError, r"Wrong.solve expected to return problem.snapshot.* each of 30 steps"),

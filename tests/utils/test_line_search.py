@@ -12,6 +12,7 @@ from jax import Array
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.nn as pxnn
+import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
 from tests.oracles import close
 
@@ -147,6 +148,66 @@ def test_what_raises_changes_nothing() -> None:
     assert all(one is other for one, other in zip(before, jax.tree.leaves(optim.state.get()), strict=True))
     assert w.get() is START
     assert px.RKG.key.get() is key
+
+
+def steps_of(optim: pxu.Optim, tree: Any, steps: int) -> None:
+    """Steps down the sum of squares of all parameters."""
+
+    def squares(tree: Any) -> Array:
+        return sum((jnp.square(param.get() - 1).sum() for param in px.tree_extract(tree)), start=jnp.array(0.0))
+
+    for _ in range(steps):
+        value, grads = pxf.value_and_grad({"tree": pxu.M(px.Param)})(lambda *, tree: squares(tree))(tree=tree)
+        optim.step(tree, grads["tree"], value=value, value_fn=squares)
+
+
+def test_the_memory_of_lbfgs_is_of_all_its_parameters() -> None:
+    """Its ρ = 1 / (Δwᵀ Δg) are sums over all of them, and so those of none when one is taken away or added."""
+    a, b = px.Param(jnp.zeros(2)), px.Param(jnp.zeros(2))
+    optim = pxu.Optim(optax.lbfgs(), [a, b])
+    for other in ([a], [a, b, px.Param(jnp.zeros(2))]):
+        with pytest.raises(ValueError, match=r"retarget.*\[0\]\.weights_memory in optax's mixes them: call init"):
+            optim.retarget(other)
+    steps_of(optim, [a, b], 2)
+    memory = optim.state.get()[0].weights_memory
+    optim.retarget({"x": b, "y": a})  # the same ones at other paths
+    assert (optim.state.get()[0].weights_memory == memory).all()
+    noise = optax.add_noise(0.1, 0.5, 0)
+    pxu.Optim(noise, [a]).retarget([a, b])  # a key is not made from parameters
+
+
+def test_frozen_layers_are_not_searched() -> None:
+    stack = pxc.Stack(lambda: pxnn.Linear(2, 2), 3)
+    weights = pxu.M(pxnn.LayerParam)(stack)
+    stack.freeze_only([1])
+    optim = pxu.Optim(optax.lbfgs(), weights)
+    value, grads = pxf.value_and_grad({"stack": pxu.M(pxnn.LayerParam)})(
+        lambda *, stack: jnp.square(stack.blocks.nn.weight.get()).sum() + jnp.square(stack.blocks.nn.bias.get()).sum()
+    )(stack=stack)
+    with pytest.raises(ValueError, match=r"Stack.freeze_only has frozen layers.*weights_memory.*L-BFGS"):
+        optim.step(stack, grads["stack"], value=value, value_fn=lambda stack: value)
+    pxu.Optim(optax.polyak_sgd(), weights).step(stack, grads["stack"], value=value)
+
+
+def test_what_an_optimiser_does_not_take_is_not_given() -> None:
+    """Sharpness-aware minimisation takes extra arguments, but neither value nor gradient."""
+    w, optimiser = px.Param(START), optax.contrib.sam(optax.sgd(0.001), optax.sgd(0.01))
+    pxu.Optim(optimiser, w).step(w, px.Param(jnp.ones(3)), value=energy(START), value_fn=energy)
+    updates, _ = optimiser.update(jnp.ones(3), optimiser.init(START), START)
+    close(w.get(), START + updates)
+
+
+@pytest.mark.parametrize("wrap", ["masked", "multi_transform"])
+def test_a_search_over_some_of_the_parameters(wrap: str) -> None:
+    pair = [px.Param(jnp.zeros(2)), px.Param(jnp.zeros(2))]
+    optimisers = {"a": optax.lbfgs(), "b": optax.sgd(0.1)}
+    optimiser = (
+        optax.masked(optax.lbfgs(), lambda params: {path: path == "[0]" for path in params})
+        if wrap == "masked"
+        else optax.multi_transform(optimisers, lambda params: {path: "ba"[path == "[0]"] for path in params})
+    )
+    with pytest.raises(TypeError, match=r"a line search needs the gradients, and the function, of the same ones"):
+        steps_of(pxu.Optim(optimiser, pair), pair, 1)
 
 
 @pytest.mark.parametrize(
