@@ -57,9 +57,11 @@ def check_solution(solution: Solution, problem: Problem, steps: int, solver: Sol
     name = f"{type(solver).__name__}.solve"
     if not isinstance(solution, Solution):
         raise TypeError(f"{name} expected to return Solution(states, snapshots, gradients), found {solution!r}")
-    expected, found = (jax.tree.map(jnp.shape, states) for states in (problem.states, solution.states))
+    expected, found = (jax.tree.map(_shape_and_dtype, states) for states in (problem.states, solution.states))
     if expected != found:
         raise ValueError(f"{name} expected to return states of shapes {expected}, found {found}")
+    if jax.tree.map(jnp.shape, [solution.gradients]) != [()]:
+        raise ValueError(f"{name} expected to return how many gradients it took, found {solution.gradients!r}")
     one: Any = jax.eval_shape(problem.snapshot, problem.states)
     expected = jax.tree.map(lambda each: (steps, *each.shape), one)
     found = jax.tree.map(jnp.shape, solution.snapshots)
@@ -68,6 +70,10 @@ def check_solution(solution: Solution, problem: Problem, steps: int, solver: Sol
             f"{name} expected to return problem.snapshot(states) before each of {steps} steps, with shapes {expected}, "
             f"found {found}"
         )
+
+
+def _shape_and_dtype(array: Any) -> str:  # as JAX writes it
+    return f"{jnp.result_type(array)}{list(jnp.shape(array))}"
 
 
 def _is_at_least(least: int, value: Any, kinds: tuple[Any, ...] = (int, np.integer)) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from minipcax.learning._hyperparameters import check_number
 from minipcax.learning._model import Number
 from minipcax.learning._solver import Problem, Snapshot, Solution, Solver, States
 
@@ -27,7 +28,8 @@ class GradientFlow(Solver):
 
     Raises:
         ImportError: diffrax is not installed.
-        TypeError: how many gradients a step of the method takes is not known.
+        TypeError: how many gradients a step of the method takes is not known, or the controller is not diffrax's.
+        ValueError: a time is not a number, or negative.
 
     Example:
         >>> GradientFlow(time=10.0)
@@ -42,6 +44,11 @@ class GradientFlow(Solver):
     method: Any = None  # of diffrax, which may not be there to name its types
     controller: Any = None
 
+    def __post_init__(self) -> None:
+        check_number(self, "time", self.time)
+        if self.dt is not None:
+            check_number(self, "dt", self.dt)
+
     def solve(self, problem: Problem, steps: int) -> Solution:
         try:
             import diffrax
@@ -50,6 +57,8 @@ class GradientFlow(Solver):
         method = diffrax.Heun() if self.method is None else self.method
         first, each = _at_start(method, self.dt), _each_step(method, diffrax)
         controller = diffrax.PIDController(rtol=1e-3, atol=1e-3) if self.controller is None else self.controller
+        if not isinstance(controller, diffrax.AbstractStepSizeController):
+            raise TypeError(f"GradientFlow expected a step size controller of diffrax, found {controller!r}")
 
         def field(t: Any, states: States, args: Any) -> States:
             downhill: States = jax.tree.map(jnp.negative, problem.gradients(states)[1])
@@ -83,7 +92,10 @@ class GradientFlow(Solver):
             first + tried * each + (tried + 1) * int(problem.has_tolerance)
         )  # it looks after rejected steps, too
         return Solution(
-            jax.tree.map(lambda array: array[0], last), jax.tree.map(lambda array: array[numbers], kept), gradients
+            # Times are float32, so that states of less precision do not stay what they were.
+            jax.tree.map(lambda array, start: array[0].astype(start.dtype), last, problem.states),
+            jax.tree.map(lambda array: array[numbers], kept),
+            gradients,
         )
 
 

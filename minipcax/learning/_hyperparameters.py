@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self, dataclass_transform
 
 import jax
+import jax.core
 import numpy as np
 from jax.tree_util import GetAttrKey
 
@@ -46,6 +47,13 @@ class Hyperparameters:
         vars(made).update(zip(names, children, strict=True))
         vars(made).update(static)
         return made
+
+
+def check_number(owner: object, name: str, value: Any, least: float = 0) -> None:  # anything that a caller may write
+    """Raises unless a hyperparameter is one number of at least `least`; the value of a traced one is not known."""
+    is_number = isinstance(value, (int, *TRACED)) and not isinstance(value, bool) and np.ndim(value) == 0
+    if not is_number or not (isinstance(value, jax.core.Tracer) or value >= least):
+        raise ValueError(f"{type(owner).__name__} expected {name} to be a number of at least {least}, found {value!r}")
 
 
 def _make_dataclass(cls: type) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from minipcax.core import DynamicParam
 from minipcax.core.random import keeping_key
 from minipcax.core.tree import copied, paths_of_params
-from minipcax.learning._hyperparameters import Hyperparameters
+from minipcax.learning._hyperparameters import Hyperparameters, check_number
 from minipcax.learning._model import NODES, Model, Number
 
 States = dict[str, Array]  # of the inferred nodes, by path
@@ -36,7 +36,7 @@ class GradientTolerance(Hyperparameters):
             looks at the whole batch, such as L-BFGS, still does; a `Solver` then solves each sample by itself.
 
     Raises:
-        ValueError: `most` is negative.
+        ValueError: `most` is not a number, or negative.
 
     Example:
         >>> PC(steps=100, tolerance=GradientTolerance(1e-3)).tolerance
@@ -47,8 +47,7 @@ class GradientTolerance(Hyperparameters):
     per_sample: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.most, (int, float)) and not self.most >= 0:
-            raise ValueError(f"GradientTolerance expected a number of at least 0, found {self.most}")
+        check_number(self, "most", self.most)
 
     def settled(self, gradients: States, samples: int) -> Bool[Array, "*samples"]:
         """Returns whether the batch has settled, or which of its samples have."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from minipcax.core import RKG
 from minipcax.learning._forward import start
-from minipcax.learning._hyperparameters import Hyperparameters
+from minipcax.learning._hyperparameters import Hyperparameters, check_number
 from minipcax.learning._model import Batch, Model, Number
 from minipcax.learning._solver import inferred
 
@@ -27,6 +27,9 @@ class RandomStart(Hyperparameters):
     Args:
         scale: the standard deviation.
 
+    Raises:
+        ValueError: `scale` is not a number, or negative.
+
     Example:
         >>> model = ResidualNetwork(2, 4, 1, depth=2)
         >>> _ = RandomStart(0.1)(jnp.ones((5, 2)), jnp.zeros((5, 1)), model=model)
@@ -35,6 +38,9 @@ class RandomStart(Hyperparameters):
     """
 
     scale: Number = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self, "scale", self.scale)
 
     def __call__(self, x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:
         """Sets the states, and returns the predictions and the loss."""
@@ -50,6 +56,7 @@ def start_from_present(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Floa
     """The inferred states stay where they are, such as at the frame before in a film; others start as predictions.
 
     `PC(start=start_from_present)` does not clear the states after a batch, so that the next batch continues from them.
+    It must be that very function: before a start of your own, which may call it, all states are cleared.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))

@@ -385,6 +385,11 @@ class Wrong(pxl.Solver):
         repeated = jax.tree.map(lambda array: jnp.stack([array] * steps), snapshot)
         if self.wrong == "states":
             return pxl.Solution({}, repeated, jnp.array(1))
+        if self.wrong == "dtype":
+            states = jax.tree.map(lambda state: state.astype(jnp.float16), problem.states)
+            return pxl.Solution(states, repeated, jnp.array(1))
+        if self.wrong == "gradients":
+            return pxl.Solution(problem.states, repeated, jnp.ones(3))
         if self.wrong == "snapshots":
             return pxl.Solution(problem.states, snapshot, jnp.array(1))
         return problem.states
@@ -397,6 +402,9 @@ class Wrong(pxl.Solver):
         (pxl.GradientFlow(method=diffrax.Kvaerno3()), {}, TypeError, r"explicit Runge–Kutta.*Kvaerno3"),
         (pxl.GradientFlow(method=diffrax.KenCarp3()), {}, TypeError, r"explicit Runge–Kutta.*KenCarp3"),
         (Wrong("states"), {}, ValueError, r"Wrong.solve expected to return states of shapes .*\.vodes\[0\]\.h"),
+        (Wrong("dtype"), {}, ValueError, r"Wrong.solve.*states of shapes .*float32\[7, 5\].*found .*float16\[7, 5\]"),
+        (Wrong("gradients"), {}, ValueError, r"Wrong.solve expected to return how many gradients it took"),
+        (pxl.GradientFlow(controller=1e-3), {}, TypeError, r"GradientFlow expected a step size controller of diffrax"),
         (Wrong("snapshots"), {}, ValueError, r"Wrong.solve expected to return problem.snapshot.* each of 30 steps"),
         (Wrong("type"), {}, TypeError, r"Wrong.solve expected to return Solution\(states, snapshots, gradients\)"),
         (pxl.LBFGS(), {"steps": 0}, ValueError, r"steps expected a positive int, found 0"),
@@ -422,6 +430,23 @@ def test_weights_are_not_solved_for() -> None:
         pxl.PC(2)(X, Y, model=made(), nodes=pxl.LBFGS(), weights=pxl.LBFGS())  # type: ignore[arg-type]  # the mistake
 
 
-def test_a_negative_tolerance() -> None:
-    with pytest.raises(ValueError, match=r"GradientTolerance expected a number of at least 0, found -1"):
-        pxl.GradientTolerance(-1.0)
+@pytest.mark.parametrize("value", [-1.0, np.float32(-1), jnp.array(-1.0), float("nan"), "1", True, jnp.ones(5)])
+def test_numbers_out_of_range(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"GradientTolerance expected most to be a number of at least 0, found"):
+        pxl.GradientTolerance(value)
+    with pytest.raises(ValueError, match=r"RandomStart expected scale to be a number of at least 0, found"):
+        pxl.RandomStart(value)
+    with pytest.raises(ValueError, match=r"GradientFlow expected time to be a number of at least 0, found"):
+        pxl.GradientFlow(value)
+    with pytest.raises(ValueError, match=r"GradientFlow expected dt to be a number of at least 0, found"):
+        pxl.GradientFlow(1.0, value)
+
+
+@pytest.mark.parametrize("nodes", [optax.sgd(0.1), optax.lbfgs(), pxl.LBFGS(), pxl.GradientFlow(1.0)])
+def test_states_keep_their_precision(nodes: Any) -> None:
+    model = made()
+    for param in px.tree_extract(model):
+        param.set(None if param.get() is None else param.get().astype(jnp.bfloat16))
+    x, y = (array.astype(jnp.bfloat16) for array in (X, Y))
+    settle(model, nodes if isinstance(nodes, pxl.Solver) else pxu.Optim(nodes), x, y, 5)
+    assert {state.dtype for state in states_of(model)} == {jnp.dtype(jnp.bfloat16)}
