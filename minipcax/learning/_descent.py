@@ -19,7 +19,7 @@ from minipcax.learning._solver import GradientTolerance, States, inferred
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
-SEARCHES = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
+Zoom, Backtracking = optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState  # line searches
 Tolerance = Number | GradientTolerance
 
 
@@ -36,13 +36,14 @@ Move = Callable[..., Moved]  # a step, given the model and its optimisers by nam
 
 def moved(energies: Float[Array, "batch nodes"], optim: Optim, settled: Array | bool = False) -> Moved:
     """Returns what is known after a step of an optimiser, which may have searched along a line."""
-    nodes = jax.tree.leaves(optim.state.get().optax, is_leaf=lambda node: isinstance(node, SEARCHES))
-    count = 1
-    for search in (node for node in nodes if isinstance(node, SEARCHES)):
-        # A search by backtracking looks at values alone, except that it may store the gradient where it ends.
-        by_zoom = isinstance(search, optax.ScaleByZoomLinesearchState)
-        count += search.info.num_linesearch_steps if by_zoom else search.grad is not None
-    return Moved(energies, jnp.asarray(count, jnp.int32), jnp.asarray(settled))
+    nodes = jax.tree.leaves(optim.state.get().optax, is_leaf=lambda node: isinstance(node, (Zoom, Backtracking)))
+    count = jnp.array(1, jnp.int32)
+    for node in nodes:
+        if isinstance(node, Zoom):
+            count += jnp.asarray(node.info.num_linesearch_steps, jnp.int32)
+        elif isinstance(node, Backtracking):  # looks at values alone, and may store the gradient where it ends
+            count += node.grad is not None
+    return Moved(energies, count, jnp.asarray(settled))
 
 
 def descent(objective: Objective, x: Batch, tolerance: GradientTolerance | None = None) -> Move:

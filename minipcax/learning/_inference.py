@@ -12,7 +12,7 @@ from minipcax.functional import jit
 from minipcax.learning._checks import check_loop, check_minima, check_model, check_solution, check_states, checked_stop
 from minipcax.learning._descent import Tolerance, descent, loop
 from minipcax.learning._energies import Objective, joined_energies, names_of
-from minipcax.learning._model import NODES, Batch, Model, over_batch
+from minipcax.learning._model import NODES, Batch, Model, over_samples
 from minipcax.learning._report import History
 from minipcax.learning._solver import GradientTolerance, Problem, Snapshot, Solver, inferred
 from minipcax.predictive_coding import VodeParam
@@ -146,7 +146,8 @@ def _solve(
         return solution.snapshots, solution.gradients
 
     with step(model, clear_params=(VodeParam.Cache, None)):
-        snapshots, gradients = (over_batch(solve) if per_sample else solve)(x, model=model)
+        name = "GradientTolerance(per_sample=True) with a solver"
+        snapshots, gradients = (over_samples(solve, name) if per_sample else solve)(x, model=model)
     if per_sample:
         snapshots = jax.tree.map(lambda array: jnp.moveaxis(array, 0, 1), snapshots)
     return History(snapshots.energies.mean(axis=1), names_of(model.nodes()), gradients, snapshots.states)

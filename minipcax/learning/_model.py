@@ -64,6 +64,27 @@ def over_batch(fn: Callable[P, R]) -> Vmap[P, R]:
     return vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")(fn)
 
 
+def over_samples(fn: Callable[..., R], name: str) -> Callable[..., R]:
+    """Maps a function of one sample, like `over_batch`, where it must not depend on other samples.
+
+    Raises:
+        ValueError: a layer looks across samples.
+    """
+    mapped = vmap({"model": M(PER_SAMPLE).to((None, 0))})(fn)  # without a name for the axis
+
+    def alone(x: Batch, *, model: Model) -> R:
+        try:
+            return mapped(x, model=model)
+        except NameError as error:
+            if "axis name" not in str(error):
+                raise
+            raise ValueError(
+                f"{name} expected samples that do not see each other, found a layer that looks across them: {error}"
+            ) from error
+
+    return alone
+
+
 def keeping_keys(fn: Callable[[Model], R], model: Model) -> Callable[[Model], R]:
     """Returns the function with the present keys of `RKG` and of the model's own generators: it draws the same in every
     call, whatever the gradient, which is taken in between, has drawn.

@@ -33,7 +33,8 @@ class GradientTolerance(Hyperparameters):
     Args:
         most: the largest norm, over all states of a sample; for a batch, the root of the mean square over its samples.
         per_sample: whether each sample stops on its own, or all of them once the batch has settled. An optimiser that
-            looks at the whole batch, such as L-BFGS, still does; a `Solver` then solves each sample by itself.
+            looks at the whole batch, such as L-BFGS, still does; a `Solver` then solves each sample by itself,
+            and no layer may look across samples.
 
     Raises:
         ValueError: `most` is not a number, or negative.

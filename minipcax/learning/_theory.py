@@ -25,7 +25,7 @@ from minipcax.core.trace import has_tracers
 from minipcax.functional import hessian, jit
 from minipcax.learning._checks import check_minima, check_model, check_states
 from minipcax.learning._energies import joined, sample_energies
-from minipcax.learning._model import NODES, Batch, Model, Sample, over_batch
+from minipcax.learning._model import NODES, Batch, Model, Sample, over_samples
 
 Weights = Sequence[Float[Array, "_ _"] | Param]  # from input to output, each of shape (out_features, in_features)
 
@@ -123,7 +123,8 @@ def state_hessian(x: Batch, *, model: Model) -> Float[Array, "batch states state
 
     Raises:
         TypeError: the model is not an `EnergyModule`.
-        ValueError: a state is cleared, no node is inferred, or the energy of an inferred node has no minimum.
+        ValueError: a state is cleared, no node is inferred, the energy of an inferred node has no minimum, or a layer
+            looks across samples.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
@@ -136,7 +137,7 @@ def state_hessian(x: Batch, *, model: Model) -> Float[Array, "batch states state
     check_states(model)
     check_minima(model)
     refusals.check_inferred(tree_extract(model, filter_fn=NODES.apply))
-    return _sample_hessian(x, model=model)
+    return over_samples(_sample_hessian, "state_hessian")(x, model=model)
 
 
 @hessian({"model": NODES})
@@ -144,7 +145,6 @@ def _second_derivatives(x: Sample, *, model: Model) -> Float[Array, ""]:
     return joined(sample_energies(x, model=model)).sum()
 
 
-@over_batch
 def _sample_hessian(x: Sample, *, model: Model) -> Float[Array, "states states"]:
     states = jax.tree.leaves(tree_extract(model, extract_fn=get, filter_fn=NODES.apply))
     blocks = iter(jax.tree.leaves(_second_derivatives(x, model=model)))

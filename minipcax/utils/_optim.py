@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import minipcax.utils._optax_refusals as optax_refusals
 import minipcax.utils._refusals as refusals
 from minipcax.core import BaseModule, DynamicParam, Param, tree_ref
 from minipcax.core.tree import is_param, path_name
@@ -102,7 +103,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         targets = by_path(parameters)
         refusals.check_parameters(parameters, targets, name)
         values, optimiser = {path: param.get() for path, param in targets.items()}, self._optax()
-        with refusals.starting(name, targets):
+        with optax_refusals.starting(name, targets):
             state = optimiser.init(values)
         if former is not None and self.state.get() is not None:
             state = carried(self.state.get(), state, targets, former)
@@ -153,13 +154,13 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
             scaled = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), scaled)
 
         if any(map(frozen_layers, params.values())):
-            refusals.check_apart(state)
+            optax_refusals.check_apart(state)
         optimiser = self._optax()
         extra = extra_arguments(optimiser, module, scaled, scale_by, value, value_fn)
-        with refusals.updating(state, values):
+        with optax_refusals.updating(state, values):
             update: Any = optimiser.update  # which takes extra arguments if there are any
             updates, optax_state = update(scaled, state.optax, values, **extra)
-            refusals.check_state(state.optax, optax_state)
+            optax_refusals.check_state(state.optax, optax_state)
         updates = {path: without_frozen_layers(params[path], update) for path, update in updates.items()}
         if any(map(frozen_layers, params.values())):
             optax_state = restarted(optax_state, optimiser.init(values), params)

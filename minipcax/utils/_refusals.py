@@ -1,9 +1,7 @@
 """Checks of optimisers, and their error messages."""
 
 import inspect
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Collection, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ from minipcax.core import BaseModule, BaseParam, get
 from minipcax.core.filter import Filter, as_predicate
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import is_param, paths_of_params
-from minipcax.utils._optax import OptaxState, first_mixed, is_optimiser
+from minipcax.utils._optax import OptaxState, is_optimiser
 from minipcax.utils._targets import Gradients, Targets, Tree, by_path, filled, shapes_of
 
 
@@ -64,21 +62,6 @@ def check_known(former: Collection[str], paths: Collection[str], targets: Collec
             f"retarget expected some of the parameters that the optimiser is for, found others under their paths, "
             f"{names(same)}: those of a copy of the model, or of layers that were all replaced; call init to start anew"
         )
-
-
-@contextmanager
-def starting(name: str, targets: Iterable[str]) -> Iterator[None]:
-    """Within the block, explains an error of optax, which has most often to do with labels or masks."""
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        first = next(iter(targets), ".layer.weight")
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"{name}: optax could not start on a dict from path to array, {{{first!r}: ..., }}; its labels and masks "
-            'are by path, not a masked model: write a function, such as lambda params: {path: "fast" if '
-            f'path.endswith("bias") else "slow" for path in params}}; optax says: {reason}'
-        ) from error
 
 
 def checked_step(
@@ -189,48 +172,6 @@ def differences(targets: Iterable[str], first: str, one: Iterable[str], second: 
     """The targets whose shapes differ, with both shapes."""
     pairs = zip(targets, one, other, strict=True)
     return ", ".join(f"{path} ({first} {a}, {second} {b})" for path, a, b in pairs if a != b)
-
-
-@contextmanager
-def updating(state: OptaxState, values: dict[str, Any]) -> Iterator[None]:
-    """Within the block, explains an error of optax by the shapes of the parameters, if they are not those of `init`."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        lacking = [name for name in ("value", "value_fn") if f"'{name}'" in str(error) and "missing" in str(error)]
-        if lacking:
-            raise TypeError(
-                f"Optim.step expected {' and '.join(f'{name}=' for name in lacking)}, which this optimiser needs to "
-                "look further than the gradient: the value that the gradients are of, and a function from the model "
-                "to it. ZIL has neither, IPC and EPC at fixed states no function of weights; OptimTree passes none on"
-            ) from error
-        if "MaskedNode" in str(error):
-            raise TypeError(
-                "Optim.step expected an optimiser of all its parameters: optax gives one that is behind "
-                "optax.masked or optax.multi_transform some of them, but a line search needs the gradients, and the "
-                "function, of the same ones; set frozen = True on what should not move, or leave it out of init"
-            ) from error
-        differ = differences(state.targets, "then", state.shapes, "now", shapes_of(values.values()))
-        if differ:
-            raise ValueError(f"Optim.step found other shapes than init was given: {differ}; call init") from error
-        raise
-
-
-def check_apart(state: OptaxState) -> None:
-    """Raises if layers are frozen, and the optimiser remembers numbers that mix them with others."""
-    mixed = first_mixed(state.optax, state.targets)
-    if mixed is not None:
-        raise ValueError(
-            f"Optim.step expected a state that is kept for each parameter, as Stack.freeze_only has frozen layers, but "
-            f"{mixed} in optax's mixes them, as that of L-BFGS does: use another optimiser, such as optax.adam"
-        )
-
-
-def check_state(before: object, after: object) -> None:
-    """Raises if an update has broadcast the state to other shapes."""
-    old, new = ([jnp.shape(leaf) for leaf in jax.tree.leaves(state)] for state in (before, after))
-    if old != new:
-        raise ValueError(f"Optim.step expected a state with arrays of shapes {old}, found {new}; call init")
 
 
 def check_leaf_fn(leaf_fn: Filter) -> None:

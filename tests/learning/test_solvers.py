@@ -185,7 +185,7 @@ def test_gradients_are_counted(nodes: Any, tolerance: Any) -> None:
     nodes = nodes if isinstance(nodes, pxl.Solver) else pxu.Optim(nodes)
     CALLS.clear()
     history = settle(model, nodes, X[:1], 3 * Y[:1], 25, tolerance=tolerance)
-    jax.effects_barrier()
+    jax.effects_barrier()  # type: ignore[no-untyped-call]  # jax
     assert len(CALLS) == int(history.gradients)
 
 
@@ -366,7 +366,7 @@ def test_searches_draw_what_the_gradient_drew(algorithm: pxl.Algorithm, rkg: px.
     model = Drawing(rkg)
     weights, nodes = Remembering(optax.lbfgs(), pxl.WEIGHTS(model)), Remembering(optax.lbfgs())
     algorithm(X, Y, model=model, nodes=nodes, weights=weights)
-    jax.effects_barrier()
+    jax.effects_barrier()  # type: ignore[no-untyped-call]  # jax
     assert len(SEEN) == (1 if isinstance(algorithm, pxl.Backprop) else 3)
     for value, found in SEEN:
         close(float(value), float(found), 1e-5)
@@ -417,6 +417,19 @@ def test_mistakes_of_solvers(nodes: Any, options: dict[str, Any], error: type[Ex
     with pytest.raises(error, match=words):
         pxl.relax(X, **{"steps": 30, **options}, model=model, optim=nodes)
     assert all(one is other for one, other in zip(before, states_of(model), strict=True))
+
+
+def test_samples_that_see_each_other_are_not_solved_for_alone() -> None:
+    class Centred(Network):
+        def apply_layer(self, number: int, x: Array) -> Any:
+            return super().apply_layer(number, x - jax.lax.pmean(x, "batch"))  # type: ignore[no-untyped-call]  # jax
+
+    model, words = Centred(linears(SIZES, seed=2)), "expected samples that do not see each other, found a layer"
+    settle(model, pxl.LBFGS(), steps=40, tolerance=pxl.GradientTolerance(0.1))
+    with pytest.raises(ValueError, match=rf"GradientTolerance\(per_sample=True\) with a solver {words}.*batch"):
+        pxl.relax(X, 3, tolerance=pxl.GradientTolerance(0.1, per_sample=True), model=model, optim=pxl.LBFGS())
+    with pytest.raises(ValueError, match=f"state_hessian {words}"):
+        pxl.state_hessian(X, model=model)
 
 
 def test_incremental_inference_takes_no_solver() -> None:

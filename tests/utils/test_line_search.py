@@ -200,7 +200,7 @@ def test_what_an_optimiser_does_not_take_is_not_given() -> None:
 @pytest.mark.parametrize("wrap", ["masked", "multi_transform"])
 def test_a_search_over_some_of_the_parameters(wrap: str) -> None:
     pair = [px.Param(jnp.zeros(2)), px.Param(jnp.zeros(2))]
-    optimisers = {"a": optax.lbfgs(), "b": optax.sgd(0.1)}
+    optimisers: dict[Any, Any] = {"a": optax.lbfgs(), "b": optax.sgd(0.1)}
     optimiser = (
         optax.masked(optax.lbfgs(), lambda params: {path: path == "[0]" for path in params})
         if wrap == "masked"
