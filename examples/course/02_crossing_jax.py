@@ -3,9 +3,10 @@
 #
 # ![A call: values go in, a copy is made around them, and what changed is written back](../pictures/crossing_jax.png)
 #
-# JAX *transforms* functions: `jax.jit` compiles one, `jax.grad` differentiates it, `jax.vmap` makes a function of one
-# sample a function of a batch. All of them *trace* it first: they call it with stand-ins for the arrays, *tracers*, and
-# write down what it does with them.
+# `jax.jit`, `jax.grad` and `jax.vmap` are *transforms*: they make functions out of functions. All of them trace: they
+# call the function with tracers, and write down what it does with them. That must be all there is to say about it: it
+# must be *pure*, read nothing but its arguments, and leave nothing but its result. In lesson 1 the second call of
+# `squares` printed nothing. Nor would it have written into a box, and the first would have left a tracer there.
 
 # %%
 import jax
@@ -19,21 +20,6 @@ import minipcax.nn as pxnn
 import minipcax.utils as pxu
 from minipcax.functional._tracking import collect, run, write_back  # the insides, to look at
 
-
-@jax.jit
-def double(x: jax.Array) -> jax.Array:
-    print("tracing, x is", x)
-    return 2 * x
-
-
-print("the results:", double(jnp.ones(2)), double(jnp.zeros(2)))  # traced once, then compiled
-
-# %% [markdown]
-# What is written down must be all that there is to say about the function. Such a function is *pure*: it reads nothing
-# but its arguments, and leaves nothing but its result. The second call above printed nothing. In the same way it would
-# not have written into a box of lesson 1, and the first call would have left a tracer there. A parameter refuses that.
-
-# %%
 total = px.Param(jnp.array(0.0))
 try:
     jax.jit(lambda x: total.set(total + x))(jnp.array(3.0))
@@ -62,7 +48,7 @@ print("by position:", total.get(), "and by keyword:", box.get())
 #
 # This model applies a shared layer twice, and counts its calls. **Collect**: one walk over the keyword arguments finds
 # the values, each parameter once, however many paths lead to it; and a *skeleton*, which is all the rest. The first
-# value is the key of `px.RKG`, from which random keys are drawn.
+# value is the key of `px.RKG`.
 
 
 # %%
@@ -89,7 +75,8 @@ print("the skeleton, around names of the values:", rebuilt)
 # %% [markdown]
 # **Run**: the skeleton is rebuilt around the values, which gives a copy of the model, and your function is called with
 # the copy. Seen from outside, that is a pure function from values to values. JAX writes it down as follows: `a` to `d`
-# are the values, `e` is x; `b` and `c`, the weight and the bias, are used twice.
+# are the values, `e` is x, and `dot_general` is a matrix product; `b` and `c`, weight and bias, are used twice. It
+# returns the result `j` and the values afterwards, of which `f`, the calls, is new.
 
 # %%
 print(jax.make_jaxpr(lambda values, x: run(lambda args, kw: kw["model"](*args), skeleton, values, (x,))[:2])(values, x))
@@ -111,8 +98,12 @@ except ValueError as error:
 # %% [markdown]
 # ## Batches and gradients
 #
-# A *mask* answers a question about every parameter. `pxf.vmap` asks for the axis of samples. Here each sample has a
+# A *mask* answers a question about every parameter. `pxf.vmap` asks for its axis of samples. Here each sample has a
 # memory of its own (axis 0), and all of them use one layer (`None`). From `px.RKG`, each draws another key.
+#
+# `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. It returns what
+# the mask is for, here a dict with a model, in which gradients stand in the places of the weights. As the shared weight
+# is *one* value, used twice, its gradient is the sum over both uses: for y = w(wx + b) + b, dy/dw = (wx + b) + wx.
 
 
 # %%
@@ -122,16 +113,8 @@ def remember(x: jax.Array, *, layer: pxnn.Linear, memory: px.Param) -> jax.Array
     return jax.random.normal(px.RKG())
 
 
-memory = px.Param(jnp.zeros((3, 1)))
-print("noise of each sample:", remember(jnp.ones((3, 1)), layer=model.layers[0], memory=memory), memory)
-
-# %% [markdown]
-# `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. As the shared
-# weight is *one* value that is used twice, its gradient is the sum over both uses: for y = w(wx + b) + b, it is dy/dw =
-# (wx + b) + wx.
-
-# %%
-layer = model.layers[0]
+layer, memory = model.layers[0], px.Param(jnp.zeros((3, 1)))
+print("noise of each sample:", remember(jnp.ones((3, 1)), layer=layer, memory=memory), memory)
 gradients = pxf.grad({"model": pxu.M(pxnn.LayerParam)})(lambda *, model: model(x)[0])(model=model)["model"]
 print("gradient:", gradients.layers[0].nn.weight.item(), "by hand:", (layer(x) + layer.nn.weight * x).item())
 figure = Figure(figsize=(9.5, 1.7))
@@ -141,9 +124,26 @@ for left, text in ((0.01, mine), (0.4, f"collect → values\n{seen}"), (0.64, f"
 save(figure, "crossing_jax.png")
 
 # %% [markdown]
+# ## Loops and branches
+#
+# A tracer has no number, so Python's `if` and `while` cannot look at it. `pxf.cond` and `pxf.switch` choose a function
+# when the program runs; `pxf.while_loop` and `pxf.scan` repeat one, and *carry* its result from step to step.
+
+
+# %%
+def halve(times: jax.Array, *, box: px.Param) -> jax.Array:
+    box /= 2
+    return times + 1
+
+
+(times,) = pxf.while_loop(halve, lambda times, *, box: box > 1)(jnp.array(0), box=box)
+pxf.cond(halve, lambda times, *, box: times)(box > 0.5, times, box=box)  # one of the two, chosen by box > 0.5
+print("halved", times, "times to be at most 1, and once more if above 0.5:", box.get())
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. Call `double` with three numbers, then with three others. When is it traced again, and why?
+# 1. Call `squares` of lesson 1 with four numbers, then with four others. When is it traced again, and why?
 # 2. Leave `"memory": 0` out of the mask of `remember`. What does the message say, and why can it not be done?
 # 3. Untie the layers: `model.layers[1] = pxnn.Linear(1, 1)`. What does JAX see now, and what becomes of the gradient?
 #
