@@ -3,19 +3,20 @@
 #
 # ![A network learns a curve; the energy falls in inference](../pictures/first_network.png)
 #
-# In a *predictive coding network*, every layer has two things to say about one sample: the *prediction* u, which it
-# receives from the layer before it, and the *state* h, which it is in. The *energy* E measures how far they are apart:
+# The task: from samples (x, y) of an input and a *target*, learn to give y for x. In a *predictive coding network*
+# every layer has two things to say about a sample: the *prediction* u, which it receives from the layer before it, and
+# the *state* h, which it is in. The *energy* E measures how far they are apart:
 #
 # - u₁ = tanh(W₁x + b₁), u₂ = tanh(W₂h₁ + b₂), u₃ = W₃h₂ + b₃,
 # - E = ½‖h₁ − u₁‖² + ½‖h₂ − u₂‖² + ½‖h₃ − u₃‖².
 #
-# Note that a prediction is made from the *state* of the layer before it. To learn from a sample (x, y):
+# tanh is the *activation function*. A prediction is made from the *state* of the layer before. To learn from a sample:
 #
 # 1. *Start*: a forward pass sets each state to its prediction, so E = 0. Then the last state is *clamped*: h₃ = y.
 # 2. *Inference*: the other states move down the energy, h ← h − α ∂E/∂h, for T steps, while the weights stay.
 # 3. *Learning*: the weights move down the energy, W ← W − η ∂E/∂W, while the states stay.
 #
-# That is all. First by hand, in plain JAX, with numbers and lists only.
+# That is all. α and η are *learning rates*. First by hand, in plain JAX, with arrays and lists only.
 
 # %%
 from itertools import pairwise
@@ -62,7 +63,7 @@ def train(weights: Weights, x: Array, y: Array) -> tuple[Weights, Array]:
         value, gradients = jax.value_and_grad(energy)(states, weights, x, y)
         states = [h - ALPHA * gradient for h, gradient in zip(states, gradients, strict=True)]
         energies.append(value / len(x))
-    gradients = jax.grad(energy, argnums=1)(states, weights, x, y)  # by the weights now
+    gradients = jax.grad(energy, argnums=1)(states, weights, x, y)  # by the weights now, which are argument 1
     return jax.tree.map(lambda w, gradient: w - ETA * gradient / len(x), weights, gradients), jnp.array(energies)
 
 
@@ -87,9 +88,10 @@ for update in range(updates):
 # %% [markdown]
 # ## The same with the library
 #
-# A *value node*, `Vode`, holds the state `h` and the prediction `u` of a layer. The call of the model says how a sample
-# goes through: layer, *activation function* (tanh), node. What a node returns is its state. The last node is
-# *observed*: its state is not inferred (`frozen`), but set to the target y, if there is one.
+# A *value node*, `Vode`, holds the state `h` and the prediction `u` of a layer, and an `EnergyModule` sums the energies
+# of its nodes. The call of the model says how a sample goes through: layer, activation function, node. A node returns
+# its state, unless asked for another `output`. The last node is *observed*: its state is not inferred (`frozen`), but
+# set to the target y, if there is one. When printed below, nodes hold `None`: they are filled for each batch.
 
 
 # %%
@@ -112,13 +114,14 @@ class Model(pxc.EnergyModule):
 model = Model()
 for layer, (W, b) in zip(model.layers, first, strict=True):  # the same weights at first
     layer.nn.weight.set(W)
-    px.set(layer.nn.bias, b)
+    px.set(layer.nn.bias, b)  # as `set`; for type checkers, as a layer may have no bias
 print(model)
 
 # %% [markdown]
-# Two optimisers of optax do the two arrows (`sgd` is h − α ∂E/∂h): one moves the states, the other one the weights.
-# `pxl.PC` is predictive coding. It maps the model over the batch (`vmap`), makes the three steps above, and compiles
-# them as a whole (`jit`). The numbers are those by hand, up to the rounding of 32-bit floats.
+# An *optimiser* makes steps from gradients; optax is JAX's library of them, and its `sgd` is the step above. One moves
+# the states, and starts anew with each batch; one moves the weights, which the mask `pxl.WEIGHTS` selects. `pxl.PC` is
+# predictive coding. It maps the model over the batch (`vmap`), makes the three steps above, and compiles them as a
+# whole (`jit`). The numbers are those by hand, up to the rounding of 32-bit floats.
 
 # %%
 nodes, optimiser = pxu.Optim(optax.sgd(ALPHA)), pxu.Optim(optax.sgd(ETA), pxl.WEIGHTS(model))
@@ -140,8 +143,8 @@ save(figure, "first_network.png")
 # %% [markdown]
 # ## Exercises
 #
-# 1. Set T to 1. Which layers learn now, and why only those? After how many steps does the first layer learn?
+# 1. Set T to 1. Which weights differ from `first` after one update, and why only those? From which T on do all?
 # 2. Let inference go uphill: α = −0.1. What does the energy do?
-# 3. Print `gradients` in `train` for h₂, and derive it on paper: ∂E/∂h₂ = (h₂ − u₂) − W₃ᵀ(h₃ − u₃).
+# 3. Print the gradient for h₂ in `train` (without `jit`, or you see tracers). Derive (h₂ − u₂) − W₃ᵀ(h₃ − u₃) on paper.
 #
 # In the code: `minipcax/learning/_pc.py`, the three steps, and `minipcax/predictive_coding/_vode.py`. Next: inference.

@@ -32,19 +32,16 @@ print("energy, ½(1² + 2²):", vode.energy())
 #
 # How does a state become its prediction in the forward pass? A model has a *status*, a word for what it is used for at
 # the moment. A node has *rules*, which say what happens with a value in a status. There is one from the start: in the
-# status `STATUS.INIT`, `"h, u <- u"`, "what is set as u goes to h and u". Other rules are other beginnings.
+# status `STATUS.INIT`, `"h, u <- u"`, "what is set as u goes to h and u". Other rules are other beginnings. Below,
+# `"h <- u:zeros"` sends it to h through a function of one's own, which is given the node, the name, the value and keys.
 
 # %%
 with pxu.step(vode, pxc.STATUS.INIT):  # for this block
     print("in the status", vode.status, "it returns", vode(jnp.array([[5.0, 6.0]])))
 
-
-def zeros(vode: object, key: str, value: Array, rkg: px.RandomKeyGenerator) -> Array:
-    return jnp.zeros_like(value)
-
-
 at_zero: pxc.Vode[pxc.VodeParam] = pxc.Vode(
-    ruleset={pxc.STATUS.INIT: ("u <- u", "h <- u:zeros")}, tforms={"zeros": zeros}
+    ruleset={pxc.STATUS.INIT: ("u <- u", "h <- u:zeros")},
+    tforms={"zeros": lambda vode, key, value, rkg: jnp.zeros_like(value)},
 )
 with pxu.step(at_zero, pxc.STATUS.INIT):
     print("with rules of its own:", at_zero(jnp.array([[5.0, 6.0]])))
@@ -52,10 +49,13 @@ with pxu.step(at_zero, pxc.STATUS.INIT):
 # %% [markdown]
 # ## A network, and its film
 #
-# A network learns to name digits: its target is a vector with a 1 in the place of the digit, and zeros elsewhere. Each
-# time through all training images is an *epoch*; `adamw` is gradient descent with a step size for every single weight.
-# Then it sees a picture of one digit, but its output is clamped to the label of *another*. `record=True` keeps the
-# states before every step.
+# A network learns handwritten digits for a while, as in lesson 3: vectors of 64 pixels, and targets that are *one-hot*,
+# ten numbers of which the one at the *label*, the digit, is 1. One round through all of them is an *epoch*. The test
+# is on images that it has not learned. `adamw` is an optimiser that adapts its step to each weight.
+#
+# Then it sees a picture of one digit, but its output is clamped to the label of *another*. `pxl.initialise` is the
+# start of lesson 3, `pxl.infer` its inference, and `pxl.relax` is the same, but returns a history of all nodes;
+# `record=True` keeps the states before every step, too.
 
 
 # %%
@@ -114,9 +114,10 @@ save(figure, "inference.png")
 # %% [markdown]
 # ## Equilibrium
 #
-# Where inference ends, ∂E/∂h = 0. With ε = h − u, the error of a node, that is ε₂ = Wᵀε₃ for the last two: an error is
-# the one above it, sent back through the weights. A `tolerance` ends inference once the gradient is that small, and
-# `history.gradients` counts how often it was computed. `pxl.LBFGS`, a *solver*, gets there in fewer steps.
+# Where inference ends, ∂E/∂h = 0. With ε = h − u, the error of a node, that is ε₂ = Wᵀε₃ for the last two (exercise 3
+# of lesson 3): an error is the one above it, sent back through the weights. A `tolerance` ends inference once the
+# gradient is that small; `history.gradients` counts how often it was computed. A *solver* such as `pxl.LBFGS`, which
+# guesses from past gradients how they change, gets there in fewer steps.
 
 # %%
 methods: dict[str, pxu.Optim | pxl.Solver] = {"gradient descent": nodes, "L-BFGS": pxl.LBFGS()}
@@ -141,7 +142,8 @@ print(f"energy with each label from 0 to 9, for a {label}:", pxl.energies(images
 # ## Exercises
 #
 # 1. Give the nodes momentum, `optax.sgd(0.1, momentum=0.7)`. How many gradients does it take to the tolerance?
-# 2. With which learning rate of the nodes does the energy rise? What does `history.check()` say?
-# 3. In a linear network inference ends at `pxl.linear_energy(weights, x, y)`. Leave out `tanh` and the biases: does it?
+# 2. With which learning rate of the nodes does the energy rise? From which on does `history.check()` raise, and why?
+# 3. Inference without `tanh` and biases (`Linear(n, m, bias=False)`) ends at a known energy. Compare with
+#    `pxl.linear_energy([layer.nn.weight for layer in model.layers], image, wrong)`.
 #
 # In the code: `minipcax/learning/_inference.py`, `minipcax/predictive_coding/_ruleset.py`. Next: learning.

@@ -53,8 +53,8 @@ pxl.infer(x, 64, model=model, optim=nodes)
 #
 #     ∂E/∂W = −(ε ∘ tanh′(a)) hᵀ
 #
-# That is an outer product: what is wrong after the synapse, times what is active before it, and averaged over the
-# batch. Is that the gradient of the energy of the *whole* network?
+# where ∘ multiplies number by number. That is an outer product: what is wrong after a weight (a synapse of the brain),
+# times what is active before it, averaged over the batch. Is it the gradient of the energy of the *whole* network?
 
 
 # %%
@@ -78,10 +78,10 @@ for number, (layer, (before, after)) in enumerate(zip(model.layers, pairwise(sta
 # %% [markdown]
 # ## Backpropagation is not local
 #
-# Backpropagation goes down another function, the *loss*, half the squared error of the output after a forward pass.
-# Plain `jax.grad` gives its gradient, a model with gradients in the places of the weights. When the last layer is
-# another, then the gradient of the first one is another, too. In predictive coding, given the states, it is the same:
-# the first layer does not know that there is a last one.
+# *Backpropagation*, by which most networks learn, goes down another function, the *loss*, half the squared error of the
+# output after a forward pass. The chain rule then runs through all layers; plain `jax.grad` follows it, and returns a
+# model with gradients in the places of the weights. When the last layer changes, so does the gradient of the first. In
+# predictive coding, given the states, it does not: the first layer does not know that there is a last one.
 
 
 # %%
@@ -143,8 +143,8 @@ save(figure, "learning.png")
 # %% [markdown]
 # ## Exercises
 #
-# 1. After one step, why have layers 0 and 1 no gradient, and layer 2 that of backpropagation? (More in lesson 11.)
+# 1. After one step, why have layers 0 and 1 no gradient, and layer 2 the direction of backpropagation? How large is it?
 # 2. Learn by hand: `initialise`, `infer`, and `pxl.learn(x, model=model, optim=weights)`. Is it what `pxl.PC` does?
-# 3. `report.energies` of the last batch: how much of the energy is left for learning after 16 steps? After 64?
+# 3. Calls of `pxl.PC` return a report. In the last batch, by how much does `report.energies` fall in 16 steps? In 64?
 #
 # In the code: `minipcax/learning/_learning.py` and `minipcax/learning/_backprop.py`. Next: convolutions.
