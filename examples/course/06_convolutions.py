@@ -4,8 +4,9 @@
 # ![A digit, the states of a convolution, and how inference changes them](../pictures/convolutions.png)
 #
 # A *convolution* looks at an image through a small window, the *kernel*, and says at each place how much it sees of a
-# pattern. All places share the kernel's weights. Several kernels give several images, the *channels*. Nothing about
-# predictive coding changes: there is a state for each channel and place, with a prediction and an energy.
+# pattern. All places share the kernel's weights. Several kernels give several images, the *channels*. A *padding* of 1
+# puts a border of zeros around the image, so that the outcome is as large as it was. Nothing about predictive coding
+# changes: there is a state for each channel and place, with a prediction and an energy.
 
 # %%
 import jax
@@ -37,7 +38,8 @@ print("one number of it:", convolution(jnp.array(images[0]))[5, 3, 4], "by hand:
 # ## Layers work on one sample
 #
 # There is no axis of samples in the shapes above. A model is written for one sample, and an algorithm maps it over the
-# batch, with the mask of lesson 2: nodes have an axis of samples, weights have none. `jax.vmap` does it for a layer.
+# batch, with a mask as in lesson 2: nodes have an axis of samples, weights have none. `jax.vmap` does it for a layer.
+# The activation function is `gelu`, which is close to max(x, 0), but smooth.
 
 # %%
 print("a batch of 5:", jax.vmap(convolution)(jnp.array(images[:5])).shape)
@@ -64,7 +66,8 @@ class Model(pxc.EnergyModule):
 
 # %% [markdown]
 # Training is the same as ever. `unroll=True` compiles the steps of inference one after the other, instead of as a loop,
-# because JAX on CPUs runs convolutions in loops many times slower than outside.
+# because JAX on CPUs runs convolutions in loops many times slower than outside. Larger networks are longer lists: VGG-5
+# and AlexNet are in `examples/2_convolutions.py`.
 
 # %%
 model = Model(px.RandomKeyGenerator(0))
@@ -139,4 +142,4 @@ print("remembered:", block.norm.state)
 # 2. Put a `BatchNorm(8, "batch")` behind the first convolution. Where do `model.train()` and `model.eval()` belong?
 # 3. Shift the test images one pixel to the right (`np.roll`). How do the accuracies of both networks change?
 #
-# In the code: `minipcax/nn/_conv.py`, `minipcax/nn/_norm.py`; `examples/2_convolutions.py` for more. Next: sharing.
+# In the code: `minipcax/nn/_conv.py`, `minipcax/nn/_norm.py`. Next: sharing.

@@ -34,6 +34,15 @@ def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
     assert len(re.findall(r"epoch 1: test accuracy [\d.]+%, [\d.]+ s", result.stdout)) == 1
 
 
+def test_alexnet(folder: Path, tmp_path: Path) -> None:
+    small = ("--network", "alexnet", "--scale", "100", "--steps", "1", "--batch-size", "50", "--epochs", "1")
+    result = run("--data", folder, *small, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "channels: 1, 2, 3, 3, 2" in result.stdout
+    first, last = map(float, re.findall(r"steps: ([\d.]+) to ([\d.]+)", result.stdout)[0])
+    assert 0 <= last < first
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -49,5 +58,15 @@ def test_wrong_options_end_with_status_2(options: tuple[str, str], message: str)
 
 def test_help_explains_every_option() -> None:
     text = run("--help").stdout
-    for option in ("--data", "--epochs", "--steps", "--batch-size", "--scale", "--seed", "--lr-weights", "--out"):
+    for option in (
+        "--network",
+        "--data",
+        "--epochs",
+        "--steps",
+        "--batch-size",
+        "--scale",
+        "--seed",
+        "--lr-weights",
+        "--out",
+    ):
         assert option in text
