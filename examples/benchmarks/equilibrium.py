@@ -29,6 +29,7 @@ from vgg5 import IMAGE, VGG5
 import minipcax as px
 import minipcax.functional as pxf
 import minipcax.learning as pxl
+import minipcax.nn as pxnn
 import minipcax.utils as pxu
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -78,7 +79,9 @@ def networks(batch: int, quick: bool) -> Iterator[tuple[str, pxl.Model, Array, A
     yield "MLP, 3 × 128", wide(MLP([64, 128, 128, 128, CLASSES])), x, y
     yield "20 layers, tanh", wide(MLP([64] * 20 + [CLASSES])), x, y
     image = jax.random.normal(jax.random.PRNGKey(0), (8, *IMAGE), float)
-    yield "VGG-5, channels / 16", wide(VGG5(16)), image, y[:8]
+    vgg: Any = VGG5(16)
+    vgg.pool = pxnn.AvgPool2d(2, 2)  # with maxima, inference has several equilibria
+    yield "VGG-5, channels / 16", wide(vgg), image, y[:8]
     yield "μPC, 128 layers", wide(pxl.ResidualNetwork(64, 64, CLASSES, 128, jnp.tanh)), x[:8], y[:8]
 
 
