@@ -33,6 +33,9 @@ class LBFGS(Solver):
     Args:
         memory: how many past steps H is made from.
 
+    Raises:
+        ValueError: `memory` is not a positive int.
+
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
         >>> weights, algorithm = Optim(optax.sgd(0.1), WEIGHTS(model)), PC(steps=20, tolerance=GradientTolerance(1e-4))
@@ -46,6 +49,10 @@ class LBFGS(Solver):
     """
 
     memory: int = 10
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.memory, int) or isinstance(self.memory, bool) or self.memory < 1:
+            raise ValueError(f"LBFGS expected memory to be a positive int, found {self.memory!r}")
 
     def solve(self, problem: Problem, steps: int) -> Solution:
         optimiser, value_fn = optax.lbfgs(memory_size=self.memory), problem.energy

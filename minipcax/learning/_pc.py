@@ -10,7 +10,7 @@ from minipcax.learning._learning import learn
 from minipcax.learning._model import Batch, Model
 from minipcax.learning._report import Report
 from minipcax.learning._solver import GradientTolerance, Solver
-from minipcax.learning._starts import Start
+from minipcax.learning._starts import Start, check_start
 from minipcax.utils import Optim
 
 
@@ -66,6 +66,7 @@ class PC(Algorithm):
     record: bool = False
 
     def __post_init__(self) -> None:
+        check_start(self.start)
         check_loop(self.steps, self.unroll, self.tolerance, self.reset)
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:

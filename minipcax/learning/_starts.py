@@ -52,6 +52,15 @@ class RandomStart(Hyperparameters):
         return result
 
 
+def check_start(start: object) -> None:
+    """Raises if a start cannot be called."""
+    if not callable(start):
+        raise TypeError(
+            "PC expected a start, such as RandomStart(0.1), start_from_present or a function like `start`, "
+            f"found {start!r}"
+        )
+
+
 def start_from_present(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:
     """The inferred states stay where they are, such as at the frame before in a film; others start as predictions.
 

@@ -438,6 +438,19 @@ def test_incremental_inference_takes_no_solver() -> None:
         pxl.IPC(2)(X, Y, model=model, nodes=pxl.LBFGS(), weights=pxu.Optim(RESTING, pxl.WEIGHTS(model)))
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: pxl.LBFGS(0), ValueError, r"LBFGS expected memory to be a positive int, found 0"),
+        (lambda: pxl.LBFGS(2.5), ValueError, r"LBFGS expected memory to be a positive int, found 2.5"),  # type: ignore[arg-type]  # the mistake
+        (lambda: pxl.PC(start="random"), TypeError, r"PC expected a start, such as RandomStart.*found 'random'"),  # type: ignore[arg-type]  # the mistake
+    ],
+)
+def test_mistakes_of_settings(make: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        make()
+
+
 def test_weights_are_not_solved_for() -> None:
     with pytest.raises(TypeError, match=r"weights expected an Optim, found a LBFGS"):
         pxl.PC(2)(X, Y, model=made(), nodes=pxl.LBFGS(), weights=pxl.LBFGS())  # type: ignore[arg-type]  # the mistake
