@@ -97,6 +97,7 @@ def test_pictures_are_drawn(name: str, options: list[str], tmp_path: Path) -> No
     assert (tmp_path / f"{name}.png").exists()
 
 
+@pytest.mark.slow
 def test_equilibrium(tmp_path: Path) -> None:
     result = run_here("benchmarks/equilibrium", "--quick", "--batch", "4", "--steps", "300", "--out", tmp_path)
     assert result.returncode == 0, result.stderr

@@ -19,7 +19,14 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+LONG = {"10_monte_carlo", "11_zil", "12_depth"}
+
+
+@pytest.mark.parametrize(
+    "lesson",
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem in LONG else path for path in LESSONS],
+    ids=lambda path: path.stem,
+)
 def test_it_runs(lesson: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICK", "1")
     monkeypatch.setenv("PICTURES", str(tmp_path))

@@ -39,6 +39,7 @@ def test_temporal(tmp_path: Path) -> None:
     assert (tmp_path / "temporal.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_temporal_on_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
     """Images of 5 × 4, fewer than a batch."""
     small = "--epochs", "1", "--steps", "2", "--hidden", "8", "--sprites", "20"
@@ -107,6 +108,7 @@ def test_transformer(tmp_path: Path) -> None:
     assert (tmp_path / "transformer.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_transformer_on_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
     """Images of 5 × 4."""
     options = "--algorithm", "PC", "--epochs", "1", *SMALL
@@ -134,6 +136,7 @@ def test_no_token_sees_a_later_row() -> None:
         assert changed(row) == [token >= row for token in range(5)]
 
 
+@pytest.mark.slow
 def test_a_small_precision_makes_errors_gradients() -> None:
     """After T steps of rate a, errors are 1 − (1 − a)^T of the gradients of backpropagation; so is what they teach."""
     steps, rate = 4, 0.3

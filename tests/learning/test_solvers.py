@@ -359,7 +359,7 @@ class Remembering(pxu.Optim):
 SEEN: list[Any] = []
 
 
-@pytest.mark.parametrize("rkg", [px.RandomKeyGenerator(5), px.RKG])
+@pytest.mark.parametrize("rkg", [px.RandomKeyGenerator(5), pytest.param(px.RKG, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.Backprop(), pxl.EPC(2, gradient="global")])
 def test_searches_draw_what_the_gradient_drew(algorithm: pxl.Algorithm, rkg: px.RandomKeyGenerator) -> None:
     SEEN.clear()
