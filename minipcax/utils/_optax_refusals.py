@@ -40,7 +40,7 @@ def updating(state: OptaxState, values: dict[str, Any]) -> Iterator[None]:
                 "look further than the gradient: the value that the gradients are of, and a function from the model "
                 "to it. ZIL has neither, IPC and EPC at fixed states no function of weights; OptimTree passes none on"
             ) from error
-        if "MaskedNode" in str(error):
+        if any(words in str(error) for words in ("MaskedNode", "Expected named tuple")):  # that of older JAX, too
             raise TypeError(
                 "Optim.step expected an optimiser of all its parameters: optax gives one that is behind "
                 "optax.masked or optax.multi_transform some of them, but a line search needs the gradients, and the "
