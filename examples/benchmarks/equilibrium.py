@@ -128,7 +128,8 @@ def follow(x: Array, y: Array, steps: int, errors: bool, exact: Array, *, model:
 
     def compare(states: dict[str, Array], /, *, model: Any) -> tuple[tuple[()], Array]:
         for path, node in model.nodes().items():
-            node.h.set(states.get(f"{path}.h", node.h.get()))
+            for name in {f"{path}.h", f"{path}.vodes.h"} & states.keys():  # the second is that of a stack
+                node.h.set(states[name])
         return (), jnp.linalg.norm(gradient(x, errors, model) - exact) / jnp.linalg.norm(exact)
 
     with pxu.step(model, clear_params=(None, pxl.PER_SAMPLE)):
