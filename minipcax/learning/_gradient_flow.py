@@ -88,9 +88,8 @@ class GradientFlow(Solver):
         last, kept = ys
         tried, accepted = solution.stats["num_steps"], solution.stats["num_accepted_steps"]
         numbers = jnp.minimum(jnp.arange(steps), accepted)
-        gradients = (
-            first + tried * each + (tried + 1) * int(problem.has_tolerance)
-        )  # it looks after rejected steps, too
+        looks = (tried + 1) * int(problem.has_tolerance)  # at the start, and after rejected steps too
+        gradients = first + tried * each + looks
         return Solution(
             # Times are float32, so that states of less precision do not stay what they were.
             jax.tree.map(lambda array, start: array[0].astype(start.dtype), last, problem.states),
