@@ -99,5 +99,5 @@ def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Any
         clear_other_batches((x, y), model)
     with step(model, clear_params=(cleared, cleared)):
         # `forward` checks the pass as well, for those who call it by hand; here, an algorithm may have one of its own.
-        warn_of_unlearned(model, check_pass(x, y, model=model))
+        warn_of_unlearned(model, check_pass(x, y, model=model, learns=True))
         return algorithm.train(x, y, model=model, nodes=nodes, weights=weights)

@@ -32,8 +32,8 @@ class Seen(NamedTuple):
     of_samples: tuple[Any, ...]  # everything that the nodes hold
 
 
-def check_pass(x: Batch, y: Batch, *, model: Model) -> Sources:
-    """Checks the model's forward pass on a batch.
+def check_pass(x: Batch, y: Batch, *, model: Model, learns: bool = False) -> Sources:
+    """Checks the model's forward pass on a batch, after which the model infers, or also `learns`.
 
     Returns:
         The paths of the model's leaves that predictions are made from.
@@ -42,7 +42,7 @@ def check_pass(x: Batch, y: Batch, *, model: Model) -> Sources:
         TypeError: the model is not an `EnergyModule`.
         ValueError: there is no sample; a node gets no state, or several predictions; the targets reach no observed
             node; the model returns its target; or a node is given an entry that nothing reads, or that inference does
-            not see.
+            not see; or the model learns, and no observed node has another state than its prediction.
     """
     check_model(model)
     check_samples(x, y)
@@ -59,6 +59,9 @@ def check_pass(x: Batch, y: Batch, *, model: Model) -> Sources:
     def depends(found: object) -> bool:
         return any(path.startswith("[2]") for path in union(found))  # on y, the last argument
 
+    def is_prediction(path: str) -> bool:  # with states that are targets, taken from x, no weight has to do
+        return union(seen.states[path]) == union(seen.predictions[path])
+
     if jax.tree.leaves(y) and not depends(seen.predictions):  # in a model that predicts from y, it is an input
         if not any(depends(seen.states[path]) for path in observed):
             inferred = [path for path, state in seen.states.items() if path not in observed and depends(state)]
@@ -68,6 +71,8 @@ def check_pass(x: Batch, y: Batch, *, model: Model) -> Sources:
         outputs = jax.tree.leaves(seen.output, is_leaf=is_sources)
         if outputs and all(map(depends, outputs)):
             raise refusals.returned_target(path for path in observed if depends(seen.states[path]))
+    if learns and y is None and observed and all(is_prediction(path) for path in observed):
+        raise refusals.no_target(observed)
     targets = {f"[2]{path_name(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(y)}
     unused = targets - union((seen.output, seen.of_samples))
     if unused:

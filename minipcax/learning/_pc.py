@@ -20,9 +20,10 @@ class PC(Algorithm):
 
         h ← h − lr_h · ∂E/∂h,  for T steps;  then W ← W − lr_W · ∂E/∂W
 
-    An error reaches the l-th node before the output in step l, about lr_h to the power of l times smaller, and in
-    float32 it is lost where it is smaller than the rounding of the states. With small rates and few steps, the first
-    layers of a deep network learn from noise: take more steps, float64, or `EPC`, which loses no digits.
+    An error reaches the l-th node before the output in step l, about lr_h to the power of l times smaller. So with
+    fewer steps than layers the first layers do not learn, and neither do they where the error is smaller than the
+    rounding of the states, as with small rates in float32; `report.check()` warns of both. Take more or larger steps,
+    float64, or `EPC`, which loses no digits.
 
     Args:
         steps: T, the steps of inference for each batch.

@@ -1,5 +1,6 @@
-"""The words for models and algorithms that `_pass`, `_zil`, `_nudging`, `_algorithm` and `_theory` refuse."""
+"""The words for models and algorithms that `_pass`, `_zil`, `_nudging`, `_algorithm`, `_report`, `_theory` refuse."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -23,11 +24,29 @@ def lost_target(observed: Iterable[str], inferred: list[str], named: list[str], 
     )
 
 
+def no_target(observed: Iterable[str]) -> ValueError:
+    """The error for a training step without targets, whose energy is zero from the start."""
+    return ValueError(
+        f"there is nothing to learn, as y is None and the state of {', '.join(observed)} (h.frozen = True) its own "
+        "prediction: give targets y, or a model that sets an observed state from x"
+    )
+
+
 def returned_target(paths: Iterable[str]) -> ValueError:
     """The error for a model that returns its target."""
     return ValueError(
         f"the model returns the state of {', '.join(paths)}, which is clamped to the target, and not its prediction, "
         'so that every prediction would be right: return node(u, output="u"), or node.get("u")'
+    )
+
+
+def warn_unlearned(paths: Sequence[str], nodes: int, steps: int) -> None:
+    """Warns that inference ended before the error reached these nodes. Is called by `check` of a history or report."""
+    warnings.warn(
+        f"in {steps} steps of inference, the error of the output has not reached {len(paths)} of {nodes} nodes "
+        f"({paths[0] or 'the model'}{', ...' if len(paths) > 1 else ''}), so the weights of their predictions have not "
+        "learned: take at least as many steps as there are layers, larger steps if the error is lost to rounding, or EPC",
+        stacklevel=4,
     )
 
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from minipcax.learning._refusals import warn_unlearned
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class History:
     def check(self) -> Self:
         """Waits for the energies, and returns this history if all of them are finite. For use outside transforms.
 
+        Warns if inference ended before the error of the output had reached all nodes.
+
         Raises:
             FloatingPointError: an energy is not finite; the message names the first such step and node.
         """
@@ -55,7 +59,22 @@ class History:
                 f"the energy of {self.nodes[index] or 'the model'} is {found} at step {number + 1} of "
                 f"{energies.shape[-2]}: lower the learning rates, or scale the inputs"
             )
+        ahead = _ahead_of_the_error(energies)
+        if len(ahead):
+            warn_unlearned([self.nodes[index] for index in ahead], len(self.nodes), energies.shape[-2])
         return self
+
+
+def _ahead_of_the_error(energies: Float[np.ndarray, "*batches steps nodes"]) -> Int[np.ndarray, " some"]:
+    """Returns the nodes, by index, that the error of the output had not reached when inference ended.
+
+    It spreads from node to node, and ahead of it, states are their predictions: energies of exactly 0. The states after
+    the last step, at which weights learn, are not in the history; until then it reached as many as in other steps.
+    """
+    *_, last = energies.reshape(-1, *energies.shape[-2:])  # a loop over batches adds an axis before these
+    waiting = (last == 0).sum(axis=-1)
+    pace = -np.diff(waiting).min(initial=0)
+    return np.flatnonzero(last[-1] == 0) if waiting[-1] > pace > 0 else np.array([], int)
 
 
 def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | np.ndarray, " batch"]) -> float:
@@ -95,7 +114,8 @@ class Report(NamedTuple):
     def check(self) -> Self:
         """Waits for the step, and returns this report if all energies are finite.
 
-        To stop a training loop early without waiting for the present step, check the report of the previous one.
+        To stop a training loop early without waiting for the present step, check the report of the previous one. Warns
+        if inference ended before the error of the output had reached all nodes.
 
         Raises:
             FloatingPointError: an energy is not finite; the message names the first such step and node.
