@@ -29,7 +29,7 @@ def squares(x: jax.Array) -> jax.Array:
     return (x**2).sum()
 
 
-print("the results:", squares(jnp.ones(3)), squares(jnp.arange(3.0)))  # traced once
+print("the results:", squares(jnp.ones(3)), squares(jnp.arange(3.0)))  # traced once, for them and for the next line
 print("gradient, 2x:", jax.grad(squares)(jnp.arange(3.0)), "; of each row:", jax.vmap(squares)(jnp.ones((2, 3))))
 
 # %% [markdown]
@@ -71,7 +71,7 @@ print("by either name:", weight.get(), other_name.get())
 # `pxnn.Linear(3, 2)`, is a small model: it makes two numbers out of three, W x + b, with a weight matrix W and a bias b
 # that are random at first. It keeps them in `layer.nn`; their class, `LayerParam`, is that of parameters which learn.
 # To JAX a model is a *pytree*, a tree whose leaves are arrays. `print` shows it, with the path to every parameter. What
-# is not to be an array, such as a function or a size, is marked by `px.static`.
+# is not to be an array, such as a function or a size, is marked by `px.static`: it can be called, or read by `get`.
 
 
 # %%

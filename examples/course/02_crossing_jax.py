@@ -3,10 +3,10 @@
 #
 # ![A call: values go in, a copy is made around them, and what changed is written back](../pictures/crossing_jax.png)
 #
-# `jax.jit`, `jax.grad` and `jax.vmap` are *transforms*: they make functions out of functions. All of them trace: they
-# call the function with tracers, and write down what it does with them. That must be all there is to say about it: it
-# must be *pure*, read nothing but its arguments, and leave nothing but its result. In lesson 1 the second call of
-# `squares` printed nothing. Nor would it have written into a box, and the first would have left a tracer there.
+# `jax.jit`, `jax.grad` and `jax.vmap` are *transforms*: they make functions out of functions. All of them trace, and
+# what they write down must be all there is to say: a function must be *pure*, read nothing but its arguments, and leave
+# nothing but its result. In lesson 1 the second call of `squares` printed nothing. Nor would it have written into a
+# box, and the first would have left a tracer there.
 
 # %%
 import jax
@@ -46,9 +46,8 @@ print("by position:", total.get(), "and by keyword:", box.get())
 # %% [markdown]
 # ## The crossing, step by step
 #
-# This model applies a shared layer twice, and counts its calls. **Collect**: one walk over the keyword arguments finds
-# the values, each parameter once, however many paths lead to it; and a *skeleton*, which is all the rest. The first
-# value is the key of `px.RKG`.
+# This model applies a shared layer twice, and counts its calls. **Collect**: a walk over the keyword arguments finds the
+# values, that of `px.RKG` first, each parameter once, whatever paths lead to it; the rest is the *skeleton*.
 
 
 # %%
@@ -73,10 +72,9 @@ rebuilt = skeleton.unflatten([px.Param(f"value {index}") for index in range(len(
 print("the skeleton, around names of the values:", rebuilt)
 
 # %% [markdown]
-# **Run**: the skeleton is rebuilt around the values, which gives a copy of the model, and your function is called with
-# the copy. Seen from outside, that is a pure function from values to values. JAX writes it down as follows: `a` to `d`
-# are the values, `e` is x, and `dot_general` is a matrix product; `b` and `c`, weight and bias, are used twice. It
-# returns the result `j` and the values afterwards, of which `f`, the calls, is new.
+# **Run**: your function is called with a copy of the model, the skeleton rebuilt around the values. From outside, that
+# is a pure function of values. JAX writes it down: `a` to `d` are the values, `e` is x, `dot_general` multiplies
+# matrices; `b` and `c`, weight and bias, are used twice. `j` is the result, `f` the calls, the only new value.
 
 # %%
 print(jax.make_jaxpr(lambda values, x: run(lambda args, kw: kw["model"](*args), skeleton, values, (x,))[:2])(values, x))
@@ -98,12 +96,13 @@ except ValueError as error:
 # %% [markdown]
 # ## Batches and gradients
 #
-# A *mask* answers a question about every parameter. `pxf.vmap` asks for its axis of samples. Here each sample has a
-# memory of its own (axis 0), and all of them use one layer (`None`). From `px.RKG`, each draws another key.
+# A *mask* answers a question about every parameter. `pxf.vmap` asks for its axis of samples. Here each sample (each
+# *lane*) has a memory of its own (axis 0), and all of them use one layer (`None`). Each draws another key of `px.RKG`.
 #
-# `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. It returns what
-# the mask is for, here a dict with a model, in which gradients stand in the places of the weights. As the shared weight
-# is *one* value, used twice, its gradient is the sum over both uses: for y = w(wx + b) + b, dy/dw = (wx + b) + wx.
+# `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. It returns a dict
+# as the mask is one, whose model has gradients in the places of the weights; `value_and_grad` returns the value as
+# well, and with `has_aux` what else the function returns. The shared weight is *one* value, used twice, so its gradient
+# is the sum over both uses: for y = w(wx + b) + b, dy/dw = (wx + b) + wx.
 
 
 # %%
@@ -115,10 +114,12 @@ def remember(x: jax.Array, *, layer: pxnn.Linear, memory: px.Param) -> jax.Array
 
 layer, memory = model.layers[0], px.Param(jnp.zeros((3, 1)))
 print("noise of each sample:", remember(jnp.ones((3, 1)), layer=layer, memory=memory), memory)
-gradients = pxf.grad({"model": pxu.M(pxnn.LayerParam)})(lambda *, model: model(x)[0])(model=model)["model"]
-print("gradient:", gradients.layers[0].nn.weight.item(), "by hand:", (layer(x) + layer.nn.weight * x).item())
+differentiated = pxf.value_and_grad({"model": pxu.M(pxnn.LayerParam)}, has_aux=True)
+(y, calls), found = differentiated(lambda *, model: (model(x)[0], model.calls.get()))(model=model)
+print("gradient:", found["model"].layers[0].nn.weight.item(), "by hand:", (layer(x) + layer.nn.weight * x).item())
+print("y:", y, "; returned beside it, calls:", calls)
 figure = Figure(figsize=(9.5, 1.7))
-mine, seen = f"your model:\n{model}\n\n← write back: value 3, which has changed", "\n".join(map(str, values))
+mine, seen = f"your model:\n{model}\n\n← write back: value 3, the last one", "\n".join(map(str, values))
 for left, text in ((0.01, mine), (0.4, f"collect → values\n{seen}"), (0.64, f"run → a copy around them\n{rebuilt}")):
     figure.text(left, 0.95, text, va="top", family="monospace", size=7.5)
 save(figure, "crossing_jax.png")
@@ -136,7 +137,7 @@ def halve(times: jax.Array, *, box: px.Param) -> jax.Array:
     return times + 1
 
 
-(times,) = pxf.while_loop(halve, lambda times, *, box: box > 1)(jnp.array(0), box=box)
+(times,) = pxf.while_loop(halve, lambda times, *, box: box > 1)(jnp.array(0), box=box)  # returns all that it carries
 pxf.cond(halve, lambda times, *, box: times)(box > 0.5, times, box=box)  # one of the two, chosen by box > 0.5
 print("halved", times, "times to be at most 1, and once more if above 0.5:", box.get())
 

@@ -33,7 +33,7 @@ print("energy, ½(1² + 2²):", vode.energy())
 # How does a state become its prediction in the forward pass? A model has a *status*, a word for what it is used for at
 # the moment. A node has *rules*, which say what happens with a value in a status. There is one from the start: in the
 # status `STATUS.INIT`, `"h, u <- u"`, "what is set as u goes to h and u". Other rules are other beginnings. Below,
-# `"h <- u:zeros"` sends it to h through a function of one's own, which is given the node, the name, the value and keys.
+# `"h <- u:zeros"` sends it to h through a function of one's own: of the node, the name "u", the value, and a generator.
 
 # %%
 with pxu.step(vode, pxc.STATUS.INIT):  # for this block
@@ -41,7 +41,7 @@ with pxu.step(vode, pxc.STATUS.INIT):  # for this block
 
 at_zero: pxc.Vode[pxc.VodeParam] = pxc.Vode(
     ruleset={pxc.STATUS.INIT: ("u <- u", "h <- u:zeros")},
-    tforms={"zeros": lambda vode, key, value, rkg: jnp.zeros_like(value)},
+    tforms={"zeros": lambda vode, name, value, rkg: jnp.zeros_like(value)},
 )
 with pxu.step(at_zero, pxc.STATUS.INIT):
     print("with rules of its own:", at_zero(jnp.array([[5.0, 6.0]])))
@@ -54,8 +54,8 @@ with pxu.step(at_zero, pxc.STATUS.INIT):
 # is on images that it has not learned. `adamw` is an optimiser that adapts its step to each weight.
 #
 # Then it sees a picture of one digit, but its output is clamped to the label of *another*. `pxl.initialise` is the
-# start of lesson 3, `pxl.infer` its inference, and `pxl.relax` is the same, but returns a history of all nodes;
-# `record=True` keeps the states before every step, too.
+# start of lesson 3, `pxl.infer` its inference, and `pxl.relax` is the same, but returns a history of all nodes (its
+# `total` is what a report calls `energies`); `record=True` keeps the states before every step, too.
 
 
 # %%
@@ -94,7 +94,8 @@ for step in (0, 1, 2, 3, 16, 256):
 
 # %% [markdown]
 # At first all the energy is in the last node. With each step it reaches one node more, for a state only looks at the
-# prediction that it receives, and at the one that is made from it. The sum falls, and spreads over all nodes.
+# prediction that it receives, and at the one that is made from it. The sum falls, and spreads over all nodes. A square
+# of the film shows the 64 states of a layer, less those of step 0; which of them are neighbours means nothing.
 
 # %%
 assert history.states is not None
@@ -114,10 +115,10 @@ save(figure, "inference.png")
 # %% [markdown]
 # ## Equilibrium
 #
-# Where inference ends, ∂E/∂h = 0. With ε = h − u, the error of a node, that is ε₂ = Wᵀε₃ for the last two (exercise 3
-# of lesson 3): an error is the one above it, sent back through the weights. A `tolerance` ends inference once the
-# gradient is that small; `history.gradients` counts how often it was computed. A *solver* such as `pxl.LBFGS`, which
-# guesses from past gradients how they change, gets there in fewer steps.
+# Where inference ends, ∂E/∂h = 0. With ε = h − u, the error of a node, that is ε₃ = W₄ᵀε₄ for the last two (exercise 3
+# of lesson 3): an error is the one above it, sent back through the weights and, lower down, tanh. A `tolerance` ends
+# inference once the gradient is that small; `history.gradients` counts how often it was computed. A *solver* such as
+# `pxl.LBFGS`, which guesses from past gradients how they change, gets there in fewer steps.
 
 # %%
 methods: dict[str, pxu.Optim | pxl.Solver] = {"gradient descent": nodes, "L-BFGS": pxl.LBFGS()}
@@ -125,9 +126,9 @@ for name, method in methods.items():
     pxl.initialise(image, wrong, model=model)
     history = pxl.relax(image, 500, tolerance=pxl.GradientTolerance(1e-3), model=model, optim=method)
     print(f"{name}: energy {history.total[-1]:.5f} after {history.gradients} gradients")
-h1, h2 = (vode.h.get()[0] for vode in model.vodes[1:3])
-below_output, at_output = h2 - jnp.tanh(model.layers[2](h1)), wrong[0] - model.layers[3](h2)
-print("ε₂ − Wᵀε₃ is at most", abs(below_output - model.layers[3].nn.weight.T @ at_output).max())
+h2, h3 = (vode.h.get()[0] for vode in model.vodes[1:3])  # Python counts from 0
+below_output, at_output = h3 - jnp.tanh(model.layers[2](h2)), wrong[0] - model.layers[3](h3)
+print("ε₃ − W₄ᵀε₄ is at most", abs(below_output - model.layers[3].nn.weight.T @ at_output).max())
 
 # %% [markdown]
 # The energy at equilibrium says how well a label goes with an image. Here each sample of a batch has another label:

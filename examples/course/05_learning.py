@@ -79,9 +79,9 @@ for number, (layer, (before, after)) in enumerate(zip(model.layers, pairwise(sta
 # ## Backpropagation is not local
 #
 # *Backpropagation*, by which most networks learn, goes down another function, the *loss*, half the squared error of the
-# output after a forward pass. The chain rule then runs through all layers; plain `jax.grad` follows it, and returns a
-# model with gradients in the places of the weights. When the last layer changes, so does the gradient of the first. In
-# predictive coding, given the states, it does not: the first layer does not know that there is a last one.
+# output after a forward pass. There the chain rule runs on through all layers; plain `jax.grad` follows it: by
+# position, it is given a copy, and returns a model of gradients. When the last layer changes, so does the gradient of
+# the first. In predictive coding, given the states, it does not: the first layer does not know that there is a last.
 
 
 # %%
