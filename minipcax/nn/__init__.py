@@ -1,4 +1,8 @@
-"""Layers, their parameters, and sharing."""
+"""Layers, their parameters, and sharing.
+
+A layer maps one sample, without an axis of samples; `vmap` maps a batch. `layer.nn` holds its parameters, such as
+`layer.nn.weight`, and `layer(x)` applies the layer. Initial values are those of equinox for the same key.
+"""
 
 from minipcax.nn._conv import Conv, Conv1d, Conv2d, Conv3d
 from minipcax.nn._conv_transpose import ConvTranspose

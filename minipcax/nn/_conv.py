@@ -100,26 +100,35 @@ class Convolution(WeightedLayer, static=(*SIZES, "padding_mode")):
 class Conv(Convolution):
     """A convolution (as everywhere in deep learning, a cross-correlation) over any number of spatial axes.
 
-    y[o, p] = b[o] + Σ_i Σ_k W[o, i, k] · x̃[i, stride · p + dilation · k], where x̃ is x, padded. With groups, the sum
-    over the input channels i is over those in the group of o.
+    y[o, p] = b[o] + Σ_i Σ_k W[o, i, k] · x̃[i, stride · p + dilation · k]
+
+    where x̃ is x, padded, and i runs over the input channels in the group of o.
+
+    Maps one sample x of shape (in_channels, *spatial) to y of shape (out_channels, *output). An axis of n elements
+    becomes one of ⌊(n + before + after − dilation · (kernel_size − 1) − 1) / stride⌋ + 1. The weight W has shape
+    (out_channels, in_channels / groups, *kernel_size), the bias b has shape (out_channels, 1, ...), and both are drawn
+    from U(−a, a), where a = 1/√(in_channels / groups · Π kernel_size).
 
     Args:
         num_spatial_dims: the number of spatial axes.
-        in_channels: the channels of x, of shape (in_channels, *spatial).
-        out_channels: the channels of y.
-        kernel_size: the extent of W, an int or, as for stride, padding and dilation, one per axis.
-        stride: the step between neighbouring positions of the kernel.
-        padding: how much is added to x, also as a pair (before, after) per axis; or "VALID" (nothing), "SAME" (stride 1
-            keeps the shape; the odd element goes after) or "SAME_LOWER" (before).
-        dilation: the step between the elements of x under the kernel.
-        groups: the number of groups of channels; W has shape (out_channels, in_channels / groups, *kernel).
-        use_bias: whether there is a b, of shape (out_channels, 1, ...).
+        in_channels: the number of channels of x.
+        out_channels: the number of channels of y.
+        kernel_size: the size of the kernel; an int or one per spatial axis.
+        stride: the step between two positions of the kernel; an int or one per spatial axis.
+        padding: the number of elements added to both sides of x: an int, one per spatial axis, or a pair (before,
+            after) per spatial axis; or "VALID" (none), "SAME" (with stride 1, y has the spatial shape of x; an odd
+            element goes after) or "SAME_LOWER" (before).
+        dilation: the step between two elements of x under the kernel; an int or one per spatial axis.
+        groups: the number of groups of channels; it divides in_channels and out_channels.
+        use_bias: whether to add b; without it, `nn.bias` is None.
         padding_mode: what is added: "ZEROS", "REFLECT", "REPLICATE" (the border) or "CIRCULAR".
-        dtype: of the weights.
-        rkg: gives the key from which they are drawn, uniformly from ±1/√(in_channels / groups · Π kernel_size).
+        dtype: the floating dtype of W and b; None for JAX's default.
+        rkg: the generator from which one key is drawn.
 
     Raises:
-        ValueError: an argument is wrong, or x has other channels or axes, or is smaller than the kernel.
+        ValueError: an argument is out of range, x does not have in_channels channels or num_spatial_dims spatial axes,
+            or the padded x is smaller than the kernel.
+        TypeError: `rkg` is not a `RandomKeyGenerator`, or x is not an array.
 
     Example:
         >>> layer = Conv(1, 2, 4, kernel_size=3, stride=2, padding=1)
@@ -162,7 +171,9 @@ class FixedConv(Conv):
 
 
 class Conv1d(FixedConv):
-    """`Conv` over one spatial axis, for x of shape (in_channels, length).
+    """A convolution over one spatial axis: `Conv` without its first argument.
+
+    Maps one sample of shape (in_channels, length) to one of shape (out_channels, new length).
 
     Example:
         >>> Conv1d(2, 4, kernel_size=3)(jnp.ones((2, 8))).shape
@@ -173,7 +184,9 @@ class Conv1d(FixedConv):
 
 
 class Conv2d(FixedConv):
-    """`Conv` over two spatial axes, for x of shape (in_channels, height, width).
+    """A convolution over two spatial axes: `Conv` without its first argument.
+
+    Maps one sample of shape (in_channels, height, width) to one of shape (out_channels, new height, new width).
 
     Example:
         >>> Conv2d(2, 4, kernel_size=3)(jnp.ones((2, 8, 5))).shape
@@ -184,7 +197,10 @@ class Conv2d(FixedConv):
 
 
 class Conv3d(FixedConv):
-    """`Conv` over three spatial axes, for x of shape (in_channels, depth, height, width).
+    """A convolution over three spatial axes: `Conv` without its first argument.
+
+    Maps one sample of shape (in_channels, depth, height, width) to one of shape (out_channels, new depth, new height,
+    new width).
 
     Example:
         >>> Conv3d(2, 4, kernel_size=3)(jnp.ones((2, 8, 5, 4))).shape

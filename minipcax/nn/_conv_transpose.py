@@ -64,16 +64,31 @@ class ConvTranspose(TransposedConvolution):
 
     y[o, q] = b[o] + Σ_i Σ_{p, k : stride · p + dilation · k = q + before} W[o, i, K − 1 − k] · x[i, p]
 
-    K is the kernel size. The size of an axis of y is (n − 1) · stride − before − after + dilation · (K − 1) + 1 +
-    output_padding for explicit padding, n · stride − output_padding for "SAME".
+    Maps one sample x of shape (in_channels, *spatial) to y of shape (out_channels, *output). With K for kernel_size, an
+    axis of n elements becomes one of (n − 1) · stride − before − after + dilation · (K − 1) + 1 + output_padding, or,
+    with padding "SAME", of n · stride − output_padding. The weight W has shape (out_channels, in_channels / groups,
+    *kernel_size), the bias b has shape (out_channels, 1, ...); initial values as in `Conv`.
 
-    Args: those of `Conv`, where stride, padding, dilation, groups and padding_mode are those of C (so padding makes y
-    smaller, and W has shape (out_channels, in_channels / groups, *kernel)), and
-        output_padding: chooses between the shapes of y that C maps to that of x; less than stride, an int or one per
-            axis.
+    Args:
+        num_spatial_dims: the number of spatial axes.
+        in_channels: the number of channels of x.
+        out_channels: the number of channels of y.
+        kernel_size: as in `Conv`.
+        stride: that of C; it makes y larger.
+        padding: that of C, as in `Conv`; it makes y smaller.
+        output_padding: chooses between the shapes of y that C maps to that of x: an int or one per spatial axis, from 0
+            to stride − 1.
+        dilation: that of C.
+        groups: as in `Conv`.
+        use_bias: whether to add b; without it, `nn.bias` is None.
+        padding_mode: that of C, as in `Conv`.
+        dtype: the floating dtype of W and b; None for JAX's default.
+        rkg: the generator from which one key is drawn.
 
     Raises:
-        ValueError: an argument is wrong, or x has other channels or axes, or y would be empty.
+        ValueError: an argument is out of range, x does not have in_channels channels or num_spatial_dims spatial axes,
+            or y would be empty.
+        TypeError: `rkg` is not a `RandomKeyGenerator`, or x is not an array.
 
     Example:
         >>> layer = ConvTranspose(1, 4, 2, kernel_size=3, stride=2, padding=1, output_padding=1)

@@ -15,18 +15,19 @@ from minipcax.nn._sizes import flag, number
 
 
 class Dropout(ArrayLayer, static=("p", "inference")):
-    """Sets each element to zero with probability p, and scales the others to keep the mean: y = x ∘ m / (1 − p).
+    """Sets each element to zero with probability p and scales the others to keep the mean: y = x ∘ m / (1 − p).
 
-    The mask m is 1 with probability 1 − p. In eval mode y = x.
+    Each element of the mask m is 1 with probability 1 − p, else 0. In evaluation mode, y = x. x may have any shape, and
+    y has the same; there are no parameters. While training, call the layer with a key: `layer(x, key=RKG())`.
 
     Args:
-        p: the probability of dropping an element.
-        inference: whether it is off until `train()` or `eval()` is called.
+        p: the probability of dropping an element, from 0 to 1.
+        inference: whether the layer is off, y = x, until `train()` or `eval()` is called.
 
     Raises:
         ValueError: p is not a probability.
-        TypeError: the key is not a random key.
-        RuntimeError: it is called without a key while it is on.
+        RuntimeError: the layer is called without a key while training.
+        TypeError: the key is not a random key, or x is not an array.
 
     Example:
         >>> sorted({*Dropout(0.5)(jnp.ones(64), key=jax.random.PRNGKey(0)).tolist()})

@@ -30,19 +30,20 @@ else:
 
 
 class Layer(Module, Generic[D]):
-    """A callable pytree from elsewhere, such as a layer of equinox, with parameters in the places of its arrays.
+    """Wraps a callable pytree of another library, such as a layer of equinox, and makes its arrays parameters.
 
-    It is called with the arguments of the pytree, whose class is `D`. All layers of this library are subclasses.
+    The pytree is `layer.nn`, with a parameter in the place of every leaf. The layer takes the arguments of the pytree
+    and returns what it returns. It is also the base class of all layers of this library.
 
     Args:
-        cls: makes the callable pytree.
+        cls: the class of the pytree, or a function that returns one.
         args: the arguments of `cls`.
-        filter: which leaves become `LayerParam`s, a class or a predicate. Other arrays become `LayerState`s, and all
-            other leaves static.
+        filter: which leaves become `LayerParam`s: a class, a union of classes or a predicate, by default all arrays.
+            Other arrays become `LayerState`s, and all other leaves `StaticParam`s.
         kwargs: the keyword arguments of `cls`.
 
     Raises:
-        TypeError: `cls` makes something that is not callable, or not a pytree.
+        TypeError: `cls` is not a class or function, or what it returns is not callable or not a pytree.
 
     Example:
         >>> layer = Layer(jax.tree_util.Partial, jnp.multiply, jnp.array(2.0))
@@ -104,7 +105,7 @@ class Layer(Module, Generic[D]):
         return mode
 
     def __call__(self: "Layer[Callable[P, Y]]", *args: P.args, **kwargs: P.kwargs) -> Y:
-        """Calls the pytree with the values of its parameters; passes `key` on only when given."""
+        """Calls the pytree with the values of its parameters; passes `key` on unless it is None."""
         if kwargs.get("key") is None:
             kwargs.pop("key", None)
         definition: Callable[P, Y] = jax.tree.map(get, self.nn, is_leaf=is_param)
@@ -135,7 +136,7 @@ class ArrayLayer(Layer):
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  # it knows what it is called with
         self, x: Num[Array, "..."] | Param, *, key: Array | None = None
     ) -> Num[Array, "..."]:
-        """Applies the layer to one sample; only `Dropout` draws from the key."""
+        """Applies the layer to one sample: an array, or a parameter that holds one. Only `Dropout` needs a key."""
         return self._forward(self._array(x))
 
     def _forward(self, x: Num[Array, "..."]) -> Num[Array, "..."]:

@@ -11,20 +11,27 @@ from minipcax.nn._weighted import WeightedLayer
 class Linear(WeightedLayer, static=("in_features", "out_features")):
     """A fully connected layer: y = W x + b.
 
+    Maps one sample x of shape (in_features,) to y of shape (out_features,). The weight W has shape (out_features,
+    in_features), the bias b has shape (out_features,), and both are drawn from U(−1/√in_features, 1/√in_features).
+
     Args:
         in_features: the size of x.
         out_features: the size of y.
-        bias: whether there is a b; `use_bias` is another name.
-        rkg: gives the key from which the weights are drawn, uniformly from ±1/√in_features.
+        bias: whether to add b; without it, `nn.bias` is None.
+        use_bias: another name of `bias`.
+        rkg: the generator from which one key is drawn.
 
     Raises:
-        TypeError: `rkg` is not a generator of keys.
-        ValueError: a size is not a positive int, or x has another shape.
+        ValueError: a size is not a positive int, or x does not have the shape (in_features,).
+        TypeError: `rkg` is not a `RandomKeyGenerator`, or x is not an array.
 
     Example:
         >>> layer = Linear(3, 2, rkg=RandomKeyGenerator(0))
         >>> layer(jnp.ones(3)).shape, layer.nn.weight
         ((2,), LayerParam([2,3], float32))
+
+    Reference:
+        The initial values are those of equinox (`equinox.nn.Linear`) for the same key.
     """
 
     def __init__(

@@ -48,16 +48,18 @@ def _as_given(y: Float[Array, "*shape"], x: Num[Array, "*shape"]) -> Float[Array
 class LayerNorm(Norm, static=("shape", "eps", "use_weight", "use_bias")):
     """Normalises one sample over all its elements: y = w ∘ (x − mean x) / √(var x + ε) + b.
 
+    x, y, the weight w (initially ones) and the bias b (initially zeros) all have the same shape.
+
     Args:
-        shape: of x, of the weight w, at first ones, and of the bias b, at first zeros; None, for any shape, only
-            without weight and bias.
-        eps: ε, which keeps the division finite.
-        use_weight: whether there is a w.
-        use_bias: whether there is a b.
-        dtype: of w and b.
+        shape: the shape of one sample, or an int for one axis; None allows any shape, but needs `use_weight=False` and
+            `use_bias=False`.
+        eps: ε ≥ 0, which keeps the division finite.
+        use_weight: whether to multiply by w; without it, `nn.weight` is None.
+        use_bias: whether to add b; without it, `nn.bias` is None.
+        dtype: the floating dtype of w and b; None for JAX's default.
 
     Raises:
-        ValueError: there is no shape for the weight and bias, or x has another one.
+        ValueError: w or b needs a shape but it is None, or x does not have that shape.
 
     Example:
         >>> LayerNorm(2)(jnp.array([1.0, 3.0])).round(3).tolist()
@@ -127,24 +129,27 @@ def _mean_of_lanes(x: Array, axis_name: AxisName) -> Array:
 class BatchNorm(Norm, static=("input_size", "axis_name", "eps", "channelwise_affine", "momentum", "inference")):
     """Normalises each channel by running statistics of the batches: y = w (x − μ) / √(σ² + ε) + b.
 
-    While training, each call first moves the statistics, by the mean m and variance v of the channel over the batch
-    and the spatial axes: μ ← momentum μ + (1 − momentum) m, and σ² likewise with v; the first batch sets μ = m, σ² = v.
-    In eval mode they stay as they are, and samples do not see each other. A loop that should not move them, such as
-    one over inference steps, calls `eval()` on these layers; inside a transform, that does not escape.
+    Maps one sample x of shape (input_size, *spatial) to y of the same shape, inside a `vmap` over the batch. While
+    training, each call first updates the statistics with the mean m and variance v of the channel over the batch and
+    the spatial axes: μ ← momentum μ + (1 − momentum) m, and σ² likewise with v; the first batch sets μ = m, σ² = v.
+    In evaluation mode they stay as they are. A loop that should not update them, such as one over inference steps,
+    calls `eval()` on these layers; if called inside a transform, this has no effect outside it.
+
+    The weight w (initially ones), the bias b (initially zeros) and the statistics all have shape (input_size,). The
+    statistics are in `state`, a `StateParam` that holds the tuple (empty, mean, var) and that all samples share.
 
     Args:
-        input_size: the channels of x, which has shape (channels, *spatial).
+        input_size: the number of channels.
         axis_name: the name of the `vmap` axis, or axes, over which the batch runs.
-        eps: ε, which keeps the division finite.
-        channelwise_affine: whether there are a weight w, at first ones, and a bias b, at first zeros.
-        momentum: the weight of the old statistics.
-        inference: whether it starts as in eval mode.
-        dtype: of w, b and the statistics.
-
-    The statistics are in `state`, a `StateParam` that all lanes of the `vmap` share.
+        eps: ε ≥ 0, which keeps the division finite.
+        channelwise_affine: whether to apply w and b; without them, `nn.weight` and `nn.bias` are None.
+        momentum: the weight of the old statistics, from 0 to 1.
+        inference: whether to start in evaluation mode.
+        dtype: the floating dtype of w, b and the statistics; None for JAX's default.
 
     Raises:
-        ValueError: an argument is wrong, x has other channels, or it trains outside the `vmap`.
+        ValueError: an argument is out of range, x does not have input_size channels, or the layer is called while
+            training outside a `vmap` of this axis name.
 
     Example:
         >>> layer = BatchNorm(1, axis_name="batch")

@@ -15,7 +15,9 @@ from minipcax.core.refusals import kind_of
 
 
 class LayerParam(Param):
-    """A weight: what masks for learning select.
+    """A parameter of a layer that is learned, such as a weight or a bias; otherwise like `Param`.
+
+    Masks for learning select it by this class: `M(LayerParam)`, `minipcax.learning.WEIGHTS`.
 
     Example:
         >>> LayerParam(jnp.ones((3, 4)))
@@ -26,7 +28,7 @@ class LayerParam(Param):
 
 
 class LayerState(Param):
-    """What a layer remembers besides its weights; a mask for `LayerParam` does not select it.
+    """A parameter of a layer that is not learned; otherwise like `Param`. `M(LayerParam)` does not select it.
 
     Example:
         >>> M(LayerParam).apply(LayerState(1.0))
@@ -37,7 +39,9 @@ class LayerState(Param):
 
 
 class StateParam(LayerState):
-    """The whole state of a layer in one parameter, such as the running statistics of `BatchNorm`.
+    """A `LayerState` that holds all of a layer's state as one tree, such as the running statistics of `BatchNorm`.
+
+    `save_params` saves it with the weights.
 
     Example:
         >>> isinstance(StateParam({"mean": 0.0, "var": 1.0}), LayerState)

@@ -24,20 +24,25 @@ class Pool(
 
     y[c, p] = init ∘ x̃[c, stride · p] ∘ … ∘ x̃[c, stride · p + kernel_size − 1]
 
-    where x̃ is x, padded with init, and ∘ is the operation.
+    where x̃ is x, padded with init, and ∘ is the operation. Maps one sample x of shape (channels, *spatial) to y of
+    shape (channels, *output): an axis of n elements becomes one of ⌊(n + before + after − kernel_size) / stride⌋ + 1.
+    There are no parameters.
 
     Args:
-        init: the start of the reduction, the operation's neutral element.
+        init: the start of the reduction: the neutral element of the operation, a number.
         operation: an associative function of two arrays. JAX differentiates `jax.lax.add`, `max` and `min`.
-        num_spatial_dims: the number of spatial axes of x, which has shape (channels, *spatial).
-        kernel_size: the extent of a window in each spatial axis.
-        stride: the step from one window to the next.
-        padding: how much is added to x: an int, one per axis, or a pair (before, after) per axis.
-        use_ceil: whether to add as much after x as a last window needs, if it sees some of x (as in PyTorch, one that
-            would begin in the padding after x is left out); else the remainder is dropped.
+        num_spatial_dims: the number of spatial axes of x.
+        kernel_size: the size of a window; an int or one per spatial axis.
+        stride: the step from one window to the next; an int or one per spatial axis.
+        padding: the number of elements added to both sides of x: an int, one per spatial axis, or a pair (before,
+            after) per spatial axis.
+        use_ceil: whether to round the number of windows up instead of down. As in PyTorch, a window that would begin in
+            the padding after x is left out.
 
     Raises:
-        ValueError: an argument is wrong, or x has other axes, or a window does not fit.
+        ValueError: an argument is out of range, x does not have num_spatial_dims spatial axes, the padded x is smaller
+            than a window, or a window would see nothing but padding.
+        TypeError: the operation fails on two arrays, or x is not an array.
 
     Example:
         >>> Pool(0.0, jax.lax.add, 1, kernel_size=2, stride=2)(jnp.arange(4.0)[None]).tolist()
@@ -88,7 +93,10 @@ class Pool(
 
 
 class MaxPool2d(Pool):
-    """The maximum of every window of two spatial axes; arguments as in `Pool`.
+    """Takes the maximum of every window over two spatial axes.
+
+    Maps one sample of shape (channels, height, width) to one of shape (channels, new height, new width). The arguments
+    and errors are those of `Pool`; the padding is −∞.
 
     Example:
         >>> MaxPool2d(2, 2)(jnp.arange(8.0).reshape(1, 2, 4)).tolist()
@@ -100,7 +108,10 @@ class MaxPool2d(Pool):
 
 
 class AvgPool2d(Pool):
-    """The mean of every window of two spatial axes, padding included; arguments as in `Pool`.
+    """Takes the mean of every window over two spatial axes; zeros that pad it count as elements.
+
+    Maps one sample of shape (channels, height, width) to one of shape (channels, new height, new width). The arguments
+    and errors are those of `Pool`.
 
     Example:
         >>> AvgPool2d(2, 2)(jnp.arange(8.0).reshape(1, 2, 4)).tolist()
@@ -118,16 +129,19 @@ class AvgPool2d(Pool):
 class AdaptivePool(ArrayLayer, static=("target_shape", "num_spatial_dims", "operation")):
     """Reduces every channel to a given shape, whatever the shape of x.
 
-    Each axis in turn, from the first, is cut into as many blocks as the target has elements, and each block is reduced
-    to one number. If n elements do not divide into m blocks, the first n mod m are longer by one.
+    Maps one sample x of shape (channels, *spatial) to y of shape (channels, *target_shape). Each axis in turn, from the
+    first, is cut into as many blocks as the target has elements, and each block is reduced to one number. If n elements
+    do not divide into m blocks, the first n mod m are longer by one. There are no parameters.
 
     Args:
-        target_shape: the spatial shape of y, an int or one per axis.
-        num_spatial_dims: the number of spatial axes of x, which has shape (channels, *spatial).
+        target_shape: the spatial shape of y; an int or one per spatial axis.
+        num_spatial_dims: the number of spatial axes of x.
         operation: a function from a vector to a number, such as `jnp.mean`.
 
     Raises:
-        ValueError: an argument is wrong, or x has other axes, or is smaller than the target.
+        ValueError: an argument is out of range, x does not have num_spatial_dims spatial axes, or an axis of x is
+            shorter than that of the target.
+        TypeError: the operation fails on a vector, or x is not an array.
 
     Example:
         >>> AdaptivePool(2, 1, jnp.max)(jnp.arange(5.0)[None]).tolist()
@@ -160,7 +174,9 @@ class AdaptivePool(ArrayLayer, static=("target_shape", "num_spatial_dims", "oper
 
 
 class AdaptiveAvgPool2d(AdaptivePool):
-    """The mean of every block of two spatial axes: see `AdaptivePool`.
+    """Takes the mean of every block over two spatial axes, as `AdaptivePool(target_shape, 2, jnp.mean)` does.
+
+    Maps one sample of shape (channels, height, width) to one of shape (channels, *target_shape).
 
     Example:
         >>> AdaptiveAvgPool2d(1)(jnp.arange(4.0).reshape(1, 2, 2)).tolist()
@@ -172,7 +188,9 @@ class AdaptiveAvgPool2d(AdaptivePool):
 
 
 class AdaptiveMaxPool2d(AdaptivePool):
-    """The maximum of every block of two spatial axes: see `AdaptivePool`.
+    """Takes the maximum of every block over two spatial axes, as `AdaptivePool(target_shape, 2, jnp.max)` does.
+
+    Maps one sample of shape (channels, height, width) to one of shape (channels, *target_shape).
 
     Example:
         >>> AdaptiveMaxPool2d(1)(jnp.arange(4.0).reshape(1, 2, 2)).tolist()

@@ -15,19 +15,22 @@ AnyModule = TypeVar("AnyModule", bound=BaseModule)
 def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
     """Returns a new module of the same structure that holds the same parameters, but its own caches.
 
-    The value in a `ParamCache` was computed at one place of a model, and would be wrong at another: two nodes with one
-    state each have their own prediction and energy.
+    The value in a `ParamCache` is computed at one place of a model and would be wrong at another: two value nodes that
+    share a state each have their own prediction and energy.
 
-    Put both into one module, which keeps their sharing under plain JAX as well (`jax.tree.map`, `jax.grad`, optax). In
-    a bare list or tuple, only the functions of this library keep it.
+    Make both modules attributes of one module, which keeps their sharing under plain JAX as well (`jax.tree.map`,
+    `jax.grad`, optax). In a bare list or tuple, only the functions of this library keep it.
 
     Args:
         module: the module to share.
-        filter: which parameters to share, a class, a union of classes, a predicate or an `M`; the others are copied.
-            With `DynamicParam`, the second module has its own statics.
+        filter: which parameters to share: a class, a union of classes, a predicate or an `M`; the others are copied.
+            With `DynamicParam`, the new module has static parameters of its own.
+
+    Returns:
+        A module of the same class and structure.
 
     Raises:
-        TypeError: `module` is not a module, or `filter` is not a filter.
+        TypeError: `module` is not a module, or `filter` is none of the above.
 
     Example:
         >>> a = Linear(2, 2)
@@ -52,10 +55,13 @@ def shared(module: AnyModule, filter: Filter = BaseParam) -> AnyModule:
 
 
 def shared_params(model: object) -> dict[str, list[str]]:
-    """Returns the paths of every parameter that has several: the others, by the first.
+    """Lists the shared parameters of a model.
 
     Args:
         model: a model, or any tree of models.
+
+    Returns:
+        A dict from the first path of every parameter that has several paths to its other paths.
 
     Example:
         >>> a = Linear(2, 2)

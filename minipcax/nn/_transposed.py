@@ -23,18 +23,21 @@ from minipcax.nn._sizes import Sizes, check_sample, flag, wrong
 class Transposed(TransposedConvolution, static=("in_features", "out_features")):
     """The transpose of a layer, with that layer's weight and a bias of its own: y = Wᵀ x + b.
 
-    For a convolution, Wᵀ is the adjoint of the linear map x ↦ W ⋆ x, as in `ConvTranspose`.
+    For a convolution, Wᵀ is the adjoint of the linear map x ↦ W ⋆ x, as in `ConvTranspose`. Maps one sample x, shaped
+    like the layer's output, to y, shaped like its input. `nn.weight` is the layer's own parameter, not transposed; b
+    has shape (layer.in_features,) or (layer.in_channels, 1, ...).
 
     Args:
-        layer: the layer whose weight to use; `Transposed(layer).nn.weight is layer.nn.weight`.
-        use_bias: whether there is a b.
-        output_padding: for a convolution, as in `ConvTranspose`: chooses between the shapes of y that it maps to that
-            of x; less than its stride.
-        rkg: gives the key from which the bias is drawn, as in a layer with a weight of its own.
+        layer: the `Linear` or `Conv` whose weight to use.
+        use_bias: whether to add b; without it, `nn.bias` is None.
+        output_padding: for a convolution, as in `ConvTranspose`: chooses between the shapes of y that the layer maps to
+            that of x; less than its stride.
+        rkg: the generator from which one key is drawn for b.
 
     Raises:
         TypeError: `layer` is not a `Linear` or a `Conv`.
-        ValueError: `output_padding` is wrong, or x does not have the shape of the layer's output.
+        ValueError: `output_padding` is out of range, or x does not have the features, or the channels and axes, of the
+            layer's output.
 
     Example:
         >>> encoder = Linear(3, 2)
