@@ -1,4 +1,8 @@
-"""Masks, optimisers, and everything else a training loop needs."""
+"""Masks, optimisers, and the rest of a training loop.
+
+`M` selects parameters, `Optim` and `OptimTree` update them with optax, `step` sets the status of a model for a block,
+and `save_params` and `load_params` write and read files.
+"""
 
 from minipcax.utils._mask import M, M_has, M_hasnot, M_is
 from minipcax.utils._optim import Optim

@@ -27,16 +27,19 @@ ARRAYS, NUMBERS = (jax.Array, np.ndarray, np.generic), (bool, int, float, comple
 
 @dataclass(frozen=True, eq=False)
 class M:
-    """Selects parameters by class, union of classes, predicate, or another mask; `None` selects all, statics too.
+    """A mask that selects parameters by class, union of classes, predicate or another mask.
 
-    A mask never changes. A shared parameter is selected once, at its first occurrence.
+    Masks combine with `&`, `|` and `~`, `has` and `hasnot`; they never change. Called with a tree, a mask returns the
+    tree with `None` in place of what it does not select; transforms and optimisers take this form. A shared parameter
+    is selected once, at its first occurrence.
 
     Args:
-        target: which parameters to select.
-        values: see `to`.
+        target: which parameters to select: a class, a union of classes, a function from a parameter to a bool, or an
+            `M`. `None` selects every parameter, including static ones.
+        values: the pair of values that `to` sets.
 
     Raises:
-        TypeError: the target is none of these, or is a module.
+        TypeError: `target` is none of these, or is a module.
 
     Example:
         >>> M(LayerParam)(layer := Linear(2, 3)).nn.weight is layer.nn.weight
@@ -54,24 +57,32 @@ class M:
             raise ValueError(f"M.to expects two values, (unselected, selected), found {self.values!r}")
 
     def apply(self, leaf: object) -> bool:
-        """Whether the mask selects a node; it never selects a reference to a parameter."""
+        """Returns whether the mask selects `leaf`, which is `False` for anything but a parameter."""
         if not isinstance(leaf, BaseParam) or isinstance(leaf, ParamRef):
             return False
         return self.target is None or bool(as_predicate(self.target)(leaf))
 
     def to(self, values: Sequence[Any] | None) -> "M":  # of any kind, as above
-        """Returns a mask that puts one of two values, (unselected, selected), in place of every parameter.
+        """Returns a mask that puts one of two values in place of every parameter.
 
-        With `None` it returns a mask without values.
+        Args:
+            values: the values (unselected, selected), such as the axes `(None, 0)` for `vmap`; or `None` for a mask
+                without values.
+
+        Raises:
+            TypeError: `values` is neither a sequence nor `None`.
+            ValueError: there are not two values.
         """
         if not isinstance(values, Sequence | None) or isinstance(values, str):
             raise TypeError(f"M.to expects two values, (unselected, selected), or None, found {values!r}")
         return replace(self, values=None if values is None else tuple(values))
 
     def __call__(self, tree: Tree, *, is_pytree: bool = False) -> Tree:
-        """Returns the tree with `None`, or the values of `to`, in place of its parameters.
+        """Returns the tree with `None` in place of the parameters not selected, or the values of `to` in place of all.
 
-        `is_pytree=True` promises that no parameter occurs twice.
+        Args:
+            tree: a model, or any tree of models and parameters.
+            is_pytree: whether the caller guarantees that no parameter occurs twice in the tree.
         """
 
         def answer(node: Any) -> Any:
@@ -84,11 +95,11 @@ class M:
         return masked
 
     def has(self, **attributes: object) -> "M":
-        """Selects only the parameters that have all of these attributes, with these values."""
+        """Returns a mask that also requires all of these attributes to have these values."""
         return self & (lambda param: all(_has(param, name, value) for name, value in attributes.items()))
 
     def hasnot(self, **attributes: object) -> "M":
-        """Selects only the parameters that have none of these attributes, with these values."""
+        """Returns a mask that also requires none of these attributes to have these values."""
         return self & (lambda param: not any(_has(param, name, value) for name, value in attributes.items()))
 
     def __and__(self, other: Filter | None) -> "M":
@@ -129,7 +140,14 @@ def _has(param: BaseParam[Any], name: str, value: object) -> bool:
 
 
 def M_is(mask: Filter | None, *others: Filter | None) -> M:
-    """Selects the parameters that all of the masks select.
+    """Returns a mask of the parameters that all given masks select: `M(a) & M(b) & ...`.
+
+    Args:
+        mask: anything that `M` takes.
+        others: more of these.
+
+    Raises:
+        TypeError: see `M`.
 
     Example:
         >>> frozen = M_is(LayerParam, lambda param: param.frozen)
@@ -141,7 +159,14 @@ def M_is(mask: Filter | None, *others: Filter | None) -> M:
 
 
 def M_has(mask: Filter | None = None, **attributes: object) -> M:
-    """`M(mask).has(...)`.
+    """Returns `M(mask).has(**attributes)`: the parameters with all of these attribute values.
+
+    Args:
+        mask: anything that `M` takes.
+        attributes: the names and values of attributes, compared with `==`.
+
+    Raises:
+        TypeError: see `M`.
 
     Example:
         >>> M_has(Param, ndim=0).apply(Param(jnp.array(1.0)))
@@ -151,7 +176,14 @@ def M_has(mask: Filter | None = None, **attributes: object) -> M:
 
 
 def M_hasnot(mask: Filter | None = None, **attributes: object) -> M:
-    """`M(mask).hasnot(...)`.
+    """Returns `M(mask).hasnot(**attributes)`: the parameters with none of these attribute values.
+
+    Args:
+        mask: anything that `M` takes.
+        attributes: the names and values of attributes, compared with `==`.
+
+    Raises:
+        TypeError: see `M`.
 
     Example:
         >>> M_hasnot(Param, frozen=True).apply(Param(1.0))

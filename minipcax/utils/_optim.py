@@ -26,17 +26,17 @@ from minipcax.utils._targets import (
 
 
 class Optim(BaseModule, static=("optax_fn", "_origin")):
-    """An optimiser of the parameters that are passed to `init`.
+    """An optax optimiser of the parameters that are passed to `init`, with its state in the parameter `state`.
 
     Optax sees them as a dict from path to array. So the labels of `optax.multi_transform`, and masks, are functions of
     that dict: `lambda params: {path: "fast" if path.endswith("bias") else "slow" for path in params}`.
 
     Args:
-        optax_fn: an optax optimiser, or a function that returns one.
-        parameters: the parameters to optimise, as for `init`.
+        optax_fn: an optax optimiser, such as `optax.adam(1e-3)`, or a function without arguments that returns one.
+        parameters: the parameters to optimise, as for `init`; if `None`, call `init` later.
 
     Raises:
-        TypeError: `optax_fn` is not an optimiser.
+        TypeError: `optax_fn` is neither an optimiser nor such a function.
 
     Example:
         >>> w = Param(jnp.array(1.0))
@@ -57,29 +57,32 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
             self.init(parameters)
 
     def init(self, parameters: Tree) -> None:
-        """Starts anew, for these parameters: a masked model, such as `M(LayerParam)(model)`.
+        """Creates a new state for these parameters.
+
+        Args:
+            parameters: a model, a masked model such as `M(LayerParam)(model)`, or any tree of parameters.
 
         Raises:
-            TypeError: it is not a tree of parameters, or `optax_fn` does not return an optimiser.
-            ValueError: a parameter is cleared, or optax refuses them.
+            TypeError: `parameters` is not a tree of parameters, or `optax_fn` does not return an optimiser.
+            ValueError: a parameter is cleared, or optax raises an error.
         """
         self._start(parameters)
 
     def retarget(self, parameters: Tree) -> None:
-        """Continues with these parameters: those that it knows keep their state, others start from zero.
+        """Continues with these parameters: those it already optimises keep their state, new ones start from zero.
 
-        For when a model changes in the middle of training: layers are frozen or unfrozen, added, inserted or untied, a
-        head is replaced. A parameter is known wherever it is now; in a transform, and in an optimiser that is itself a
-        copy, by its path. The state of those that left is dropped. Counts of steps, and so schedules and Adam's
-        correction of its bias, continue for all. An optimiser that is not initialised is.
+        Call it when a model changes during training: layers are frozen or unfrozen, added, inserted or untied, or a
+        head is replaced. A parameter is recognised wherever it is now; inside a transform, and by a copy of the
+        optimiser, it is recognised by its path. The state of parameters that are gone is dropped. Step counts, and so
+        schedules and the bias correction of Adam, continue for all. Without a state, this is `init`.
 
         Args:
             parameters: as for `init`.
 
         Raises:
             TypeError: see `init`.
-            ValueError: see `init`; or none of the parameters is known, though paths are, as in a copy of the model; or
-                the optimiser's state cannot be taken apart by parameter.
+            ValueError: see `init`; or only the paths are known but none of the parameters, as in a copy of the model;
+                or the state cannot be separated by parameter, as that of L-BFGS.
 
         Example:
             >>> old, new = Param(jnp.ones(1)), Param(jnp.ones(1))
@@ -123,26 +126,27 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
     ) -> Any:  # the tree of gradients, with updates in their places
         """Updates the parameters that were passed to `init`.
 
-        Optimisers that look further than the gradient, such as `optax.lbfgs`, `optax.polyak_sgd` and
-        `optax.contrib.reduce_on_plateau`, need `value`, and those with a line search `value_fn` as well. The algorithms
-        of `minipcax.learning` give both to the optimisers of states and of weights.
+        Some optimisers need more than the gradient: `optax.polyak_sgd` and `optax.contrib.reduce_on_plateau` need
+        `value`, and those with a line search, such as `optax.lbfgs`, need `value` and `value_fn`. The algorithms of
+        `minipcax.learning` pass both to the optimisers of states and of weights.
 
         Args:
             module: the whole model.
-            grads: its gradients, as `value_and_grad` gives them.
-            scale_by: a factor for the gradients.
-            apply_updates: whether to change the parameters, or only to return the updates.
-            allow_none: whether to do nothing when a gradient is missing.
-            value: what the gradients are of, one number.
-            value_fn: a function from a copy of `module`, with other values of the parameters, to the value there. It
-                draws the same random numbers in every call.
+            grads: its gradients, as `value_and_grad` returns them; those of other parameters are ignored.
+            scale_by: a number that multiplies the gradients (and `value`).
+            apply_updates: whether to change the parameters; if `False`, only returns the updates.
+            allow_none: whether to do nothing if a gradient is missing, instead of raising.
+            value: the loss, a scalar, whose gradients are given.
+            value_fn: a function from the model to the loss. It is called with copies of `module` that have other values
+                of the parameters, and draws the same random numbers in every call.
 
         Returns:
-            The updates, in the places of the gradients; `None` if nothing was done.
+            The tree of gradients with the updates in their places; `None` if nothing was done.
 
         Raises:
-            ValueError: `init` was not called, or for parameters of other paths or shapes; a gradient is missing, or a
-                shared parameter has two; or the optimiser needs a value or a function that was not given.
+            ValueError: `init` was not called, or was called for parameters of other paths or shapes; a gradient is
+                missing; a shared parameter has two; or `scale_by` or `value` is not one number.
+            TypeError: the gradients are bare arrays; or the optimiser needs `value` or `value_fn`.
         """
         state = self.state.get()
         params, gradients = refusals.checked_step(module, grads, state, scale_by, allow_none)
@@ -171,7 +175,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         return _put(updates, grads)
 
     def clear(self) -> None:
-        """Forgets the state, and which parameters the optimiser is for."""
+        """Removes the state; call `init` before the next step."""
         self.state.set(None)
 
     def _optax(self) -> Optimiser:

@@ -15,15 +15,16 @@ from minipcax.utils._targets import Gradients, Origin, Scale, Tree, by_path, fil
 
 
 class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
-    """An independent optimiser for each node that `leaf_fn` selects, such as each layer.
+    """An independent `Optim` for each selected node of a model, such as each layer, in the parameter `state`.
 
     Args:
-        optax_fn: an optax optimiser, or a function that returns one.
-        leaf_fn: which nodes of the model get an optimiser of their own: a class, such as `Linear`, or a predicate.
-        parameters: the parameters to optimise, as for `init`.
+        optax_fn: an optax optimiser, such as `optax.adam(1e-3)`, or a function without arguments that returns one.
+        leaf_fn: which nodes get an optimiser: a class, such as `Linear`, a union of classes or a predicate. Nodes below
+            a selected one do not.
+        parameters: the parameters to optimise, as for `init`; if `None`, call `init` later.
 
     Raises:
-        TypeError: `optax_fn` is not an optimiser.
+        TypeError: `optax_fn` is neither an optimiser nor such a function, or `leaf_fn` is none of the above.
 
     Example:
         >>> a, b = Param(jnp.array(1.0)), Param(jnp.array(1.0))
@@ -45,7 +46,10 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
             self.init(parameters)
 
     def init(self, parameters: Tree) -> None:
-        """Starts anew, with an optimiser for each selected node of this tree that has parameters.
+        """Creates a new optimiser for each selected node of this tree that has parameters.
+
+        Args:
+            parameters: as for `Optim.init`.
 
         Raises:
             TypeError: see `Optim.init`.
@@ -54,7 +58,10 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         self._start(parameters, {path: Optim(self.optax_fn, node) for path, node in self._select(parameters).items()})
 
     def retarget(self, parameters: Tree) -> None:
-        """Continues with the selected nodes of this tree, each as in `Optim.retarget`; nodes that are new start.
+        """Continues with the selected nodes of this tree, each as in `Optim.retarget`; new nodes start anew.
+
+        Args:
+            parameters: as for `Optim.init`.
 
         Raises:
             TypeError: see `Optim.retarget`.
@@ -84,11 +91,19 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
         *,
         value: Value | None = None,
     ) -> None:
-        """Steps the optimiser of every node that has gradients; see `Optim.step`.
+        """Steps the optimiser of every node that has gradients, and skips the others.
+
+        Args:
+            module: the whole model.
+            grads: its gradients, as `value_and_grad` returns them.
+            scale_by: a number that multiplies the gradients.
+            apply_updates: whether to change the parameters, or only the states of the optimisers.
+            value: the loss, for optimisers that need it, as in `Optim.step`; there is no `value_fn`.
 
         Raises:
-            ValueError: `init` was not called, or for other nodes; a node has gradients of some targets only, or a
-                shared parameter has two.
+            ValueError: `init` was not called, or was called for other nodes; a node has gradients for some of its
+                parameters only; or a shared parameter has two.
+            TypeError: see `Optim.step`.
         """
         gradients = filled(grads)
         if self.state.get() is None:
@@ -111,7 +126,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
                     params[path].set(optax.apply_updates(params[path].get(), update.get()))
 
     def clear(self) -> None:
-        """Forgets the state of all optimisers."""
+        """Removes all optimisers; call `init` before the next step."""
         self.state.set(None)
 
     def _start(self, parameters: Tree, optims: dict[str, Optim]) -> None:

@@ -29,24 +29,25 @@ Tree = object  # a model, an optimiser, or any pytree of these
 
 
 def save_params(model: Tree, path: str | os.PathLike[str], filter: Filter = LayerParam | StateParam) -> None:
-    """Writes the selected parameters to a file, atomically: a crash leaves the old file.
+    """Writes the selected parameters to an `.npz` file, atomically: a crash leaves the old file.
 
-    A whole run, to be resumed bit by bit: `save_params({"model": model, "weights": weights, "rkg": RKG}, path, Param)`,
-    where `weights` is the optimiser; and `load_params` with the same, once the optimiser is initialised.
+    Each array is stored under its key path, such as `.layers[0].nn.weight`. To save a run that can be resumed exactly,
+    call `save_params({"model": model, "weights": weights, "rkg": RKG}, path, Param)`, where `weights` is the optimiser,
+    and `load_params` with the same arguments once the optimiser is initialised.
 
-    Where there are several processes (`jax.distributed`), every one must call it: arrays that are spread over processes
-    are gathered in each, and process 0 writes them. Models too large for that are for orbax: save the arrays of
+    With several processes (`jax.distributed`), each must call it: arrays that are spread over processes are gathered in
+    each, and process 0 writes them. If a model is too large for that, use orbax: save the arrays of
     `tree_extract(model, extract_fn=get)`, and put what it restores back with `tree_inject(model, values=...)`.
 
     Args:
-        model: the model, or an optimiser, or any tree of these.
-        path: the file; `.npz` is appended unless it is there.
-        filter: which parameters to save; by default the weights and running statistics of layers. A shared one is saved
-            once, cleared ones are not.
+        model: a model, an optimiser, or any tree of these.
+        path: the file; `.npz` is appended if missing.
+        filter: which parameters to save: a class, a union of classes, a predicate or an `M`; by default the weights and
+            running statistics of layers. A shared parameter is saved once, a cleared one is not saved.
 
     Raises:
-        ValueError: the filter selects nothing; or the path or a value differs from process to process.
-        RuntimeError: it failed in another process.
+        ValueError: the filter selects nothing, a parameter is traced, or the path or a value differs between processes.
+        RuntimeError: saving failed in another process.
 
     Example:
         >>> import tempfile
@@ -88,22 +89,24 @@ def _write(target: Path, arrays: dict[str, tuple[str, Array]]) -> None:
 
 
 def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = LayerParam | StateParam) -> None:
-    """Reads the selected parameters from a file, or raises and leaves the model as it is.
+    """Reads the selected parameters from a file of `save_params`; if it raises, the model is unchanged.
 
-    Arrays that were placed on devices keep their sharding. Where there are several processes, every one must call it,
-    and each reads the file.
+    Nothing is ever unpickled. Arrays that were placed on devices keep their sharding. With several processes, each must
+    call it, and each reads the file.
 
     Args:
-        model: what was passed to `save_params`, or another of the same structure. Cleared parameters take any array.
-        path: the file; `.npz` is appended unless it is there. Arrays that the model has no parameter for are ignored.
-        filter: which parameters to load. If a file of weights has no running statistics at all, such as those that pcx
-            writes, the model keeps its own.
+        model: what was passed to `save_params`, or another tree of the same structure. A cleared parameter takes an
+            array of any shape.
+        path: the file; `.npz` is appended if missing. Arrays without a parameter in the model are ignored.
+        filter: which parameters to load, as for `save_params`. If the file has no running statistics at all, as those
+            written by pcx, the model keeps its own.
 
     Raises:
         FileNotFoundError: there is no such file.
         KeyError: the file lacks a parameter.
-        ValueError: an array has another shape or dtype, the file is damaged, or it is not the same in all processes.
-        RuntimeError: it failed in another process.
+        ValueError: an array has another shape or dtype than its parameter, the filter selects nothing, a parameter is
+            traced, the file is damaged, or it differs between processes.
+        RuntimeError: loading failed in another process.
 
     Example:
         >>> import tempfile
@@ -127,7 +130,13 @@ def load_params(model: Tree, path: str | os.PathLike[str], filter: Filter = Laye
 
 
 def saved_params(path: str | os.PathLike[str]) -> dict[str, Form]:
-    """Returns the shape and the name of the dtype of every array in a file, by key path.
+    """Lists the arrays in a file of `save_params`, without reading them.
+
+    Args:
+        path: the file; `.npz` is appended if missing.
+
+    Returns:
+        A dict from key path to the pair (shape, name of the dtype).
 
     Raises:
         FileNotFoundError: there is no such file.

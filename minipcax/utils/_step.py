@@ -20,15 +20,17 @@ def step(
     *,
     clear_params: Filter | tuple[Filter | None, Filter | None] | None = None,
 ) -> Iterator[None]:
-    """Sets the status of every energy module of the model within the block, and restores it afterwards.
+    """A context manager that sets the status of every energy module of a model, and restores it after the block.
 
     Args:
         model: the model, or any tree of models.
-        status: the status; or a pair, whose second is set after the block unless it is `None`.
-        clear_params: which parameters to clear after the block; or a pair, before and after it.
+        status: the status, a string or `None`; or a pair (during, after), whose second element is set after the block
+            unless it is `None`.
+        clear_params: which parameters to set to `None` after the block: a class, a union of classes, a predicate or an
+            `M`; or a pair (before, after) of these, where `None` clears none.
 
     Raises:
-        TypeError: a status is not a string, or a filter is not one.
+        TypeError: a status is neither a string nor `None`, or a filter is none of the above.
         ValueError: a pair does not have two elements, or the model has no energy modules.
 
     Example:
