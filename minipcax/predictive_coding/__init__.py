@@ -1,4 +1,10 @@
-"""Value nodes, their energies and their rules."""
+"""Value nodes, their energies and their rules.
+
+A value node (`Vode`) stands after a layer: it holds the state h and the prediction u that the layer makes of it, and
+its energy measures how far apart they are. A model is an `EnergyModule`, whose energy is the sum over its nodes.
+`Stack` is a sequence of identical layers with their nodes, `Amortised` a network that initialises a node. `EnergyFn` is
+the type of an energy function, from a node (and, if it takes one, a keyword `rkg`) to one term per element of h.
+"""
 
 from minipcax.predictive_coding._amortised import Amortised
 from minipcax.predictive_coding._energy import ce_energy, se_energy, zero_energy

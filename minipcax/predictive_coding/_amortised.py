@@ -12,24 +12,25 @@ from minipcax.predictive_coding._vode import Vode
 
 
 class Amortised(EnergyModule):
-    """An inference network g, which starts the state h of a node at its guess, and learns from where h is then taken,
+    """An inference network g that initialises the state h of a node and learns to predict where inference takes it.
 
-        h = g(x) in status `STATUS.INIT`;  ΔW from ∂/∂W ½‖stop_gradient(h) − g(stop_gradient(x))‖²
+        h = g(x) in status `STATUS.INIT`;  ΔW ∝ −∂/∂W ½‖stop_gradient(h) − g(stop_gradient(x))‖²
 
-    So states do not feel the guess, and inference is that of the model without it. Nor do energies: that of the guess
-    has this gradient, but its value is zero, so that the energy that is reported, or looked at by a tolerance or a line
-    search, is the one that the states descend.
-
-    `Backprop` has no inference: it learns the guesses, with all else, through the start that they give.
+    The guess has no influence on inference: its energy has the gradient above for the weights of g, none for the
+    states, and the value zero. So the reported energies, tolerances and line searches are those of the model without
+    it. `Backprop`, which has no inference, trains g like all other weights, through the initial state.
 
     Args:
-        node: the node, which does not start itself: `Vode(ruleset={STATUS.INIT: ("u <- u",)})`.
-        network: a module, called with one sample's input; layers that are one network may be one each for a node.
+        node: the node, which must not initialise itself: `Vode(ruleset={STATUS.INIT: ("u <- u",)})`.
+        network: g, a module from one sample's x to an array of the shape of h. To initialise several nodes by one deep
+            network, give each node some of its layers.
 
     Raises:
-        ValueError: the node starts itself at its prediction.
+        ValueError: the node initialises itself with its prediction.
 
-    Example: a latent state that is guessed from the image which it predicts.
+    Example:
+        A latent state is guessed from the image that it predicts:
+
         >>> class Hybrid(EnergyModule):
         ...     def __init__(self) -> None:
         ...         super().__init__()
@@ -66,7 +67,7 @@ class Amortised(EnergyModule):
         self.guess.h = node.h  # one state, of which the node's own prediction and the guess are two
 
     def __call__(self, x: Array) -> Array:
-        """Stores the guess from x; returns the state, which in status `STATUS.INIT` is the guess."""
+        """Stores the guess g(x) and returns the state h, which is the guess in status `STATUS.INIT`."""
         state: Array = self.guess(self.network(x if self.status == STATUS.INIT else stop_gradient(x)))
         return state
 

@@ -37,16 +37,23 @@ def _state_and_prediction(vode: Node) -> tuple[Array, Array]:
 
 
 def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = False) -> Float[Array, "..."]:
-    """The squared error ½(h − u)², of a Gaussian with unit variance; or ½p(h − u)² in a node with a precision p.
+    """Returns the squared error ½(h − u)², or ½p(h − u)² if the node has a precision p.
 
-    The precision, 1 / variance, is an entry of the node like any other: `vode.precision = LayerParam(...)` is learned
-    with the weights, `vode(u, precision=p)` is a prediction of the network.
+    This is the negative log density, up to a constant, of a Gaussian with mean u and variance 1 or 1/p. The precision
+    is an entry of the node like any other: `vode.precision = LayerParam(...)` is learned with the weights, and `vode(u,
+    precision=p)` is predicted by the network.
 
     Args:
-        vode: the node.
+        vode: the node; its h and u have the same shape, to which p must broadcast.
         rkg: not used.
-        log_normaliser: whether to add ½log(2π/p), so that the energy is the negative log density. Without it, the
-            energy is least for p = 0. `Vode(partial(se_energy, log_normaliser=True))` has it.
+        log_normaliser: whether to add the constant ½log(2π/p). To learn p, pass it to the node with
+            `Vode(partial(se_energy, log_normaliser=True))`: without it, the energy is least for p = 0.
+
+    Returns:
+        One term per element of h, in its shape.
+
+    Raises:
+        ValueError: h or u is not set, their shapes differ, or p does not broadcast to them.
 
     Example:
         >>> vode = Vode().set("h", jnp.array([3.0])).set("u", jnp.array([1.0]))
@@ -64,7 +71,20 @@ def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = 
 
 
 def ce_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
-    """The cross entropy −h·log softmax(u) over the last axis, of a categorical with logits u; h is one-hot.
+    """Returns the cross entropy −h · log softmax(u), where the softmax is over the last axis.
+
+    This is the negative log probability of a class under a categorical distribution with logits u. It is finite for any
+    logits.
+
+    Args:
+        vode: the node; h, one-hot or probabilities, and u, logits, have the same shape (..., classes).
+        rkg: not used.
+
+    Returns:
+        One term per element of h, in its shape.
+
+    Raises:
+        ValueError: h or u is not set, or their shapes differ.
 
     Example:
         >>> vode = Vode(ce_energy).set("h", jnp.array([1.0, 0.0])).set("u", jnp.zeros(2))
@@ -79,7 +99,14 @@ def ce_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
 
 
 def zero_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
-    """Zero: a node that does not take part.
+    """Returns zero for every element of h: the energy of a node that does not take part.
+
+    Args:
+        vode: the node.
+        rkg: not used.
+
+    Raises:
+        ValueError: h is not set.
 
     Example:
         >>> zero_energy(Vode().set("h", jnp.ones(2))).tolist()

@@ -13,7 +13,10 @@ from minipcax.predictive_coding._refusals import hidden_method
 
 
 class STATUS:
-    """The statuses that the library itself uses; any other string will do as well.
+    """The statuses that the library itself uses; any other string can be a status as well.
+
+    `NONE` is no status. In `INIT`, nodes are set to their predictions (forward initialisation). `ALL` is a pattern for
+    rules, which matches every status.
 
     Example:
         >>> model = Vode()
@@ -28,9 +31,10 @@ class STATUS:
 
 
 class EnergyModule(Module, static=("status",)):
-    """A module whose energy is the sum over its nearest energy modules, and so over all nodes below it.
+    """The base class of models: its energy is the sum of those of its energy modules, such as value nodes.
 
-    `status`, a free string or `None`, says what the model is being used for; rules of value nodes depend on it.
+    `status`, any string or `None`, says what the model is being used for. The rules of value nodes depend on it; see
+    `STATUS`, `Ruleset` and `utils.step`.
 
     Example:
         >>> class Model(EnergyModule):
@@ -54,18 +58,18 @@ class EnergyModule(Module, static=("status",)):
             super().__setattr__(name, value)
 
     def energy(self) -> Float[Array, "..."]:
-        """The energy summed over nodes and samples, a scalar: 0.0 when there are no nodes."""
+        """Returns the energy summed over nodes and samples, a scalar; 0.0 if there are no nodes."""
         energies = [module.energy().sum() for module in self.submodules(EnergyModule)]
         return sum(energies[1:], start=energies[0]) if energies else jnp.zeros(())
 
     def energies(self) -> dict[str, Float[Array, "..."]]:
-        """The energy of each node by its path, for plots and debugging; they sum up to `energy()`."""
+        """Returns a dict from path to energy of every node, for plots and debugging; their sum is `energy()`."""
         if self._is_node():
             return {"": self.energy()}
         return {path + name: energy for path, node in self.nodes().items() for name, energy in node.energies().items()}
 
     def nodes(self) -> dict[str, "EnergyModule"]:
-        """The modules with an energy of their own, such as value nodes, by path, in the order of the tree."""
+        """Returns a dict from path to node: the modules with an energy of their own, in the order of the tree."""
         if self._is_node():
             return {"": self}
         paths = {id(node): path_name(path) for path, node in reversed([*walk(self)])}
@@ -76,5 +80,5 @@ class EnergyModule(Module, static=("status",)):
         return type(self).energy is not EnergyModule.energy
 
     def clear_params(self, filter: Filter) -> None:
-        """Sets the selected parameters to `None`."""
+        """Sets the parameters to `None` that `filter` selects: a class, a union of classes, a predicate or an `M`."""
         clear_params(self, filter)

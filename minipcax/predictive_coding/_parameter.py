@@ -17,7 +17,9 @@ Snapshot = tuple[list[object], object]  # leaves and structure of a tree, as the
 
 
 class VodeParam(Param):
-    """The state `h` of a value node. With `h.frozen = True` inference leaves it as it is (an observed node).
+    """The state `h` of a value node; otherwise like `Param`.
+
+    Inference does not change it if `h.frozen = True`: the node is observed.
 
     Example:
         >>> Vode().h, Vode().cache
@@ -27,7 +29,7 @@ class VodeParam(Param):
     __slots__ = ()
 
     class Cache(ParamDict, ParamCache):
-        """The values that a node was given or has computed, by name: `u`, `E`, other activations."""
+        """A dict of what a node was given or has computed, by name: the prediction `u`, the energy `E`, and others."""
 
         __slots__ = ("_notes",)
 

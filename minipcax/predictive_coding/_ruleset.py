@@ -39,9 +39,9 @@ class Rule:
 
 
 class Ruleset:
-    """The rules of a node, parsed.
+    """The parsed rules of a value node: where it stores a value it is given, and what it returns when asked for one.
 
-    Rules are strings under a status pattern, a regular expression that must match the whole status (`None` is ""):
+    Rules are strings, listed by status pattern, a regular expression that must match the whole status (`None` is ""):
 
         {
             STATUS.INIT: ("h, u <- u",),          # setting u sets h and u
@@ -49,11 +49,12 @@ class Ruleset:
                          "e -> h:error"),         # getting e gives error(h)
         }
 
-    `tform(vode, key, value, rkg)` is a transformation; names after colons look them up. Keys match whole.
+    In an input rule, `targets <- key:tform`, every rule that matches a key is used, in order; of several output rules,
+    `key -> source:tform`, only the first is. The names after colons are transformations, applied from left to right.
 
     Args:
-        rules: by status pattern.
-        tforms: the transformations that the rules name.
+        rules: a dict from status pattern to a sequence of rules.
+        tforms: a dict from name to transformation, a function `tform(vode, key, value, rkg)` that returns a value.
 
     Raises:
         TypeError: the rules of a status are not a sequence of strings.
@@ -104,11 +105,11 @@ class Ruleset:
             raise not_a_rule(text, names[1][1], "only one key before '->'")
 
     def inputs_for(self, status: str | None, key: str) -> list[Rule]:
-        """Returns all input rules for a key."""
+        """Returns the input rules that match a status and a key, in order."""
         return [rule for rule in self.inputs if rule.matches(status, key)]
 
     def output_for(self, status: str | None, key: str) -> Rule | None:
-        """Returns the output rule for a key, or `None`; warns if there are several."""
+        """Returns the first output rule that matches a status and a key, or `None`; warns if there are several."""
         matching = [rule for rule in self.outputs if rule.matches(status, key)]
         if len(matching) > 1:
             warnings.warn(

@@ -38,41 +38,41 @@ Block = TypeVar("Block", bound=Module)
 
 
 class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacked")):
-    """Identical layers, each followed by its own value node. Called with x, it returns the state of the last:
+    """Identical layers, each followed by its own value node, compiled as one.
 
-        h_0 = x,  u_l = block_l(h_{l−1}),  and the energy of layer l is that of its node, E(h_l, u_l)
+        h_0 = x,  u_l = block_l(h_{l−1}),  E = Σ_l E_l(h_l, u_l)
 
-    It computes what a list of the same blocks and nodes would, `for block, vode in zip(...): x = vode(block(x))`. But
-    it is compiled only once, and given the states, it computes all layers in parallel. The parameters of `stack.blocks`
-    have a leading axis of layers; so has the state of `stack.vodes`, after that of samples. Where shapes change from
-    layer to layer, a model has layers and nodes of its own before, between and after stacks.
+    Called with one sample x, it returns the state of the last layer, in the shape of x. It computes what a list of the
+    same blocks and nodes does, `for block, vode in zip(...): x = vode(block(x))`, but it is compiled only once, and
+    given the states, it computes all layers in parallel. Each parameter of `stack.blocks` has a leading axis of layers,
+    (depth, ...), and the states `stack.vodes.h` of a batch have shape (batch, depth, *x.shape). Layers that change the
+    shape go before, between or after stacks.
 
     An optimiser sees one array for all layers. One that depends on the whole array or on its shape, such as lamb, muon
     or a mask by `ndim`, behaves differently than with a list. Dropout draws different keys during inference. `ZIL`
     requires a list.
 
     On two CPU cores, with 128 layers, a step of `PC` takes 0.4 of the time of a list at width 16 (batch 8), 1.3 to 1.4
-    times at width 64 and 1.7 times at width 256 (batch 32), for XLA multiplies stacks of matrices on one core. `EPC`
+    times at width 64 and 1.7 times at width 256 (batch 32), because XLA multiplies stacks of matrices on one core.
+    `EPC`
     and `Backprop` take 1.3 times at width 64, and convolutions 1.3 to 1.4 times with `parallel=False`, 3 to 5 times
     without. On a GPU (H200), a step of `PC` with 128 layers of width 128 (batch 128) takes 0.11 of the time of a list
     with T = 8, and 0.08 with T = 32, among other steps in a loop. See `examples/benchmarks/depth.py`.
 
     Args:
-        make: makes a block, a module that keeps the shape of its input. It is called once for each layer, so that
-            random keys, and weights, are those of a list. The values of the blocks are moved into the stack, and their
-            own parameters cleared. A parameter that all blocks hold is shared by all layers.
-        depth: the number of layers.
-        energy_fn: that of every node, as for `Vode`.
-        ruleset: that of every node, as for `Vode`.
-        tforms: the transformations that the rules name.
-        tied: whether `make` is called once, for one block that is used in every layer: its weights are shared.
-        parallel: whether to compute all layers at once where none has to wait, or one at a time. On CPUs, convolutions
-            are much slower at once, for XLA then runs those of all layers as one grouped convolution.
+        make: a function without arguments that returns a block, a module from one sample to an array of the same shape
+        and dtype. It is called once per layer, so the weights are those of a list for the same key. The values of the
+        blocks are moved into the stack, which clears the blocks' own parameters. A parameter that all blocks hold is
+        shared by all layers. depth: the number of layers, an int of at least 1. energy_fn: the energy function of every
+        node, as for `Vode`. ruleset: the rules of every node, as for `Vode`. tforms: the transformations that the rules
+        name, as for `Vode`. tied: whether all layers use one block, with shared weights; `make` is then called once.
+        parallel: whether to compute all layers at once, given the states, or one at a time. On CPUs, convolutions are
+        much slower at once, because XLA then runs those of all layers as one grouped convolution.
 
     Raises:
-        TypeError: `make` does not make a module that can be called.
-        ValueError: the depth is not a positive int; blocks differ in more than the values of their parameters, or hold
-            value nodes of their own; or, in a call, a block changes the shape.
+        TypeError: `make` does not return a module that can be called.
+        ValueError: `depth` is not a positive int; blocks differ in more than the values of their parameters, or hold
+            value nodes of their own; or, in a call, a block changes the shape or dtype, or a node has no state yet.
 
     Example:
         >>> stack = Stack(lambda: Linear(4, 4), depth=3)
@@ -115,7 +115,7 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
         self._stacked = tuple(path_name(path) for path, node in walk(self) if is_stacked(node))
 
     def __call__(self, x: Float[Array | np.ndarray, "..."] | Param) -> Float[Array, "..."]:
-        """Returns the state of the last layer, for one sample."""
+        """Stores the prediction of every layer for one sample `x`, and returns the state of the last, in its shape."""
         x, asked = jnp.asarray(get(x)), set[str]()
         refusals.check_marks(self._stacked, self._depth, self)
         notes = self.vodes.cache.notes  # new ones, if the cache was cleared
@@ -151,7 +151,7 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
         return sets_h or rules.output_for(status, "h") is not None
 
     def nodes(self) -> dict[str, EnergyModule]:
-        """Returns the nodes of all layers, which are one module, in the place of this one."""
+        """Returns the one module that holds the nodes of all layers, under the path of this stack."""
         return {"": self.vodes}
 
     @property
@@ -160,16 +160,16 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
         return self._depth
 
     def freeze_only(self, layers: Iterable[int]) -> None:
-        """Freezes the weights of these layers, and thaws those of all others.
+        """Freezes the weights of these layers, and unfreezes those of all others.
 
-        An `Optim` does not update frozen layers, and starts anew with them when they thaw. Weights that layers share
-        are not frozen; `stack.blocks.frozen = True` freezes everything.
+        An `Optim` does not update frozen layers, and has no moments for them when they are unfrozen. Weights that
+        layers share are not frozen; `stack.blocks.frozen = True` freezes everything.
 
         Args:
-            layers: their numbers; an empty list thaws all.
+            layers: the numbers of layers, from 0 to depth − 1; an empty list unfreezes all.
 
         Raises:
-            TypeError: these are not the numbers of layers.
+            TypeError: `layers` is not an iterable of ints.
             IndexError: there is no such layer.
             ValueError: the layers share all parameters.
         """
@@ -179,14 +179,14 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
             vars(param)["frozen_layers"] = frozen
 
     def to_list(self) -> list[Block]:
-        """Returns the blocks as a list of ordinary modules: copies, whose changes do not reach the stack."""
+        """Returns the blocks as a list of ordinary modules: copies, so changing them does not change the stack."""
         return [layer_of(self.blocks, number) for number in range(self.depth)]
 
     def __len__(self) -> int:
         return self.depth
 
     def __getitem__(self, number: int) -> Block:
-        """Returns the block of one layer, for inspection and plots: a copy that refuses changes."""
+        """Returns the block of one layer, for inspection and plots: a copy that cannot be changed."""
         return read_only(layer_of(self.blocks, refusals.checked_number(number, self.depth)))
 
     def __setitem__(self, number: int, value: object) -> None:

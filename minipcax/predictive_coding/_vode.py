@@ -41,21 +41,24 @@ FORWARD_INITIALISATION: Rules = {STATUS.INIT: ("h, u <- u",)}
 
 
 class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
-    """A value node: the state `h`, and in the cache the prediction `u` and the energy `E`.
+    """A value node (vode): the state `h` of one layer, with its prediction `u` and energy `E` in the cache.
 
-    Called with a prediction, it stores it and returns its state, so that it stands between two layers:
-    `x = vode(act_fn(layer(x)))`. In status `STATUS.INIT` the prediction becomes the state (forward initialisation).
+    Called with a prediction, it stores it and returns its state, so that it stands between two layers: `x =
+    vode(act_fn(layer(x)))`. In status `STATUS.INIT` the prediction becomes the state (forward initialisation). Inside
+    `vmap`, h and u are those of one sample, and of the same shape; outside, their first axis is the batch.
 
     Args:
-        energy_fn: called as `energy_fn(vode, rkg=rkg)`, returns one energy per element of h; `None` means zero.
-        ruleset: rules by status, see `Ruleset`; rules for `STATUS.INIT` replace the built-in one, which sets h.
-        tforms: the transformations that the rules name.
-        param_type: the class of `h`.
-        param_args: the arguments of `param_type`.
+        energy_fn: a function of the node that returns one term per element of h; it is called with `rkg=rkg` if it
+            takes that keyword. `None` means zero.
+        ruleset: the rules by status, see `Ruleset`. Rules for `STATUS.INIT` replace the built-in ("h, u <- u",).
+        tforms: the transformations that the rules name, see `Ruleset`.
+        param_type: the class of `h`, a subclass of `Param`.
+        param_args: the arguments of `param_type`, such as an initial state.
         param_kwargs: the keyword arguments of `param_type`.
 
     Raises:
         ValueError: a rule cannot be parsed, or names an unknown transformation.
+        TypeError: the rules of a status are not a sequence of strings.
 
     Example:
         >>> vode = Vode()
@@ -63,8 +66,9 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         >>> vode(jnp.ones(2)).tolist()
         [1.0, 1.0]
 
-    Example: anything else that an energy reads, such as the weights of samples, is either set in every call,
-    `vode(u, weight=weight)`, or is a frozen state of its own, which is set once, with the target.
+        Anything else that an energy reads, such as the weights of samples, is either passed in every call, `vode(u,
+        weight=weight)`, or is a frozen parameter of the node, which is set once, with the target:
+
         >>> class Weighted(Vode[VodeParam]):
         ...     def __init__(self) -> None:
         ...         super().__init__(lambda vode: vode.get("weight") * se_energy(vode))
@@ -116,17 +120,20 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
     def __call__(
         self, u: Any = None, rkg: RandomKeyGenerator = RKG, output: str | None = "h", **activations: object
     ) -> Any:
-        """Stores the prediction, and other activations by name; returns the entry `output`, or the node for `None`."""
+        """Stores the prediction `u`, and other activations by name, where not `None`; returns the entry `output`.
+
+        With `output=None`, returns the node itself. `rkg` is passed to transformations.
+        """
         for key, value in (("u", u), *activations.items()):
             if value is not None:
                 self.set(key, value, rkg)
         return self if output is None else self.get(output, rkg=rkg)
 
     def set(self, key: str, value: object, rkg: RandomKeyGenerator = RKG) -> Self:
-        """Stores a value where the input rules for `key` say, or under its own name if there are none.
+        """Stores a value as the input rules for `key` say, or under its own name if there are none; returns the node.
 
-        An observed node (`h.frozen = True`) keeps the target that it is given, `set("h", y)`, whether that comes before
-        or after its prediction: forward initialisation leaves it as it is.
+        An observed node (`h.frozen = True`) keeps its target, `set("h", y)`, whether this comes before or after the
+        prediction: forward initialisation does not overwrite it.
         """
         rules = self.ruleset.inputs_for(self.status, key)
         if not rules:
@@ -148,7 +155,10 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
             self.cache.notes.predictions += 1
 
     def get(self, key: str, default: object = None, rkg: RandomKeyGenerator = RKG) -> Any:  # entries have any type
-        """Returns what the output rule for `key` computes, or what is stored under that name if there is none."""
+        """Returns what the output rule for `key` computes, or what is stored under that name if there is no rule.
+
+        Returns `default` if that is `None`. Raises a `ValueError` if output rules define a key in terms of itself.
+        """
         value = self._get(key, rkg, ())
         return default if value is None else value
 
@@ -169,13 +179,13 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         return self.cache.computed(rule.text if source == key else key, self._sources, compute)
 
     def energy(self, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
-        """Returns the energy: a scalar inside `vmap`, one per sample, of shape (batch,), outside.
+        """Returns the energy: a scalar inside `vmap`, and one per sample, of shape (batch,), outside.
 
         It is kept in the cache as `E`, and computed again only when something that the node holds has changed.
 
         Raises:
-            ValueError: the node was given several predictions, or the energy function does not return one term per
-                element of h.
+            ValueError: h or u is not set, their shapes do not fit, the node was given several predictions, or the
+            energy function does not return one term per element of h.
         """
         energy: Array = self.cache.computed("E", self._sources, partial(self._energy, rkg))
         self.cache.notes.predictions = 0
@@ -195,7 +205,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         return total
 
     def energy_names(self) -> list[str]:
-        """The names of the energies, behind the path of the node: a `Stack` has one for each layer."""
+        """Returns the names of the energies, to be appended to the path of the node: a `Stack` has one per layer."""
         return [""]
 
     def _sources(self) -> tuple[Any, ...]:
