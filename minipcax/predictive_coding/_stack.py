@@ -61,13 +61,16 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
 
     Args:
         make: a function without arguments that returns a block, a module from one sample to an array of the same shape
-        and dtype. It is called once per layer, so the weights are those of a list for the same key. The values of the
-        blocks are moved into the stack, which clears the blocks' own parameters. A parameter that all blocks hold is
-        shared by all layers. depth: the number of layers, an int of at least 1. energy_fn: the energy function of every
-        node, as for `Vode`. ruleset: the rules of every node, as for `Vode`. tforms: the transformations that the rules
-        name, as for `Vode`. tied: whether all layers use one block, with shared weights; `make` is then called once.
+            and dtype. It is called once per layer, so the weights are those of a list for the same key. The values of
+            the blocks are moved into the stack, which clears the blocks' own parameters. A parameter that all blocks
+            hold is shared by all layers.
+        depth: the number of layers, an int of at least 1.
+        energy_fn: the energy function of every node, as for `Vode`.
+        ruleset: the rules of every node, as for `Vode`.
+        tforms: the transformations that the rules name, as for `Vode`.
+        tied: whether all layers use one block, with shared weights; `make` is then called once.
         parallel: whether to compute all layers at once, given the states, or one at a time. On CPUs, convolutions are
-        much slower at once, because XLA then runs those of all layers as one grouped convolution.
+            much slower at once, because XLA then runs those of all layers as one grouped convolution.
 
     Raises:
         TypeError: `make` does not return a module that can be called.

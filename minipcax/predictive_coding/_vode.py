@@ -185,7 +185,7 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
         Raises:
             ValueError: h or u is not set, their shapes do not fit, the node was given several predictions, or the
-            energy function does not return one term per element of h.
+                energy function does not return one term per element of h.
         """
         energy: Array = self.cache.computed("E", self._sources, partial(self._energy, rkg))
         self.cache.notes.predictions = 0
