@@ -1,8 +1,19 @@
 """Inference and learning algorithms, ready to use, made of parts that can be replaced by your own.
 
+- Algorithms, whose call is one training step: `PC`, `IPC`, `EPC`, `ZIL`, `Nudging`, `Backprop`; their base `Algorithm`,
+  and the `Report` and `History` that they return.
+- Steps by hand: `initialise`, `infer`, `learn`; inside a `jit`, `start`, `relax`, `relax_errors` and
+  `states_from_errors`. After training: `predict`, `accuracy`, `energies`.
+- Inference: any optax optimiser, `langevin`, or a `Solver` such as `LBFGS` and `GradientFlow` (a solver of your own
+  takes a `Problem` and returns a `Solution` with its `Snapshot`s); `GradientTolerance` ends it, `RandomStart` and
+  `start_from_present` say where it starts.
+- Masks: `WEIGHTS` selects the parameters to learn, `NODES` the states to infer, `PER_SAMPLE` those with an axis of
+  samples. `Model` is the interface of models, and `over_batch` maps a function of one sample over a batch.
+- Deep networks: `ResidualNetwork`, made of `ResidualBlock`s and `ScaledLinear`s.
+- Theory: `linear_energy`, `linear_hessian`, `state_hessian`, `conditioning`, which returns a `Conditioning`.
+
 Read `_model`, `_forward` (a model over a batch), `_energies`, `_inference`, `_learning`, `_algorithm` (the base of all
-algorithms) and `_pc`; every other file is one idea. To write another algorithm, see `Algorithm`; `over_batch` maps a
-function of one sample over a batch, and `PER_SAMPLE` selects the parameters that have an axis of samples.
+algorithms) and `_pc`; every other file is one idea. To write another algorithm, see `Algorithm`.
 
 An unsupervised or generative model needs nothing else. Clamp the known states, with `h.frozen = True` and `set("h")`,
 or through `y`; `infer` then finds the others, also those of a first node that stands for the input.

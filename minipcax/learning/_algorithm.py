@@ -22,20 +22,19 @@ from minipcax.utils import M, Optim, step
 
 @dataclass(frozen=True)
 class Algorithm(Hyperparameters, ABC):
-    """The base of the algorithms. A new one is a subclass with a `train` method; its annotated attributes are its
-    hyperparameters: it becomes a frozen dataclass without a decorator.
+    """The base class of all algorithms: immutable hyperparameters, whose call is one training step on a batch.
 
-    `train` is made of `start` (the forward pass), `relax` and `learn`, or of your own parts. Hyperparameters that are
-    floats or arrays are traced, so that a schedule does not compile again; all others are structure.
+    A new algorithm is a subclass with a `train` method. Its annotated attributes are its hyperparameters: it becomes a
+    frozen dataclass without a decorator. `train` consists of `start` (the forward pass), `relax` and `learn`, or of
+    parts of your own. Hyperparameters that are floats or arrays are traced, so a schedule does not compile again; for a
+    new value of any other, it does.
 
     Raises:
-        ValueError: `steps` or `unroll`, if there are any, is not a positive int; the model has no observed node, or the
-            targets do not reach it; a node is left out, or called twice; or the optimiser of the weights was given
-            others than `WEIGHTS(model)` selects.
-        TypeError: an optimiser is not an `Optim`, the model is not an `EnergyModule`, or Python code depends on a
-            traced hyperparameter.
+        ValueError: `steps` or `unroll`, if there are any, is not a positive int.
 
-    Example: predictive coding that learns twice from every batch.
+    Example:
+        Predictive coding that learns twice from every batch:
+
         >>> class Eager(Algorithm):
         ...     steps: int = 8
         ...
@@ -55,14 +54,20 @@ class Algorithm(Hyperparameters, ABC):
         """Trains a model on one batch, compiled as a whole.
 
         Args:
-            x: a batch of samples.
-            y: their targets.
+            x: a batch of samples, of shape (batch, ...), or a tree of such arrays.
+            y: their targets, of shape (batch, ...), or `None` in a model without targets.
             model: the model. Its weights change; the states of its nodes are cleared.
-            nodes: the optimiser of the nodes' states, or a `Solver`, where the algorithm takes one.
-            weights: the optimiser of the weights, initialised with them.
+            nodes: an `Optim` for the states of the nodes, not initialised; or a `Solver`, for algorithms that take one.
+            weights: an optimiser initialised with `WEIGHTS(model)`.
 
         Returns:
-            The energies, the loss and the predictions.
+            A `Report` of the energies, the loss and the predictions.
+
+        Raises:
+            ValueError: the model has no observed node (`h.frozen = True`), or the targets do not reach one; it skips a
+                node or calls one twice; the batch is empty; or `weights` was not initialised with `WEIGHTS(model)`.
+            TypeError: an optimiser is not an `Optim`, the model is not an `EnergyModule` with a call, or Python code
+                depends on a traced hyperparameter.
         """
         check_kinds(nodes, weights)
         try:
@@ -76,7 +81,7 @@ class Algorithm(Hyperparameters, ABC):
 
     @abstractmethod
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
-        """Trains on one batch, with the arguments of the call. The nodes are cleared before and afterwards."""
+        """Implements the training step, with the arguments of a call; nodes are cleared before and after it."""
 
 
 def _refuse_choice_by_traced(algorithm: Algorithm, error: Exception) -> None:

@@ -27,11 +27,14 @@ _loss_and_gradients = value_and_grad({"model": WEIGHTS}, has_aux=True)(_loss)
 
 @dataclass(frozen=True)
 class Backprop(Algorithm):
-    """Backpropagation. The loss is the energy of the observed nodes when the others are at their forward values:
+    """Backpropagation, to compare with. The loss is the energy of the observed nodes when all others have no error:
 
         L(W) = E_out(y, u(x; W)),  W ← W − lr · ∂L/∂W
 
     There is no inference: the optimiser of the nodes is not used, and the history has one step, the loss.
+
+    Raises:
+        ValueError: in a call, the model has no observed node.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))

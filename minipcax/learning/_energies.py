@@ -64,7 +64,15 @@ def node_energies(x: Batch, *, model: Model) -> Float[Array, "batch nodes"]:
 
 
 def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
-    """Returns the energy of every sample of a batch, at the present states of the nodes.
+    """Returns the energy of every sample of a batch, summed over the nodes, at their present states.
+
+    Args:
+        x: the batch of samples whose states the nodes hold, of shape (batch, ...).
+        model: the model; it is unchanged.
+
+    Raises:
+        TypeError: the model is not an `EnergyModule` with a call.
+        ValueError: a state is cleared.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))

@@ -49,33 +49,34 @@ KEPT, ERROR = "h - u, kept", "h - u"
 
 @dataclass(frozen=True)
 class EPC(Algorithm):
-    """Error-based predictive coding (ePC). After a forward pass, with all errors zero and the output clamped,
+    """Error-based predictive coding (ePC): infers the errors e = h − u of the nodes instead of their states,
 
         h_l = u_l + e_l,  E(e) = Σ ½ e_l² + E_out(y, u_L(e)),  e ← e − lr_e · ∂E/∂e,  for T steps
 
-    and then the weights learn as in `PC`, from ∂E/∂W at fixed states. Both have the same equilibria. An error is
-    itself what is inferred, never the difference of two numbers that are nearly the same, and so loses no digits.
+    from e = 0 and with the output clamped. Then the weights learn as in `PC`, from ∂E/∂W at fixed states. Both have the
+    same equilibria. An error is never computed as the difference of two nearly equal numbers, so it loses no digits.
 
-    With `gradient="global"`, as in the reference and in jpc, the weights learn from dE(e, W)/dW at fixed errors, which
-    goes through all states, as these follow from W. With h(e, W) for these states,
+    With `gradient="global"`, as in the reference and in jpc, the weights learn from dE(e, W)/dW at fixed errors, where
+    the states h(e, W) depend on the weights:
 
         dE(e, W)/dW = ∂E(h, W)/∂W + ∂E(h, W)/∂h · ∂h(e, W)/∂W
 
-    so that both are the same at equilibrium, where ∂E/∂h = 0. Before any inference, at e = 0, the global gradient is
+    Both gradients are the same at equilibrium, where ∂E/∂h = 0. Before any inference, at e = 0, the global gradient is
     that of backpropagation, and the local one that of the output layer alone.
 
-    The optimiser of the nodes is that of the errors. An error moves all states after it, so that its rate must be
-    smaller than that of states: for gradient descent in a linear network, below 2 / (1 + ‖∂u_L/∂e‖²), with the spectral
-    norm. The inferred nodes must have `se_energy` and the built-in rules.
+    The optimiser of the nodes is that of the errors. An error moves all states after it, so its rate must be smaller
+    than that of states: for gradient descent in a linear network, below 2 / (1 + ‖∂u_L/∂e‖²), with the spectral norm.
+    The inferred nodes must have `se_energy` and the built-in rules.
 
     Args:
-        steps: T, the steps of inference for each batch.
-        unroll: how many of them to compile as one round of the loop, see `infer`.
-        gradient: what the weights learn from, "local" at fixed states, or "global" at fixed errors.
+        steps: T, the steps of inference for each batch, an int of at least 1.
+        unroll: how many steps to compile as one iteration of the loop, see `infer`.
+        gradient: what the weights learn from: "local" at fixed states, or "global" at fixed errors.
         tolerance: when inference ends early, as for `PC`.
 
     Raises:
-        ValueError: `gradient` is neither; otherwise as `Algorithm`.
+        ValueError: `gradient` is neither of these, `steps`, `unroll` or `tolerance` is out of range, or, in a call, an
+            inferred node has another energy function or rules of its own.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -120,11 +121,18 @@ def relax_errors(
     model: Model,
     optim: Optim | Solver,
 ) -> History:
-    """Infers the errors, and leaves them in the nodes in place of the states; for use inside a `jit`.
+    """Infers the errors of the nodes, inside a `jit`, and leaves them in place of the states `h`; see `EPC`.
 
-    With `record`, the history has the errors before every step, under the paths of the states.
+    It takes the arguments of `relax`. With `reset`, it starts from errors of zero with a new optimiser, otherwise from
+    those that are there; with `record`, the history also has the errors before every step, under the paths of the
+    states.
 
-    It starts from zero and with a new optimiser, or without `reset` from the errors and the optimiser that are there.
+    Returns:
+        A `History`, with energies of shape (steps, nodes).
+
+    Raises:
+        TypeError: see `infer`.
+        ValueError: see `infer`; or an inferred node has another energy function than `se_energy`, or rules of its own.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
@@ -144,7 +152,11 @@ def relax_errors(
 
 @over_batch
 def states_from_errors(x: Sample, *, model: Model) -> None:
-    """Replaces the errors in the nodes by the states h = u + e.
+    """Replaces the errors that `relax_errors` leaves in the nodes by the states h = u + e.
+
+    Args:
+        x: the batch of samples whose errors the nodes hold, of shape (batch, ...).
+        model: the model; the states of its inferred nodes change.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))

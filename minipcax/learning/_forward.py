@@ -45,7 +45,18 @@ def forward(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, "b
 
 
 def start(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:
-    """`initialise`, for use inside a `jit`; returns the predictions and the loss, the energy of the observed nodes.
+    """Does what `initialise` does, inside a `jit`, and also returns the loss.
+
+    Args:
+        x: as for `initialise`.
+        y: as for `initialise`.
+        model: as for `initialise`.
+
+    Returns:
+        The predictions, and the energy of the observed nodes, a mean over the samples.
+
+    Raises:
+        ValueError: see `initialise`.
 
     Example:
         >>> predictions, loss = start(jnp.ones((5, 2)), jnp.zeros((5, 1)), model=ResidualNetwork(2, 4, 1, depth=2))
@@ -60,21 +71,23 @@ def start(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]
 
 @jit
 def initialise(x: Batch, y: Batch = None, *, model: Model) -> Batch:
-    """Batched forward initialisation: every node's state becomes its prediction, and the output node the target.
+    """Forward initialisation: sets every node's state to its prediction, and that of the output node to the target.
 
-    Any other known state, such as that of a node in the middle, is clamped afterwards.
+        h_l = u_l = f_l(h_{l−1}),  h_L = y
+
+    Set any other known state, such as that of a node in the middle, afterwards.
 
     Args:
-        x: a batch of samples, with a leading axis of samples.
-        y: their targets; `None` leaves the output node at its prediction.
-        model: the model; the states of its nodes get a leading axis of samples.
+        x: a batch of samples, of shape (batch, ...), or a tree of such arrays.
+        y: their targets, of shape (batch, ...); `None` leaves the output node at its prediction.
+        model: the model; the states of its nodes get shape (batch, ...).
 
     Returns:
-        The predictions.
+        The predictions, with a leading axis of samples.
 
     Raises:
-        TypeError: the model is not an `EnergyModule`.
-        ValueError: there is no sample, a target or node is not reached, or a node is called twice, see `Algorithm`.
+        ValueError: the model has no value nodes, the batch is empty, the targets do not reach an observed node, or the
+            model skips a node or calls one twice.
 
     Example:
         >>> model = ResidualNetwork(2, 4, 1, depth=2)
@@ -96,7 +109,14 @@ def clear_other_batches(batch: Batch, model: Model) -> None:
 
 
 def predict(x: Batch, model: Model) -> Batch:
-    """Returns the model's predictions for a batch, after one forward pass. Nothing is written to the model.
+    """Returns the model's predictions for a batch, from one forward pass; the model is unchanged.
+
+    Args:
+        x: a batch of samples, of shape (batch, ...), or a tree of such arrays.
+        model: the model; call `model.eval()` first if it has `Dropout` or `BatchNorm`.
+
+    Raises:
+        ValueError: the model has no value nodes.
 
     Example:
         >>> predict(jnp.ones((5, 2)), ResidualNetwork(2, 4, 1, depth=2)).shape
@@ -119,7 +139,15 @@ def _call(x: Sample, *, model: Model) -> Sample:
 
 
 def accuracy(x: Batch, labels: Int[Array | np.ndarray, " batch"], model: Model) -> float:
-    """Returns the share of a batch for which the largest output is that of the label.
+    """Returns the fraction of a batch for which the largest output is that of the label.
+
+    Args:
+        x: a batch of samples, of shape (batch, ...).
+        labels: their class numbers, ints of shape (batch,).
+        model: the model, whose predictions have shape (batch, classes).
+
+    Raises:
+        ValueError: the labels are not of shape (batch,), or the batch is empty.
 
     Example:
         >>> accuracy(jnp.ones((5, 2)), jnp.zeros(5, int), ResidualNetwork(2, 4, 1, depth=2))  # there is one class only

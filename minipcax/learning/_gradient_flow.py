@@ -13,23 +13,23 @@ from minipcax.learning._solver import Problem, Snapshot, Solution, Solver, State
 
 @dataclass(frozen=True)
 class GradientFlow(Solver):
-    """The states follow the gradient in continuous time:
+    """A solver for inference that follows the gradient in continuous time:
 
         dh/dt = −∂E/∂h,  from t = 0 to `time`
 
-    By default, by Heun's method with steps of adaptive size, within `PC(steps=...)` steps at most. It needs the package
-    diffrax: `pip install 'minipcax[solvers]'`.
+    It uses diffrax (`pip install 'minipcax[solvers]'`), by default Heun's method with adaptive steps, of which it takes
+    at most the `steps` of the algorithm.
 
     Args:
-        time: the end of the integration.
-        dt: the length of the first step, which diffrax chooses if it is `None`; it must be given for constant steps.
-        method: an explicit Runge–Kutta method of diffrax, or its `Euler`; `None` is `diffrax.Heun()`.
-        controller: chooses the steps; `None` is `diffrax.PIDController(rtol=1e-3, atol=1e-3)`.
+        time: the end of the integration, a number of at least 0.
+        dt: the length of the first step, which diffrax chooses if it is `None`; constant steps need it.
+        method: an explicit Runge–Kutta method of diffrax, or `diffrax.Euler()`; `None` means `diffrax.Heun()`.
+        controller: a step size controller of diffrax; `None` means `diffrax.PIDController(rtol=1e-3, atol=1e-3)`.
 
     Raises:
-        ImportError: diffrax is not installed.
-        TypeError: how many gradients a step of the method takes is not known, or the controller is not diffrax's.
-        ValueError: a time is not a number, or negative.
+        ValueError: `time` or `dt` is not a number of at least 0.
+        TypeError: in a call, the method or the controller is not one of these.
+        ImportError: in a call, diffrax is not installed.
 
     Example:
         >>> GradientFlow(time=10.0)

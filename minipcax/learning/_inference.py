@@ -31,31 +31,33 @@ def infer(
     model: Model,
     optim: Optim | Solver,
 ) -> Float[Array, " steps"]:
-    """Relaxes the states of the nodes for a number of steps: h ← h − lr ∂E/∂h, or whatever the optimiser does.
+    """Relaxes the states of the nodes for a number of steps: h ← h − lr ∂E/∂h, or what the optimiser does instead.
 
-    E is the sum over nodes and samples, so that a sample moves the same in a batch of any size. The loop is compiled as
-    one `jax.lax.scan`: neither memory nor compile time grow with the number of steps.
+    E is the sum over nodes and samples, so a sample moves the same in a batch of any size. The loop is compiled as one
+    `jax.lax.scan`: neither memory nor compile time grow with the number of steps.
 
     Args:
-        x: a batch of samples; the nodes hold states of the same batch (see `initialise`).
-        steps: the number of steps; another number compiles again.
-        unroll: how many of them to compile as one round of the loop. `True` means all, without a loop, which takes
-            longer to compile; JAX on CPUs runs convolutions in loops many times slower than outside.
-        tolerance: updates stop once a step changes the energy, over the whole batch, by at most this fraction of it.
-            Devices that share a batch then exchange one number, the energy, in every step, and none without it. Or a
-            `GradientTolerance`: updates stop once the gradient is small, of the batch or of each sample.
-        reset: whether the optimiser starts anew, and is cleared afterwards; otherwise it continues from its last state,
-            and all batches must be of one size.
-        model: the model, whose nodes change, except the frozen ones.
-        optim: the optimiser of the nodes; or a `Solver`, for which `steps` is the most that it takes, and `unroll` and
-            `reset` say nothing.
+        x: a batch of samples, of shape (batch, ...); the nodes hold states of the same batch (see `initialise`).
+        steps: the number of steps, an int of at least 1; each number compiles once.
+        unroll: how many steps to compile as one iteration of the loop, an int of at least 1. `True` means all, without
+            a loop: it takes longer to compile, but JAX on CPUs runs convolutions in loops many times slower.
+        tolerance: a number of at least 0: updates stop once a step changes the energy of the batch by at most this
+            fraction (devices that share a batch then exchange the energy in every step). Or a `GradientTolerance`:
+            updates stop once the gradient is small, of the batch or of each sample. `None` takes all steps.
+        reset: whether the optimiser starts anew and is cleared afterwards; if `False`, it continues from its last
+            state, and all batches must have one size.
+        model: the model; the states of its nodes change, except those of frozen nodes.
+        optim: an `Optim` for the states, not initialised; or a `Solver`, for which `steps` is the maximum, and `unroll`
+            and `reset` have no effect.
 
     Returns:
-        The energy before every step, a mean over the samples.
+        The energy before every step, a mean over the samples, of shape (steps,).
 
     Raises:
-        TypeError: `steps` is an array, such as targets, or the model is not an `EnergyModule`.
-        ValueError: an argument is out of its range; a state is cleared; or the energy of a node has no minimum.
+        TypeError: `steps` is an array, such as targets; the model is not an `EnergyModule` with a call; or a `Solver`
+            is given a number as tolerance.
+        ValueError: an argument is out of range; a state is cleared; `optim` was initialised with weights; or an
+            inferred node has `ce_energy`, which has no minimum in h.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
@@ -87,9 +89,16 @@ def relax(
     model: Model,
     optim: Optim | Solver,
 ) -> History:
-    """`infer`, for use inside a `jit`; returns the energies node by node.
+    """Does what `infer` does, inside a `jit`, and returns the energy of every node.
 
-    With `record`, the history has the states before every step as well.
+    It takes the arguments of `infer`; with `record`, the history also has the states before every step.
+
+    Returns:
+        A `History`, with energies of shape (steps, nodes).
+
+    Raises:
+        TypeError: see `infer`.
+        ValueError: see `infer`.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))

@@ -17,16 +17,21 @@ OBJECTIVE = Objective(NODES | WEIGHTS, joined_energies)
 
 @dataclass(frozen=True)
 class IPC(Algorithm):
-    """Incremental predictive coding: at every step, states and weights move at once, down the same gradient,
+    """Incremental predictive coding (iPC): states and weights are updated together, in every step of inference,
 
         h ← h − lr_h · ∂E/∂h,  W ← W − lr_W · ∂E/∂W
 
-    With one step from the forward pass, only the output has an error: only the weights that lead directly to it move,
-    as in backpropagation.
+    With one step from the forward pass, only the output has an error, so only the weights that lead directly to it
+    move, as in backpropagation.
 
     Args:
-        steps: the steps of inference and learning for each batch; the optimiser of the weights takes as many.
-        unroll: how many of them to compile as one round of the loop, see `infer`.
+        steps: the steps of inference and learning for each batch, an int of at least 1; the optimiser of the weights
+            takes as many.
+        unroll: how many steps to compile as one iteration of the loop, see `infer`.
+
+    Raises:
+        ValueError: `steps` or `unroll` is not a positive int.
+        TypeError: in a call, `nodes` is a `Solver`.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))

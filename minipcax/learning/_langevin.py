@@ -14,23 +14,23 @@ Tree = Any
 
 
 def langevin(learning_rate: Number, momentum: Number = 0.0, temperature: Number = 1.0) -> optax.GradientTransformation:
-    """Returns an optimiser of the nodes with which inference samples from exp(−E / temperature): Langevin dynamics,
+    """Returns an optax optimiser with which inference samples states from exp(−E / temperature): Langevin dynamics,
 
-        v ← m v − lr ∂E/∂h + √(2 lr (1 − m) temperature) ξ,  h ← h + v,  with ξ from a standard normal
+        v ← m v − lr ∂E/∂h + √(2 lr (1 − m) temperature) ξ,  h ← h + v,  ξ ~ N(0, 1)
 
-    Monte Carlo predictive coding is `PC` with this optimiser, and enough steps for the states to forget where they
-    started: then the weights learn the density of the data. The noise is drawn from `RKG`.
+    Monte Carlo predictive coding is `PC` with this optimiser of the nodes, and enough steps for the states to forget
+    where they started: then the weights learn the density of the data. The noise is drawn from `RKG`.
 
     Where the energy has curvature λ, the stationary mean is exact, and the variance is 1 / (1 − lr λ / (2 (1 + m)))
     times the exact one.
 
     Args:
-        learning_rate: lr.
-        momentum: m, at least 0 and less than 1.
-        temperature: the variance of the samples, relative to that of exp(−E).
+        learning_rate: lr > 0, a number; for a schedule, use `optax.inject_hyperparams(langevin)`.
+        momentum: m, from 0 to less than 1.
+        temperature: at least 0; the variance of the samples relative to that of exp(−E).
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
         TypeError: the learning rate is a schedule.
 
     Example:

@@ -23,15 +23,16 @@ class At(NamedTuple):
 
 @dataclass(frozen=True)
 class LBFGS(Solver):
-    """L-BFGS with a line search. Each step computes the gradient once or twice, for it continues from the last gradient
-    of its search; `Optim(optax.lbfgs())`, which computes it anew at the start of each step, takes about twice as many.
+    """A solver for inference by L-BFGS with a line search,
 
         h ← h − η H ∂E/∂h,  where H approximates the inverse Hessian, and η satisfies the Wolfe conditions
 
-    With `GradientTolerance(..., per_sample=True)`, every sample has its own curvature and search.
+    Each step computes the gradient once or twice, because it continues from the last gradient of its search;
+    `Optim(optax.lbfgs())`, which computes it anew at the start of each step, takes about twice as many. With
+    `GradientTolerance(..., per_sample=True)`, every sample has its own H and η.
 
     Args:
-        memory: how many past steps H is made from.
+        memory: the number of past steps from which H is made, an int of at least 1.
 
     Raises:
         ValueError: `memory` is not a positive int.

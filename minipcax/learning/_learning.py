@@ -16,20 +16,22 @@ def _energy_and_gradients(x: Batch, *, model: Model) -> Float[Array, ""]:
 
 
 def learn(x: Batch, scale_by: Number | None = None, *, model: Model, optim: Optim | OptimTree) -> Float[Array, ""]:
-    """Updates the weights once, at the present states of the nodes, from the energy's mean over the samples.
+    """Updates the weights once, at the present states of the nodes: W ← W − lr ∂E/∂W, or what the optimiser does.
+
+    E is the mean over the samples of the energy summed over the nodes.
 
     Args:
-        x: the batch of samples that the nodes hold states of.
-        scale_by: a factor for the gradients.
-        model: the model, whose weights change, except the frozen ones.
-        optim: the optimiser of the weights.
+        x: the batch of samples whose states the nodes hold, of shape (batch, ...).
+        scale_by: a number that multiplies the gradients.
+        model: the model; its weights change, except frozen ones.
+        optim: an optimiser initialised with `WEIGHTS(model)`.
 
     Returns:
-        The energy before the update, a mean over the samples.
+        The energy before the update, a scalar.
 
     Raises:
-        TypeError: the factor is an array, such as targets, or the model is not an `EnergyModule`.
-        ValueError: the optimiser is not that of what `WEIGHTS(model)` selects, or a state is cleared.
+        TypeError: `scale_by` is an array, such as targets, or the model is not an `EnergyModule` with a call.
+        ValueError: the optimiser was not initialised with exactly `WEIGHTS(model)`, or a state is cleared.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))

@@ -30,7 +30,7 @@ Number = float | Float[Array, ""]
 
 @runtime_checkable
 class Model(Protocol):
-    """The interface of a model that the algorithms use.
+    """The interface of a model that the algorithms use: any `EnergyModule` with a `__call__` has it.
 
     Example:
         >>> isinstance(ResidualNetwork(2, 4, 1, depth=2), Model), isinstance(Linear(2, 1), Model)
@@ -38,7 +38,7 @@ class Model(Protocol):
     """
 
     def __call__(self, x: Sample, y: Sample = None, /) -> Sample:
-        """Returns the prediction for one sample."""
+        """Returns the prediction for one sample `x`; sets the observed nodes to the target `y` unless it is `None`."""
         ...
 
     def nodes(self) -> dict[str, EnergyModule]:
@@ -47,9 +47,15 @@ class Model(Protocol):
 
 
 def over_batch(fn: Callable[P, R]) -> Vmap[P, R]:
-    """Maps a function of one sample and the `model` over a batch: a `vmap` over the axis of samples of the nodes.
+    """Maps a function of one sample over a batch: a `vmap` over its arguments and over the states of `model`.
 
-    Layers that look across samples find that axis by the name "batch".
+    The axis is named "batch", for layers such as `BatchNorm`.
+
+    Args:
+        fn: a function of the arrays of one sample, by position, and of a model, by the keyword `model`.
+
+    Returns:
+        The function of a batch: its arguments, the states of the nodes, and its results have a leading axis of samples.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))

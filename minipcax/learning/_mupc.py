@@ -13,13 +13,16 @@ from minipcax.predictive_coding import EnergyModule, Stack, Vode
 
 
 class ScaledLinear(Module, static=("scale",)):
-    """A linear map without bias, with its scale apart from its weights: y = a W x, with W from a standard normal.
+    """A linear map without bias, whose scale is apart from its weight: y = a W x, where W is drawn from N(0, 1).
+
+    Maps one sample x of shape (in_features,) to y of shape (out_features,); `weight` has shape (out_features,
+    in_features).
 
     Args:
         in_features: the size of x.
         out_features: the size of y.
-        scale: a.
-        rkg: the generator that W is drawn from.
+        scale: a, a number.
+        rkg: the generator from which one key is drawn.
 
     Example:
         >>> ScaledLinear(4, 2, scale=0.5)(jnp.ones(4)).shape
@@ -37,7 +40,11 @@ class ScaledLinear(Module, static=("scale",)):
 
 
 class ResidualBlock(Module):
-    """One layer of a residual network: u = h + a W f(h).
+    """One layer of a residual network: u = h + a W f(h), from one sample h of shape (width,) to the same shape.
+
+    Args:
+        layer: the linear map a W, from width to width.
+        act_fn: f.
 
     Example:
         >>> ResidualBlock(ScaledLinear(4, 4, scale=0.5), jnp.tanh)(jnp.zeros(4)).tolist()
@@ -54,25 +61,26 @@ class ResidualBlock(Module):
 
 
 class ResidualNetwork(EnergyModule):
-    """A residual network of predictive coding, with f an activation function and N the width of its L layers:
+    """A residual predictive coding network of L layers of width N, with the scalings of μPC:
 
         u_1 = a_1 W_1 x,  u_l = h_{l−1} + a_l W_l f(h_{l−1}),  u_L = a_L W_L f(h_{L−1})
 
-    With the scalings of μPC, a_1 = 1/√in_features, a_l = 1/√(N L), a_L = 1/N, and weights from a standard normal,
-    learning rates tuned on a shallow and narrow network are right for a deep and wide one. Without them, a = 1 and the
-    weights are those of `Linear`. The layers between the first and the last are a `Stack`.
+    Called with one sample x of shape (in_features,), and a target of shape (out_features,) or `None`, it returns the
+    prediction u_L. With a_1 = 1/√in_features, a_l = 1/√(N L), a_L = 1/N, and weights from N(0, 1), learning rates tuned
+    on a shallow and narrow network carry over to a deep and wide one. The layers between the first and the last are a
+    `Stack`.
 
     Args:
         in_features: the size of x.
         width: N, the size of the hidden layers.
         out_features: the size of the output.
         depth: L, the number of layers, at least 2.
-        act_fn: f.
-        scaled: whether to use the scalings.
-        rkg: the generator that the weights are drawn from.
+        act_fn: f, the activation function.
+        scaled: whether to use the scalings; if `False`, a = 1, and the initial weights are those of `Linear`.
+        rkg: the generator from which one key is drawn for each layer.
 
     Raises:
-        ValueError: there are fewer than two layers.
+        ValueError: `depth` is less than 2.
 
     Example:
         >>> model = ResidualNetwork(4, 16, 2, depth=3)

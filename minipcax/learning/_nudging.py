@@ -33,22 +33,23 @@ def _least_energetic(path: str, node: Vode[Any]) -> Array | None:
 
 @dataclass(frozen=True)
 class Nudging(Algorithm):
-    """Predictive coding with a nudged output. After the forward pass, the observed nodes (`h.frozen = True`) are set to
+    """Predictive coding with a nudged output: after the forward pass, each observed node (`h.frozen = True`) is set to
 
         h ← u − β (u − y)
 
-    (with `ce_energy`, softmax(u) takes the place of u) and the gradients of the weights are divided by β. Positive
-    nudging has 0 < β ≤ 1, where 1 is `PC`; negative nudging −1 ≤ β < 0; centred nudging alternates the sign, by epoch.
-    A schedule is a new `Nudging` when β changes, which does not compile again: `Nudging(0.9 * (-1) ** epoch)`, or
-    `Nudging(min(1.0, 0.75 + 0.02 * epoch))`.
+    (with `ce_energy`, softmax(u) takes the place of u), inference runs as in `PC`, and the gradients of the weights are
+    divided by β. Positive nudging has 0 < β ≤ 1, where 1 is `PC`; negative nudging −1 ≤ β < 0; centred nudging
+    alternates the sign. For a schedule, make a new `Nudging` when β changes, which does not compile again: `Nudging(0.9
+    * (-1) ** epoch)`, or `Nudging(min(1.0, 0.75 + 0.02 * epoch))`.
 
     Args:
-        beta: how much of the way to the target, and in which direction; not zero.
-        steps: the steps of inference for each batch.
-        unroll: how many of them to compile as one round of the loop, see `infer`.
+        beta: β, the fraction of the way from the prediction to the target, from −1 to 1 but not 0.
+        steps: the steps of inference for each batch, an int of at least 1.
+        unroll: how many steps to compile as one iteration of the loop, see `infer`.
 
     Raises:
-        ValueError: β is zero, or beyond 1 or −1.
+        ValueError: β is 0 or not from −1 to 1, `steps` or `unroll` is not a positive int, or, in a call, an observed
+            node has an energy function other than `se_energy` and `ce_energy`.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))

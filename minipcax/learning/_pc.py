@@ -16,24 +16,29 @@ from minipcax.utils import Optim
 
 @dataclass(frozen=True)
 class PC(Algorithm):
-    """Predictive coding. After a forward pass, with the output clamped to the target,
+    """Predictive coding: inference, then learning. After a forward pass, with the output clamped to the target,
 
         h ← h − lr_h · ∂E/∂h,  for T steps;  then W ← W − lr_W · ∂E/∂W
 
-    An error reaches the l-th node before the output in step l, about lr_h to the power of l times smaller. So with
+    An error reaches the l-th node before the output in step l, smaller by a factor of about lr_h^l. So with
     fewer steps than layers the first layers do not learn, and neither do they where the error is smaller than the
     rounding of the states, as with small rates in float32; `report.check()` warns of both. Take more or larger steps,
     float64, or `EPC`, which loses no digits.
 
     Args:
-        steps: T, the steps of inference for each batch.
-        unroll: how many of them to compile as one round of the loop, see `infer`.
-        tolerance: inference ends early once a step has changed the energy by no more than this share of it, or with a
-            `GradientTolerance`, once the gradient is small.
-        reset: whether the optimiser of the nodes starts anew for each batch; otherwise it continues from its last
-            state, and all batches must be of one size.
-        start: where inference starts: `start`, at the predictions, a `RandomStart`, `start_from_present`, or your own.
+        steps: T, the steps of inference for each batch, an int of at least 1.
+        unroll: how many steps to compile as one iteration of the loop, see `infer`.
+        tolerance: a number of at least 0: inference ends early once a step changes the energy by at most this fraction.
+            Or a `GradientTolerance`: it ends once the gradient is small.
+        reset: whether the optimiser of the nodes starts anew for each batch; if `False`, it continues from its last
+            state, and all batches must have one size.
+        start: a function `start(x, y, *, model)` that sets the first states: `start` (the predictions), a
+            `RandomStart`, `start_from_present`, or your own.
         record: whether the history has the states before every step of inference.
+
+    Raises:
+        ValueError: `steps`, `unroll`, `tolerance` or `reset` is out of range.
+        TypeError: `start` cannot be called.
 
     Example:
         >>> class Model(EnergyModule):

@@ -17,11 +17,11 @@ class History:
     """The energy of every node before every step of inference, each a mean over the samples.
 
     Args:
-        energies: a row for each step; once inference has stopped, the last is repeated.
-        nodes: the paths of the nodes.
-        gradients: how many times inference computed the gradient of the states, in line searches too; of each sample,
-            if they stop one by one.
-        states: the states before every step, by path, if they were to be recorded.
+        energies: the energies, of shape (steps, nodes); once inference has stopped, the last row is repeated.
+        nodes: the paths of the nodes; in a `Stack`, with the number of the layer.
+        gradients: how many times inference computed the gradient of the states, line searches included: one number, or
+            one per sample if each sample stops on its own.
+        states: a dict from path to the states before every step, of shape (steps, batch, ...), if they were recorded.
 
     Example:
         >>> history = History(jnp.array([[1.0, 2.0], [1.0, jnp.nan]]), (".vodes[0]", ".vodes[1]"))
@@ -39,11 +39,11 @@ class History:
 
     @property
     def total(self) -> Float[Array, "*batches steps"]:
-        """The sum over all nodes."""
+        """The energy of each step, summed over the nodes."""
         return self.energies.sum(axis=-1)
 
     def check(self) -> Self:
-        """Waits for the energies, and returns this history if all of them are finite. For use outside transforms.
+        """Waits for the energies, outside transforms, and returns this history if all of them are finite.
 
         Warns if inference ended before the error of the output had reached all nodes.
 
@@ -92,6 +92,11 @@ def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | 
 class Report(NamedTuple):
     """The result of one training step.
 
+    Args:
+        history: the `History` of the energies during inference.
+        loss: the energy of the observed nodes after the forward pass, a mean over the samples.
+        predictions: those of the forward pass, of shape (batch, ...).
+
     Example:
         >>> report = Report(History(jnp.array([[0.5], [0.25]]), (".vode",)), jnp.array(0.5), jnp.array([[0.1, 0.9]]))
         >>> report.energies.tolist(), report.accuracy(jnp.array([1]))
@@ -108,11 +113,15 @@ class Report(NamedTuple):
         return self.history.total
 
     def accuracy(self, labels: Int[Array | np.ndarray, " batch"]) -> float:
-        """Returns the share of the batch for which the largest prediction is that of the label."""
+        """Returns the fraction of the batch for which the largest prediction is that of the label.
+
+        Raises:
+            ValueError: `labels` are not class numbers of shape (batch,).
+        """
         return share_right(self.predictions, labels)
 
     def check(self) -> Self:
-        """Waits for the step, and returns this report if all energies are finite.
+        """Waits for the training step, and returns this report if all energies are finite.
 
         To stop a training loop early without waiting for the present step, check the report of the previous one. Warns
         if inference ended before the error of the output had reached all nodes.

@@ -28,16 +28,17 @@ Energies = Float[Array, "*batch nodes"]
 
 @dataclass(frozen=True)
 class GradientTolerance(Hyperparameters):
-    """Inference stops where the gradient is small: ‖∂E/∂h‖ ≤ `most`.
+    """A tolerance for inference, which stops where the gradient is small: ‖∂E/∂h‖ ≤ `most`.
 
     Args:
-        most: the largest norm, over all states of a sample; for a batch, the root of the mean square over its samples.
-        per_sample: whether each sample stops on its own, or all of them once the batch has settled. An optimiser that
-            looks at the whole batch, such as L-BFGS, still does; a `Solver` then solves each sample by itself,
-            and no layer may look across samples.
+        most: the largest norm over all states of a sample, a number of at least 0; for a batch, it bounds the root of
+            the mean square over the samples.
+        per_sample: whether each sample stops on its own, instead of all once the batch has settled. An `Optim` that
+            looks at the whole batch, such as L-BFGS, still does; a `Solver` then solves each sample by itself, and no
+            layer may look across samples.
 
     Raises:
-        ValueError: `most` is not a number, or negative.
+        ValueError: `most` is not such a number.
 
     Example:
         >>> PC(steps=100, tolerance=GradientTolerance(1e-3)).tolerance
@@ -51,14 +52,18 @@ class GradientTolerance(Hyperparameters):
         check_number(self, "most", self.most)
 
     def settled(self, gradients: States, samples: int) -> Bool[Array, "*samples"]:
-        """Returns whether the batch has settled, or which of its samples have."""
+        """Returns whether the batch has settled, or, of shape (samples,), which of its samples have."""
         squares = jnp.stack([jnp.square(each.reshape(samples, -1)).sum(axis=1) for each in gradients.values()])
         norms = jnp.sqrt(squares.sum(axis=0))
         return (norms if self.per_sample else jnp.sqrt(jnp.square(norms).mean())) <= self.most
 
 
 class Snapshot(NamedTuple):
-    """What is kept of states along the way. Several of them have a first axis of steps.
+    """What a solver keeps of the states at one step; several of them have a leading axis of steps.
+
+    Args:
+        energies: of shape (batch, nodes), or (nodes,) if the problem is that of one sample.
+        states: a dict from path to state, if they are recorded, else `None`.
 
     Example:
         >>> Snapshot(jnp.zeros((5, 2)), None).energies.shape  # of 5 samples in 2 nodes
@@ -73,11 +78,14 @@ class Solution(NamedTuple):
     """What a solver returns.
 
     Args:
-        states: those at the end.
-        snapshots: those before each of the steps; once it has stopped, the last is repeated.
-        gradients: how many times the gradient was computed.
+        states: a dict from path to state at the end, of the shapes of `problem.states`.
+        snapshots: those before each step, with a leading axis of steps; once the solver has stopped, the last is
+            repeated.
+        gradients: how many times the gradient was computed, a scalar array.
 
-    Example: the solution of a solver that stays where it is, after one step.
+    Example:
+        The solution of a solver that takes one step and stays where it is:
+
         >>> here = {".vode.h": jnp.zeros((5, 4))}
         >>> Solution(here, Snapshot(jnp.zeros((1, 5, 2)), None), jnp.array(0)).states.keys()
         dict_keys(['.vode.h'])
@@ -89,9 +97,11 @@ class Solution(NamedTuple):
 
 
 class Problem:
-    """The energy as a function of the states of the inferred nodes; all else, and all random keys, are fixed.
+    """Inference as a solver sees it: the energy as a function of the states of the inferred nodes.
 
-    Its methods are pure, and may be called within any transform or loop of JAX. See `Solver`.
+    `states` is the dict from path to state at the start, each of shape (batch, ...), or (...) if the problem is that of
+    one sample. Everything else, random keys included, is fixed. The methods are pure, and may be called within any
+    transform or loop of JAX. A `Solver` is given a problem; nobody else needs to make one.
 
     Example:
         >>> class Still(Solver):
@@ -118,22 +128,22 @@ class Problem:
         self.states = {path: param.get() for path, param in inferred(model).items()}
 
     def energies(self, states: States) -> Float[Array, "*batch nodes"]:
-        """Returns the energy of each node, for the batch or for the one sample that the problem is about."""
+        """Returns the energy of each node, of shape (batch, nodes), or (nodes,) for the problem of one sample."""
         copy = copied(self._model)
         for path, param in inferred(copy).items():
             param.set(states[path])
         return self._energies(model=copy)
 
     def energy(self, states: States) -> Float[Array, ""]:
-        """Returns the sum of all energies, which is to be minimal."""
+        """Returns the sum of all energies, which the solver minimises."""
         return self.energies(states).sum()
 
     def snapshot(self, states: States) -> Snapshot:
-        """Returns what is to be kept of these states."""
+        """Returns the snapshot of these states."""
         return Snapshot(self.energies(states), states if self._record else None)
 
     def gradients(self, states: States) -> tuple[Snapshot, States]:
-        """Returns what is to be kept of these states, and ∂E/∂h."""
+        """Returns the snapshot of these states, and ∂E/∂h by path."""
 
         def energy(states: States) -> tuple[Float[Array, ""], Snapshot]:
             snapshot = self.snapshot(states)
@@ -144,11 +154,11 @@ class Problem:
 
     @property
     def has_tolerance(self) -> bool:
-        """Whether a solver is to stop when the gradient is small."""
+        """Whether the solver should stop when the gradient is small."""
         return self._tolerance is not None
 
     def settled(self, gradients: States) -> Bool[Array, ""]:
-        """Returns whether the gradient is small enough to stop; never without a tolerance."""
+        """Returns whether the gradient is small enough to stop; `False` without a tolerance."""
         if self._tolerance is None:
             return jnp.array(False)
         samples = 1 if self._tolerance.per_sample else len(next(iter(gradients.values())))
@@ -156,9 +166,14 @@ class Problem:
 
 
 class Solver(Hyperparameters, ABC):
-    """The base of solvers. A new one is a subclass with a `solve` method, see `Hyperparameters`.
+    """The base class of solvers, which take the place of the optimiser of the nodes: `PC()(..., nodes=LBFGS(), ...)`.
 
-    Example: Newton's method, which finds the states of a linear network in one step.
+    A new solver is a subclass with a `solve` method. Its annotated attributes are its hyperparameters, as in
+    `Algorithm`.
+
+    Example:
+        Newton's method, which finds the states of a linear network in one step:
+
         >>> class Newton(Solver):
         ...     def solve(self, problem, steps):
         ...         def newton(states, _):
@@ -177,7 +192,7 @@ class Solver(Hyperparameters, ABC):
 
     @abstractmethod
     def solve(self, problem: Problem, steps: int) -> Solution:
-        """Returns states of least energy, from those at the start, after at most this number of steps."""
+        """Returns states of minimal energy, found from `problem.states` in at most this number of steps."""
 
 
 def inferred(model: Any) -> dict[str, DynamicParam[Any]]:  # a model, or gradients in its form

@@ -22,13 +22,13 @@ Start = Callable[..., tuple[Batch, Float[Array, ""]]]  # of (x, y, *, model), as
 
 @dataclass(frozen=True)
 class RandomStart(Hyperparameters):
-    """The inferred states start at random, h ~ N(0, scale²), with keys from `RKG`. The predictions are unaffected.
+    """A start for `PC`: the inferred states start at random, h ~ N(0, scale²). The predictions are unaffected.
 
     Args:
-        scale: the standard deviation.
+        scale: the standard deviation, a number of at least 0. The noise is drawn from `RKG`.
 
     Raises:
-        ValueError: `scale` is not a number, or negative.
+        ValueError: `scale` is not such a number.
 
     Example:
         >>> model = ResidualNetwork(2, 4, 1, depth=2)
@@ -43,7 +43,7 @@ class RandomStart(Hyperparameters):
         check_number(self, "scale", self.scale)
 
     def __call__(self, x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:
-        """Sets the states, and returns the predictions and the loss."""
+        """Sets the states of a batch, and returns the predictions and the loss, as `start` does."""
         result = start(x, y, model=model)
         for param in inferred(model).values():
             state = param.get()
@@ -62,10 +62,19 @@ def check_start(start: object) -> None:
 
 
 def start_from_present(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:
-    """The inferred states stay where they are, such as at the frame before in a film; others start as predictions.
+    """A start for `PC`: the inferred states stay as they are, as for the next frame of a film.
 
-    `PC(start=start_from_present)` does not clear the states after a batch, so that the next batch continues from them.
-    It must be that very function: before a start of your own, which may call it, all states are cleared.
+    States that are cleared, or of another shape, start at their predictions. `PC(start=start_from_present)` does not
+    clear the states after a batch, so the next batch continues from them; with a start of your own, even one that calls
+    this function, they are cleared.
+
+    Args:
+        x: as for `start`.
+        y: as for `start`.
+        model: as for `start`.
+
+    Returns:
+        The predictions and the loss, as `start` does.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))

@@ -31,7 +31,14 @@ Weights = Sequence[Float[Array, "_ _"] | Param]  # from input to output, each of
 
 
 class Conditioning(NamedTuple):
-    """How fast gradient descent gets to the minimum of a quadratic form.
+    """How fast gradient descent converges to the minimum of a quadratic form; see `conditioning`.
+
+    Args:
+        smallest: λ_min, the smallest eigenvalue of the Hessian.
+        largest: λ_max, the largest.
+        number: κ = λ_max / λ_min, the condition number.
+        step: the best learning rate of gradient descent.
+        rate: the factor by which an error shrinks in each such step, at the slowest.
 
     Example:
         >>> conditioning(jnp.diag(jnp.array([1.0, 3.0]))).step.item()
@@ -48,7 +55,7 @@ class Conditioning(NamedTuple):
 def linear_energy(
     weights: Weights, x: Float[Array, "batch in"], y: Float[Array, "batch out"]
 ) -> Float[Array, " batch"]:
-    """The energy of each sample where inference in a linear chain ends. With P_l = W_L ⋯ W_l,
+    """Returns the energy of each sample at the end of inference in a linear network. With P_l = W_L ⋯ W_l,
 
         E* = ½ rᵀ S⁻¹ r,  r = y − P_1 x,  S = I + Σ_{l=2..L} P_l P_lᵀ
 
@@ -56,9 +63,10 @@ def linear_energy(
     learns from at equilibrium.
 
     Args:
-        weights: W_1 … W_L, of layers without biases and activation functions.
-        x: the inputs.
-        y: the targets.
+        weights: W_1 … W_L, each of shape (out_features, in_features), of layers without biases and activation
+            functions.
+        x: the inputs, of shape (batch, in_features of W_1).
+        y: the targets, of shape (batch, out_features of W_L).
 
     Raises:
         ValueError: the shapes do not form a chain from x to y.
@@ -80,15 +88,19 @@ def linear_energy(
 
 
 def linear_hessian(weights: Weights) -> Float[Array, "states states"]:
-    """The Hessian of the energy of one sample in a linear chain, with respect to all states between x and y.
+    """Returns the Hessian of the energy of one sample in a linear network, with respect to all states between x and y.
 
     It is the same for every sample and at all states: H_ll = I + W_{l+1}ᵀ W_{l+1} and H_{l,l−1} = −W_l.
 
     Args:
-        weights: W_1 … W_L, of layers without biases and activation functions; of W_1 only the shape matters.
+        weights: W_1 … W_L, each of shape (out_features, in_features), of layers without biases and activation
+            functions; only the shape of W_1 matters.
+
+    Returns:
+        A square matrix, with a row for each element of h_1 … h_{L−1}.
 
     Raises:
-        ValueError: there are fewer than two layers, and so no state between, or the shapes do not form a chain.
+        ValueError: there are fewer than two layers, so no state in between, or the shapes do not form a chain.
 
     Example:
         >>> linear_hessian([jnp.ones((1, 1)), 2 * jnp.ones((1, 1)), 3 * jnp.ones((1, 1))]).tolist()
@@ -112,17 +124,17 @@ def linear_hessian(weights: Weights) -> Float[Array, "states states"]:
 
 @jit
 def state_hessian(x: Batch, *, model: Model) -> Float[Array, "batch states states"]:
-    """The Hessian of the energy of each sample with respect to all inferred states, at the present ones.
+    """Returns the Hessian of the energy of each sample with respect to all inferred states, at the present ones.
 
-    The states of a sample are flattened, and joined from input to output. That of a nonlinear model differs from state
-    to state. Its size is the square of the number of states: this is for small models.
+    The states of a sample are flattened, and joined from input to output. In a nonlinear model, the Hessian depends on
+    the states. Its size is the square of their number, so this is for small models.
 
     Args:
-        x: the batch of samples that the nodes hold states of.
-        model: the model, which stays as it is.
+        x: the batch of samples whose states the nodes hold, of shape (batch, ...).
+        model: the model; it is unchanged.
 
     Raises:
-        TypeError: the model is not an `EnergyModule`.
+        TypeError: the model is not an `EnergyModule` with a call.
         ValueError: a state is cleared, no node is inferred, the energy of an inferred node has no minimum, or a layer
             looks across samples.
 
@@ -152,18 +164,21 @@ def _sample_hessian(x: Sample, *, model: Model) -> Float[Array, "states states"]
 
 
 def conditioning(hessian: Float[Array, "... states states"]) -> Conditioning:
-    """The condition number of a Hessian, and the best step of gradient descent,
+    """Returns the condition number of a Hessian, and the best step of gradient descent,
 
         κ = λ_max / λ_min,  η = 2 / (λ_min + λ_max),  which contracts by (κ − 1) / (κ + 1)
 
-    The step is the rate of `optax.sgd` for the nodes. Inside a `jit`, the last three are NaN where the Hessian is not
-    positive definite, and gradient descent does not converge.
+    The step is the learning rate of `optax.sgd` for the nodes.
 
     Args:
-        hessian: a symmetric matrix, or several, such as `state_hessian` gives.
+        hessian: a symmetric matrix, or several, of shape (..., states, states), as `state_hessian` returns them.
+
+    Returns:
+        A `Conditioning`, whose fields have shape (...). Inside a `jit`, the last three are NaN where the Hessian is not
+        positive definite, and gradient descent does not converge.
 
     Raises:
-        ValueError: it is not symmetric, or not positive definite.
+        ValueError: a matrix is not square, or, outside of `jit`, not symmetric or not positive definite.
 
     Example:
         >>> found = conditioning(linear_hessian([jnp.ones((1, 1))] * 3))  # of eigenvalues 1 and 3

@@ -32,12 +32,14 @@ def _gradients_of_level(x: Batch, level: Int[Array, ""], *, model: Model) -> Flo
 
 @dataclass(frozen=True)
 class ZIL(Algorithm):
-    """Z-IL. From the forward values, the states take one step of rate 1 for every node; the error of the output reaches
-    node l for the first time at step L − l, and in that step its weights learn:
+    """Zero-divergence inference learning (Z-IL): predictive coding timed so that it equals backpropagation.
 
-        h ← h − ∂E/∂h,  and at step t:  ΔW from ∂E_l/∂W, with l = L − t
+    From the forward values, the states take one step of rate 1 for every node. The error of the output reaches node l
+    for the first time at step L − l, and in that step the weights of that node learn:
 
-    Then ∂E_l/∂W is the gradient of backpropagation, if the nodes are a chain of squared errors, of which only the last
+        h ← h − ∂E/∂h,  and at step t:  ΔW ∝ −∂E_l/∂W, with l = L − t
+
+    There, ∂E_l/∂W is the gradient of backpropagation, if the nodes are a chain of squared errors of which only the last
     is observed (that one may have another energy), without precisions, connections past a node, and `BatchNorm` in
     training. All weights move at the end, by the sum of these gradients.
 
@@ -48,8 +50,8 @@ class ZIL(Algorithm):
     The optimiser of the nodes is not used.
 
     Raises:
-        ValueError: the nodes are not a chain, or are assigned in another order than they are called; or the
-            model has a `Stack`, whose nodes cannot be examined one by one.
+        ValueError: in a call, the nodes are not such a chain, are assigned in another order than they are called, or
+            are in a `Stack`, where they cannot be examined one by one.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
