@@ -1,6 +1,10 @@
 """JAX's transforms and control flow, for functions of stateful models.
 
-The protocol is the same for all of them:
+- Compilation and batching: `jit`, `vmap`, `checkpoint`, `eval_shape`.
+- Derivatives: `grad`, `value_and_grad`, `jacrev` (also called `jacobian`), `jacfwd`, `hessian`, `jvp`, `vjp`.
+- Control flow: `scan`, `while_loop`, `cond`, `switch`.
+
+Each returns a callable of the class of that name, such as `Jit`. The protocol is the same for all of them:
 
 - Positional arguments are pure values. A parameter passed that way is a copy, and writing to it changes nothing else.
   Sharing within the arguments is kept in the copies, and sharing within the outputs is kept as well.
@@ -14,6 +18,8 @@ The protocol is the same for all of them:
   With `Auto` axes, JAX moves what has to move.
 - A mask says which parameters to map or differentiate: `M`, any callable on the keyword arguments, or a dict by
   keyword.
+- They raise a `ValueError` if two paths of the keyword arguments lead to one module (use `nn.shared`), and a
+  `TypeError` if an argument holds something that JAX cannot carry, such as a function (use `static`).
 
     @jit
     @value_and_grad({"model": M(LayerParam)})

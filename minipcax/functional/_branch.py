@@ -19,7 +19,7 @@ from minipcax.functional._types import Function, Keywords, Value
 
 
 class Switch(FlowTransform[P, R]):
-    """The callable returned by `switch`; `Cond` is the case of two branches.
+    """The callable returned by `switch`, which takes the index before the arguments of the branches.
 
     Example:
         >>> switch([lambda x: x, lambda x: -x, abs])
@@ -76,13 +76,16 @@ def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, 
     """Runs one of several functions: `jax.lax.switch`, with tracked keyword arguments.
 
     Args:
-        branches: the functions, which take the same arguments and return the same structure.
+        branches: a sequence of functions that take the same arguments and return the same structure.
 
     Returns:
-        A function of the index of the branch (clamped to those there are), the arguments and the tracked keywords.
+        A function of the index of the branch, an int that is clamped to the range of branches, of their arguments and
+        of the tracked keywords. It returns what the branch returns.
 
     Raises:
-        ValueError: branches leave a parameter with different shapes or dtypes.
+        ValueError: there are no branches; or, in a call, they leave a parameter with different shapes or dtypes, or
+            cleared in some only.
+        TypeError: in a call, the branches return different structures, shapes or dtypes.
 
     Example:
         >>> choose = switch([lambda x: x, lambda x: 10 * x, lambda x: -x])
@@ -93,7 +96,7 @@ def switch(branches: Sequence[Callable[P, R]]) -> Switch[Concatenate[ArrayLike, 
 
 
 class Cond(Switch[P, R]):
-    """The callable returned by `cond`.
+    """The callable returned by `cond`, which takes the predicate before the arguments of the branches.
 
     Example:
         >>> cond(lambda x: x, lambda x: -x)
@@ -112,14 +115,16 @@ def cond(true_fun: Callable[P, R], false_fun: Callable[P, R] | Transform[P, R]) 
     """Runs one of two functions: `jax.lax.cond`, with tracked keyword arguments.
 
     Args:
-        true_fun: what to run when the predicate is true.
-        false_fun: what to run when it is not.
+        true_fun: the function to run if the predicate is true.
+        false_fun: the function to run if it is false; it takes the same arguments and returns the same structure.
 
     Returns:
-        A function of the predicate, the arguments and the tracked keywords.
+        A function of the predicate, a scalar bool, of the arguments and of the tracked keywords. It returns what the
+        branch returns.
 
     Raises:
-        ValueError: the branches leave a parameter with different shapes or dtypes.
+        ValueError: in a call, the branches leave a parameter with different shapes or dtypes, or cleared in one only.
+        TypeError: in a call, the branches return different structures, shapes or dtypes.
 
     Example:
         >>> def reset(*, p: Param) -> None:

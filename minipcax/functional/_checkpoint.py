@@ -17,7 +17,7 @@ Policy = Callable[..., Any]  # one of `jax.checkpoint_policies`, which JAX does 
 
 
 class Checkpoint(Transform[P, R]):
-    """The callable returned by `checkpoint`.
+    """The callable returned by `checkpoint`, with the signature of its function.
 
     Example:
         >>> checkpoint(jnp.sin)
@@ -49,12 +49,12 @@ def checkpoint(
     fn: None = None, /, *, policy: Policy | None = None, prevent_cse: bool = True
 ) -> Callable[[Callable[P, R]], Checkpoint[P, R]]: ...
 def checkpoint(fn: Function | None = None, /, **options: Any) -> Any:
-    """Saves memory in a backward pass, for time: `jax.checkpoint`, with tracked keyword arguments.
+    """Saves memory in a backward pass at the cost of time: `jax.checkpoint`, with tracked keyword arguments.
 
-    Where it is differentiated, only the arguments and what the function returns or writes are kept; everything between
-    is computed again. Values and gradients are those of the function itself, and draws are the same both times. Use it
-    as a decorator, bare or with options, on the parts of a model, such as its blocks; value nodes and their entries
-    are written, and so kept.
+    When the function is differentiated, only its arguments and what it returns or writes are kept; everything in
+    between is computed again, with the same random draws. Values and gradients are those of the function itself. Use it
+    as a decorator, bare or with options, on the parts of a model, such as its blocks; value nodes and their entries are
+    written, and so kept.
 
     Args:
         fn: the function.

@@ -18,7 +18,7 @@ Scalar = TypeVar("Scalar", bound=Number)
 
 
 class ValueAndGrad(Derivative[P, R]):
-    """The callable returned by `value_and_grad`.
+    """The callable returned by `value_and_grad`, with the signature of its function.
 
     Example:
         >>> jit(value_and_grad()(jnp.sin))
@@ -44,7 +44,7 @@ class ValueAndGrad(Derivative[P, R]):
 
 
 class Grad(ValueAndGrad[P, R]):
-    """The callable returned by `grad`.
+    """The callable returned by `grad`, with the signature of its function.
 
     Example:
         >>> grad()(jnp.sin)
@@ -75,19 +75,25 @@ def value_and_grad(
     ValueAndGrad[P, tuple[tuple[Scalar, tuple[*Aux]], tuple[PositionalGradients, Gradients]]],
 ]: ...
 def value_and_grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
-    """The value of a function and its gradients: `jax.value_and_grad`, with tracked keyword arguments.
+    """Differentiates a function that returns a scalar: `jax.value_and_grad`, with tracked keyword arguments.
 
-    The gradient of a shared parameter is the sum over its uses, in the place of its first occurrence.
+    The gradient of a shared parameter is the sum over its uses, at its first occurrence.
 
     Args:
-        kwargs_mask: True for each parameter to differentiate.
-        argnums: which positional arguments to differentiate as well.
+        kwargs_mask: a mask that is True for each parameter to differentiate: an `M`, or a dict by keyword.
+        argnums: the positional arguments to differentiate as well, an int or a sequence of ints.
         has_aux: whether the function returns `value, *aux` instead of just the value.
 
     Returns:
-        `(value, grads)`, or `((value, aux), grads)`, where `aux` is a tuple. The gradients are a dict of the structure
-        of the keyword arguments: a parameter that holds the gradient where the mask is True, and `None` elsewhere.
-        With `argnums` they are a pair: the gradients of the positional arguments, and this dict.
+        A decorator. The decorated function returns `(value, grads)`, or `((value, aux), grads)`, where `aux` is a
+        tuple. `grads` is a dict with the structure of the keyword arguments: a parameter of the same class that holds
+        the gradient where the mask is True, and `None` elsewhere. With `argnums`, it is a pair: the gradients of the
+        positional arguments, and this dict.
+
+    Raises:
+        TypeError: in a call, the function does not return a scalar, or, with `has_aux`, not `value, *aux`; or a
+            selected parameter is not a floating-point value.
+        ValueError: in a call, the mask names a keyword, or `argnums` an argument, that is not passed.
 
     Example:
         >>> @value_and_grad({"w": True})
@@ -119,10 +125,19 @@ def grad(
     [Callable[P, tuple[Number, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]
 ]: ...
 def grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
-    """The gradients of a function: `value_and_grad` without the value.
+    """Differentiates a function that returns a scalar: `value_and_grad` without the value, like `jax.grad`.
+
+    Args:
+        kwargs_mask: as for `value_and_grad`.
+        argnums: as for `value_and_grad`.
+        has_aux: as for `value_and_grad`.
 
     Returns:
-        The gradients, or `(gradients, aux)`, as `jax.grad` does.
+        A decorator. The decorated function returns the gradients, or `(gradients, aux)`.
+
+    Raises:
+        TypeError: see `value_and_grad`.
+        ValueError: see `value_and_grad`.
 
     Example:
         >>> @grad({"w": True})

@@ -24,7 +24,7 @@ Number = ArrayLike | Param
 
 
 class Jacobian(Derivative[P, R]):
-    """The callable returned by `jacrev` and `jacfwd`.
+    """The callable returned by `jacrev` and `jacfwd`, with the signature of its function.
 
     Example:
         >>> jacrev()(jnp.sin)
@@ -67,7 +67,7 @@ class Jacobian(Derivative[P, R]):
 
 
 class Hessian(Derivative[P, R]):
-    """The callable returned by `hessian`.
+    """The callable returned by `hessian`, with the signature of its function.
 
     Example:
         >>> hessian()(jnp.sin)
@@ -123,22 +123,23 @@ def jacrev(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[object, *Aux]]], Jacobian[P, tuple[Jacobians, tuple[*Aux]]]]: ...
 def jacrev(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
-    """The Jacobian of a function, row by row: `jax.jacrev`, with tracked keyword arguments.
+    """Computes the Jacobian of a function row by row: `jax.jacrev`, with tracked keyword arguments.
 
-    The cost is that of a gradient for each number that the function returns, so it suits functions that return few.
+    It costs one backward pass for each number that the function returns, so it suits functions that return few.
     `jacobian` is another name for it, as in JAX.
 
     Args:
-        kwargs_mask: True for each parameter to differentiate.
-        argnums: which positional arguments to differentiate as well.
+        kwargs_mask: a mask that is True for each parameter to differentiate: an `M`, or a dict by keyword.
+        argnums: the positional arguments to differentiate as well, an int or a sequence of ints.
         has_aux: whether the function returns `value, *aux` instead of just the value.
 
     Returns:
-        What the function returns, with the derivatives of each array in its place: in the structure that `grad` gives
-        them, each of shape `(*output.shape, *input.shape)`. With `has_aux` it is `(jacobian, aux)`.
+        A decorator. The decorated function returns the structure that the function does, with the derivatives of each
+        array in its place: in the structure that `grad` returns, each of shape `(*output.shape, *input.shape)`. With
+        `has_aux`, it returns `(jacobian, aux)`.
 
     Raises:
-        TypeError: a selected parameter, or an output, is not a floating-point value.
+        TypeError: in a call, a selected parameter, or an output, is not a floating-point value.
 
     Example:
         >>> @jacrev({"w": True})
@@ -159,10 +160,21 @@ def jacfwd(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[object, *Aux]]], Jacobian[P, tuple[Jacobians, tuple[*Aux]]]]: ...
 def jacfwd(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
-    """The Jacobian of a function, column by column: `jax.jacfwd`, with tracked keyword arguments.
+    """Computes the Jacobian of a function column by column: `jax.jacfwd`, with tracked keyword arguments.
 
-    The cost is that of a call for each number that is differentiated, so it suits functions of few numbers. It also
-    differentiates a `while_loop`. Arguments and result are those of `jacrev`.
+    It costs one forward pass for each number that is differentiated, so it suits functions of few numbers. It also
+    differentiates a `while_loop`.
+
+    Args:
+        kwargs_mask: as for `jacrev`.
+        argnums: as for `jacrev`.
+        has_aux: as for `jacrev`.
+
+    Returns:
+        What `jacrev` returns.
+
+    Raises:
+        TypeError: see `jacrev`.
 
     Example:
         >>> @jacfwd({"w": True})
@@ -186,22 +198,23 @@ def hessian(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[Number, *Aux]]], Hessian[P, tuple[Derivatives, tuple[*Aux]]]]: ...
 def hessian(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
-    """The second derivatives of a function that returns a scalar: `jax.hessian`, with tracked keyword arguments.
+    """Computes the second derivatives of a function that returns a scalar: `jax.hessian`, with tracked keywords.
 
-    It is the forward Jacobian of the gradient, and costs as much as a gradient for each number that is differentiated.
+    It is the forward Jacobian of the gradient, and costs about one gradient for each number that is differentiated.
 
     Args:
-        kwargs_mask: True for each parameter to differentiate.
-        argnums: which positional arguments to differentiate as well.
+        kwargs_mask: a mask that is True for each parameter to differentiate: an `M`, or a dict by keyword.
+        argnums: the positional arguments to differentiate as well, an int or a sequence of ints.
         has_aux: whether the function returns `value, *aux` instead of just the value.
 
     Returns:
-        The structure that `grad` gives a gradient, twice: in the place of each parameter of the gradient, its
-        derivatives, in the same structure again, such as `hessian["model"].w["model"].w`. With `has_aux` it is
-        `(hessian, aux)`.
+        A decorator. The decorated function returns the structure that `grad` returns, nested twice: in the place of
+        each parameter, its derivatives in the same structure again, such as `hessian["model"].w["model"].w`, of shape
+        `(*w.shape, *w.shape)`. With `has_aux`, it returns `(hessian, aux)`.
 
     Raises:
-        TypeError: the function does not return a scalar, or a selected parameter is not a floating-point value.
+        TypeError: in a call, the function does not return a scalar, or a selected parameter is not a floating-point
+            value.
 
     Example:
         >>> @hessian({("a", "b"): True})

@@ -27,7 +27,7 @@ Static = tuple[Skeleton, Named]  # beside the shapes of arrays, what a program i
 
 
 class Jit(Transform[P, R]):
-    """The callable returned by `jit`.
+    """The callable returned by `jit`, with the signature of its function.
 
     Example:
         >>> jit(jnp.sin)
@@ -139,7 +139,7 @@ class Jit(Transform[P, R]):
         return {number % len(args) for number in self._static if -len(args) <= number < len(args)}
 
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
-        """The program that a call with these arguments would compile, as `jax.jit(...).lower` gives it."""
+        """Returns the program that a call with these arguments would compile, as `jax.jit(...).lower` does."""
         keywords, named = self._split(self._keywords(args, kwargs))
         tracked = collect(keywords)
         return self._compiled.lower((tracked.skeleton, named), tracked.values(keywords), *self._as_tree(args))
@@ -173,13 +173,18 @@ def jit(
 def jit(fn: Function | None = None, /, **options: Any) -> Any:
     """Compiles a function: `jax.jit`, with tracked keyword arguments.
 
-    It traces once for each structure of the arguments. Use it as a decorator, bare or with options.
+    The function is traced once for each structure of its arguments: shapes, dtypes, classes, statics, modes, sharing,
+    and which parameters are cleared. Use it as a decorator, bare or with options.
 
     Args:
         fn: the function.
         options: `static_argnums`, `static_argnames`, `donate_argnums`, `donate_argnames`, `keep_unused`, `inline` and
             `compiler_options`, as in `jax.jit`. Donating a tracked keyword donates only the arrays that the call
             replaces.
+
+    Raises:
+        ValueError: the options do not fit the function, or, in a call, two paths lead to one module.
+        TypeError: in a call, an argument holds something that JAX cannot carry, or a static argument a parameter.
 
     Example:
         >>> @jit

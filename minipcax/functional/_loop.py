@@ -29,7 +29,7 @@ def _tuple(carry: Any) -> tuple[Any, ...]:
 
 
 class Scan(Transform[P, R]):
-    """The callable returned by `scan`.
+    """The callable returned by `scan`, which takes the initial carry and the tracked keywords.
 
     Example:
         >>> scan(lambda x, total: (total + x, None), jnp.arange(3))
@@ -130,18 +130,21 @@ def scan(
     """Loops over the leading axis of arrays: `jax.lax.scan`, but x comes before the carry: `scan(f, xs)(*carry)`.
 
     Args:
-        f: one step, `f(x, *carry, **tracked) -> (carry, y)`.
-        xs: arrays with a leading axis of steps; without them, `x` is `None`.
-        length: the number of steps, if there are no `xs`.
+        f: one step, `f(x, *carry, **tracked) -> (carry, y)`. A carry that is not a tuple stands for a tuple of one.
+        xs: a tree of arrays of shape (steps, ...); without it, `x` is `None`.
+        length: the number of steps, needed if there are no `xs`.
         reverse: whether to start from the end.
-        unroll: how many steps to compile as one iteration of the loop.
+        unroll: how many steps to compile as one iteration of the loop; `True` means all.
 
     Returns:
         A function of the initial carry and the tracked keywords, which returns the last carry, a tuple, and the stacked
-        `y`s.
+        `y`s, of shape (steps, ...).
 
     Raises:
-        ValueError: a parameter changes its shape or dtype, or is cleared or filled, from one step to the next.
+        TypeError: `f` takes the carry first, as in JAX; or, in a call, it does not return `(carry, y)`, or the carry
+            changes its structure, shapes or dtypes.
+        ValueError: in a call, a parameter changes its shape or dtype, or is cleared or filled, from one step to the
+            next.
 
     Example:
         >>> def add(x: Array, total: Array, *, steps: Param) -> tuple[Array, Array]:
@@ -156,7 +159,7 @@ def scan(
 
 
 class WhileLoop(FlowTransform[P, R]):
-    """The callable returned by `while_loop`.
+    """The callable returned by `while_loop`, which takes the initial carry and the tracked keywords.
 
     Example:
         >>> while_loop(lambda n: n + 1, lambda n: n < 3)
@@ -215,14 +218,17 @@ def while_loop(f: Function, cond_fun: Function) -> Any:
     """Loops while a condition holds: `jax.lax.while_loop`, but the step comes before the condition.
 
     Args:
-        f: one step, `f(*carry, **tracked) -> carry`.
-        cond_fun: from the same arguments, whether to continue, a scalar bool. Its writes and draws are discarded.
+        f: one step, `f(*carry, **tracked) -> carry`. A carry that is not a tuple stands for a tuple of one.
+        cond_fun: a function of the same arguments that returns whether to continue, a scalar bool. What it writes or
+            draws is discarded.
 
     Returns:
         A function of the initial carry and the tracked keywords, which returns the last carry, a tuple.
 
     Raises:
-        ValueError: a parameter changes its shape or dtype, or is cleared or filled, from one step to the next.
+        TypeError: in a call, `cond_fun` does not return a scalar bool, or the carry changes its structure, shapes or
+            dtypes.
+        ValueError: in a call, a parameter changes its form, as for `scan`.
 
     Example:
         >>> loop = while_loop(lambda n, *, p: (n + 1,), lambda n, *, p: n < p)

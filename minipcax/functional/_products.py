@@ -24,7 +24,7 @@ Output = TypeVar("Output")
 
 
 class Jvp(Derivative[P, R]):
-    """The callable returned by `jvp`.
+    """The callable returned by `jvp`, which takes the tangents before the arguments of its function.
 
     Example:
         >>> jvp()(jnp.sin)
@@ -58,7 +58,7 @@ class Jvp(Derivative[P, R]):
 
 
 class Vjp(Derivative[P, R]):
-    """The callable returned by `vjp`.
+    """The callable returned by `vjp`, with the signature of its function.
 
     Example:
         >>> vjp()(jnp.sin)
@@ -169,23 +169,23 @@ def jvp(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[R, *Aux]]], Jvp[Concatenate[Derivatives, P], tuple[R, R, tuple[*Aux]]]]: ...
 def jvp(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
-    """The change of what a function returns, in a direction: `jax.jvp`, with tracked keyword arguments.
+    """Differentiates a function in one direction, J v: `jax.jvp`, with tracked keyword arguments.
 
-    The product of the Jacobian and a vector, from one forward pass. What the function writes are values, as in a call.
+    One forward pass gives the product of the Jacobian and a vector. What the function writes are values, as in a call.
 
     Args:
-        kwargs_mask: True for each parameter that moves.
-        argnums: which positional arguments move as well.
+        kwargs_mask: a mask that is True for each parameter to differentiate: an `M`, or a dict by keyword.
+        argnums: the positional arguments to differentiate as well, an int or a sequence of ints.
         has_aux: whether the function returns `value, *aux` instead of just the value.
 
     Returns:
-        A function of the tangents, and then of the arguments, which returns `(value, change)` or
+        A decorator. The decorated function takes the tangents, then the arguments, and returns `(value, change)` or
         `(value, change, aux)`. The tangents have the structure that `grad` returns: a dict like the keyword arguments,
         with `None` for what does not move, and with `argnums` a pair of positional tangents and this dict. They are
         parameters or bare arrays.
 
     Raises:
-        TypeError: the tangents do not have this structure, or the shapes and dtypes of what moves.
+        TypeError: in a call, the tangents do not have this structure, or the shapes and dtypes of what moves.
 
     Example:
         >>> @jvp({"w": True})
@@ -207,22 +207,22 @@ def vjp(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[R, *Aux]]], Vjp[P, tuple[R, Pullback[R], tuple[*Aux]]]]: ...
 def vjp(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
-    """The value of a function, and its pullback: `jax.vjp`, with tracked keyword arguments.
+    """Returns the value of a function and its pullback v ↦ vᵀ J: `jax.vjp`, with tracked keyword arguments.
 
-    The pullback is the product of a vector and the Jacobian, from one backward pass; it may be called several times.
-    What the function writes is written once, when the value is returned.
+    The pullback multiplies a vector by the Jacobian in one backward pass; it may be called several times. What the
+    function writes is written once, when the value is returned.
 
     Args:
-        kwargs_mask: True for each parameter to differentiate.
-        argnums: which positional arguments to differentiate as well.
+        kwargs_mask: a mask that is True for each parameter to differentiate: an `M`, or a dict by keyword.
+        argnums: the positional arguments to differentiate as well, an int or a sequence of ints.
         has_aux: whether the function returns `value, *aux` instead of just the value.
 
     Returns:
-        A function that returns `(value, pullback)` or `(value, pullback, aux)`. The pullback takes a cotangent of the
-        structure of the value, and returns the derivatives as `grad` does.
+        A decorator. The decorated function returns `(value, pullback)` or `(value, pullback, aux)`. The pullback takes
+        a cotangent of the structure of the value, and returns the derivatives as `grad` does.
 
     Raises:
-        TypeError: an output is not a floating-point value, or the cotangent is not like the value.
+        TypeError: in a call, an output is not a floating-point value, or the cotangent is not like the value.
 
     Example:
         >>> @vjp({"w": True})

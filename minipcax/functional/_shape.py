@@ -25,9 +25,9 @@ class _EvalShape(Transform[P, Shapes]):
 
 
 def eval_shape(fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Shapes:
-    """The shapes and dtypes that a call would return: `jax.eval_shape`, with tracked keyword arguments.
+    """Returns the shapes and dtypes of the result of a call: `jax.eval_shape`, with tracked keyword arguments.
 
-    Nothing is computed, and so nothing is written: parameters, and the key of `RKG`, stay as they are.
+    Nothing is computed, so nothing is written: parameters and the key of `RKG` are unchanged.
 
     Args:
         fn: the function.
@@ -35,7 +35,7 @@ def eval_shape(fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) ->
         kwargs: its tracked keyword arguments.
 
     Returns:
-        What the function returns, with a `jax.ShapeDtypeStruct` in the place of each array.
+        The structure that the function returns, with a `jax.ShapeDtypeStruct` in the place of each array.
 
     Example:
         >>> def double(x: Array, *, calls: Param) -> Array:

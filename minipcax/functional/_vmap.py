@@ -24,7 +24,7 @@ InAxes = int | Sequence[Any] | None
 
 
 class Vmap(Transform[P, R]):
-    """The callable returned by `vmap`.
+    """The callable returned by `vmap`, with the signature of its function.
 
     Example:
         >>> vmap(in_axes=1)(jnp.sin)
@@ -123,16 +123,24 @@ def vmap(
 ) -> Callable[[Callable[P, R]], Vmap[P, R]]:
     """Maps a function over axes of its arguments and parameters: `jax.vmap`, with tracked keyword arguments.
 
-    Every lane draws from its own key of `RKG`.
+    The function is called once for all lanes, the entries along the mapped axes. Each lane draws from its own key of
+    `RKG`, and of any other generator that is passed in.
 
     Args:
-        kwargs_mask: the axis of each parameter, for its input and output alike, or `None`: all lanes share it.
-        in_axes: the axes of the positional arguments.
-        out_axes: the axes of the outputs.
-        axis_name: a name of the mapped axis, for collectives such as `jax.lax.psum`.
+        kwargs_mask: a mask that gives the axis of each parameter, for its input and output alike, or `None` for one
+            that all lanes share: `M(...).to((None, 0))`, or a dict by keyword.
+        in_axes: the axes of the positional arguments: an int, or a sequence of one entry per argument, each an int,
+            `None` or a tree of these.
+        out_axes: the axes of the outputs, an int or a tree of ints.
+        axis_name: the name of the mapped axis, for collectives such as `jax.lax.psum`.
+
+    Returns:
+        A decorator. The decorated function takes and returns arrays with the mapped axis.
 
     Raises:
-        ValueError: nothing is mapped, or lane counts disagree, or a per-lane value is written to a shared parameter.
+        ValueError: in a call, nothing is mapped, lane counts disagree, an array lacks the axis, or each lane writes
+            another value to a parameter that they share.
+        TypeError: in a call, the mask gives something that is neither an int nor `None`.
 
     Example:
         >>> @vmap({"state": 0})
