@@ -1,4 +1,4 @@
-"""minipcax: predictive coding networks with stateful, shared parameters, on JAX.
+"""Predictive coding networks with stateful, shared parameters, on JAX.
 
     import minipcax as px                       parameters and modules, on this page
     import minipcax.functional as pxf           jit, vmap, grad, scan, ... of functions that change models
@@ -6,6 +6,10 @@
     import minipcax.predictive_coding as pxc    value nodes, their energies and rules
     import minipcax.utils as pxu                masks, optimisers, saving
     import minipcax.learning as pxl             algorithms of inference and learning
+
+On this page are parameters (`Param`, `ParamDict`, `StaticParam`; `get`, `set`, `static`), modules (`BaseModule` and
+`Module`), random keys (`RandomKeyGenerator`; `RKG` is the global one), and functions of trees that share parameters
+(`tree_apply`, `tree_extract`, `tree_inject`, `tree_ref`, `tree_unref`).
 
 After layer l stands a value node: it holds the state h_l, and the prediction u_l = f_l(h_{l−1}; W_l) that it receives.
 The energy E = Σ_l ½‖h_l − u_l‖² says how far they are apart. For each batch, the states first move down ∂E/∂h with the
@@ -32,8 +36,8 @@ weights fixed (inference), then the weights move down ∂E/∂W with the states 
 >>> bool(reports[-1].loss < reports[0].loss)
 True
 
-`help(minipcax.learning)` lists the algorithms, and every public name has a page with an example. The README of the
-repository is the front page, and `examples/course` teaches all this from the beginning.
+`help` of a package, such as `help(minipcax.learning)`, lists what it has, and `help` of every public name shows its
+arguments, shapes, errors and an example. `examples/course` in the repository teaches all this from the beginning.
 
 A typed model
 =============

@@ -6,7 +6,10 @@ from minipcax.core._module import BaseModule
 
 
 class Module(BaseModule, static=("_mode",)):
-    """A module with a train/eval mode, which starts as neither.
+    """A module with a mode, training or evaluation, which is initially unset.
+
+    `train()`, `eval()` and `mode(...)` also set the mode of all modules below. Layers such as `Dropout` and `BatchNorm`
+    depend on it.
 
     Example:
         >>> class Model(Module):
@@ -28,7 +31,14 @@ class Module(BaseModule, static=("_mode",)):
     _mode: MODE | None = None
 
     def mode(self, value: MODE | None = None) -> MODE | None:
-        """Sets the mode of this module and of all below it, unless it is `None`; returns the mode."""
+        """Sets the mode of this module and of all modules below it, and returns it.
+
+        Args:
+            value: `Module.MODE.TRAIN` or `Module.MODE.EVAL`; `None` only returns the present mode, which may be `None`.
+
+        Raises:
+            ValueError: `value` is something else.
+        """
         if value is not None:
             if not isinstance(value, Module.MODE):
                 raise ValueError(f"expected Module.MODE.TRAIN or Module.MODE.EVAL, found {value!r}")
@@ -38,11 +48,11 @@ class Module(BaseModule, static=("_mode",)):
         return self._mode
 
     def train(self) -> None:
-        """Puts this module and all below it in training mode."""
+        """Puts this module and all modules below it in training mode."""
         self.mode(Module.MODE.TRAIN)
 
     def eval(self) -> None:
-        """Puts this module and all below it in evaluation mode."""
+        """Puts this module and all modules below it in evaluation mode."""
         self.mode(Module.MODE.EVAL)
 
     @property

@@ -16,11 +16,15 @@ Value = Any
 class Param(ArrayOperators, DynamicParam[Value]):
     """A parameter that stands for its array in arithmetic.
 
-    Operators return plain arrays; augmented assignment changes the parameter in place. A `Param` may also hold any
-    pytree of arrays, or `None` when it is cleared.
+    It has the operators and attributes of its array. Operators return plain arrays, but augmented assignment, such as
+    `+=`, changes the parameter in place. `p.frozen = True` keeps inference and learning from changing it.
+
+    Args:
+        value: an array of any shape, a pytree of arrays, a parameter that holds one, or `None` for a cleared parameter.
 
     Raises:
         AttributeError: an operator or array attribute is used while the parameter is cleared.
+        RuntimeError: see `DynamicParam`.
 
     Example:
         >>> p = Param(jnp.arange(3.0))
@@ -75,10 +79,13 @@ Values = dict[str, Any] | None  # arrays, or pytrees of them; `None` when cleare
 
 
 class ParamDict(DynamicParam[Values]):
-    """A parameter that holds a dict of arrays; without one it is cleared, and reads as empty.
+    """A parameter that holds a dict of arrays; without one it is cleared, and reads as an empty dict.
+
+    Args:
+        value: the dict, which is held itself, not copied; or `None`.
 
     Raises:
-        KeyError: `[key]` is not there.
+        KeyError: `param[key]` is read but there is no such entry.
 
     Example:
         >>> p = ParamDict()
@@ -117,7 +124,7 @@ class ParamDict(DynamicParam[Values]):
 
 
 class ParamCache:
-    """Marks parameters that hold intermediate results, so that a mask can clear them together.
+    """A marker base class of parameters that hold intermediate results, so that a mask can clear them together.
 
     Example:
         >>> class Cache(ParamDict, ParamCache): ...

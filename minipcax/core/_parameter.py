@@ -25,9 +25,16 @@ T = TypeVar("T")
 
 
 class BaseParam(Generic[T]):
-    """The abstract root: a box around one value.
+    """The abstract base class of parameters: a mutable box around one value, read with `get`, replaced with `set`.
 
-    A subclass is a pytree as soon as it is defined.
+    A subclass is a pytree as soon as it is defined; its one child is the value. Any other attribute, such as `frozen`,
+    is part of the tree structure.
+
+    Args:
+        value: the value.
+
+    Raises:
+        TypeError: `BaseParam` itself is instantiated, or a parameter is used as a bool.
 
     Example:
         >>> import copy
@@ -64,7 +71,7 @@ class BaseParam(Generic[T]):
         )
 
     def structure(self) -> tuple[Structure, ...]:
-        """The part of this parameter that is not its value: the names and values of its attributes."""
+        """Returns the part of this parameter that is not its value: the names and values of its attributes."""
         attributes = vars(self)
         if not attributes:
             return ()
@@ -83,7 +90,7 @@ class BaseParam(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The value."""
+        """The value; assigning to it replaces it."""
         return self._value
 
     @value.setter
@@ -99,7 +106,7 @@ class BaseParam(Generic[T]):
         return self.value
 
     def set(self, value: T) -> Self:
-        """Replaces the value, which every holder of the parameter sees, and returns the parameter."""
+        """Replaces the value, by another or by that of a parameter, for every holder of this one; returns this one."""
         self.value = get(value)
         return self
 
@@ -119,8 +126,11 @@ class BaseParam(Generic[T]):
 class DynamicParam(BaseParam[T]):
     """A parameter that transforms track: its value is traced, and what a function writes into it is kept.
 
+    Args:
+        value: the value, a pytree of arrays.
+
     Raises:
-        RuntimeError: a value that JAX is tracing is written into a parameter that was made outside of that trace.
+        RuntimeError: a value that JAX is tracing is written to a parameter that was made outside of that trace.
 
     Example:
         >>> jax.tree.leaves(DynamicParam((1.0, 2.0)))
@@ -143,7 +153,7 @@ class DynamicParam(BaseParam[T]):
         return attributes, {name: value for name, value in slots.items() if name != "_trace"}  # a copy records its own
 
     def check(self, value: object) -> None:
-        """Raises if a tracer would be left here after the trace that it belongs to."""
+        """Raises if `value` holds a tracer that would stay here when its trace is over."""
         refuse_escape(f"this {type(self).__name__}", self._trace, value)
 
 

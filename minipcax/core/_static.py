@@ -23,8 +23,11 @@ R = TypeVar("R")
 class StaticParam(BaseParam[T]):
     """A parameter whose value JAX does not trace: it is part of the tree structure.
 
-    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replace the value with `set`: changes
-    inside a dict or list are not noticed.
+    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replacing it with `set` compiles anew;
+    changes inside a dict or list that it holds are not noticed. Usually it is made with `static(value)`.
+
+    Args:
+        value: anything whose `==` returns a bool: a function, a string, a number, an enum, a list, a dict, `None`.
 
     Raises:
         TypeError: the value is an array, or is or holds a parameter or a tracer.
@@ -47,7 +50,7 @@ class StaticParam(BaseParam[T]):
         super().__init__(value)
 
     def check(self, value: object) -> None:
-        """Raises if a value is, or holds at any depth, a parameter or a tracer."""
+        """Raises if `value` is, or holds at any depth, a parameter or a tracer."""
         refuse_params(value, "static(...)")
         if has_tracers(value):
             raise TypeError("static(...) is for what JAX must not trace, found a value that it is tracing: use a Param")
@@ -115,7 +118,16 @@ def static(value: StaticParam[T]) -> StaticParam[T]: ...
 @overload
 def static(value: T) -> StaticParam[T]: ...
 def static(value: Any) -> Any:
-    """Makes a value static: part of the tree structure. One that is static already is returned unchanged.
+    """Makes a value static: part of the tree structure, which JAX does not trace.
+
+    Args:
+        value: as for `StaticParam`; one that is static already is returned unchanged.
+
+    Returns:
+        A `StaticParam`.
+
+    Raises:
+        TypeError: see `StaticParam`.
 
     Example:
         >>> static(3), static(static(3)) == 3

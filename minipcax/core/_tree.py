@@ -19,6 +19,12 @@ Tree = TypeVar("Tree")
 def tree_ref(pydag: Tree) -> Tree:
     """Replaces every repeat of a parameter by a reference to its first occurrence, which stays the same object.
 
+    The result is a true tree, with which JAX keeps sharing; `tree_unref` reverses it. A tree without repeats is
+    returned unchanged.
+
+    Args:
+        pydag: a model, or any tree of models and parameters.
+
     Example:
         >>> p = Param(1.0)
         >>> tree = tree_ref([p, p])
@@ -44,7 +50,10 @@ def tree_ref(pydag: Tree) -> Tree:
 
 
 def tree_unref(tree: Tree) -> Tree:
-    """Puts back the parameters that `tree_ref` replaced.
+    """Puts back the parameters that `tree_ref` replaced by references.
+
+    Args:
+        tree: the whole tree that `tree_ref` returned, or one that JAX made of it.
 
     Raises:
         ValueError: a reference points at a parameter that the tree does not have.

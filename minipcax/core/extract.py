@@ -35,14 +35,14 @@ def tree_extract(
     filter_fn: Predicate = is_dynamic,
     is_pytree: bool = False,
 ) -> tuple[Any, ...]:
-    """The parameters that `filter_fn` accepts, in traversal order, each once.
+    """Returns the parameters that `filter_fn` accepts, as a tuple, in traversal order, each once.
 
     Args:
-        tree: where to look.
-        rest: trees of the same structure; `extract_fn` is also given what they hold in the place of each parameter.
-        extract_fn: what to return for each parameter; by default the parameter itself.
-        filter_fn: which parameters; by default the dynamic ones.
-        is_pytree: promises that no parameter occurs twice, which saves looking for repeats.
+        tree: a model, or any tree of models and parameters.
+        rest: trees of the same structure; `extract_fn` also takes what they hold in the place of each parameter.
+        extract_fn: a function of a parameter that returns the entry for it; by default the parameter itself.
+        filter_fn: a function of a parameter that returns whether to include it; by default dynamic ones are.
+        is_pytree: whether the caller guarantees that no parameter occurs twice, which saves looking for repeats.
 
     Example:
         >>> p = Param(1.0)
@@ -78,18 +78,18 @@ def tree_inject(
     """Writes values, or those of other parameters, into the parameters of a tree in place, and returns the tree.
 
     Args:
-        tree: where to write.
-        params: the parameters to read, in traversal order, one for each parameter of the tree: a sequence of them, or
-            any tree, of which `filter_fn` selects some.
-        values: plain values instead of parameters.
-        inject_fn: how to write; called with the parameter and the value.
-        filter_fn: which parameters; by default the dynamic ones.
-        is_pytree: promises that no parameter occurs twice, which saves looking for repeats.
-        strict: whether there must be as many values as parameters; otherwise the shorter of the two decides.
+        tree: a model, or any tree of models and parameters.
+        params: the parameters to read, one for each parameter of the tree, in traversal order: a sequence of them, or
+            any tree, from which `filter_fn` selects.
+        values: an iterable of plain values, instead of `params`.
+        inject_fn: a function of a parameter and a value that writes it; by default `set`.
+        filter_fn: a function of a parameter that returns whether to write to it; by default dynamic ones are written.
+        is_pytree: whether the caller guarantees that no parameter occurs twice, which saves looking for repeats.
+        strict: whether to require as many values as parameters; if `False`, the rest of the longer is ignored.
 
     Raises:
         TypeError: both or neither of `params` and `values` are given.
-        ValueError: the counts differ. Nothing is written.
+        ValueError: the counts differ; nothing is written.
 
     Example:
         >>> tree_inject([p := Param(1.0)], values=[2.0])

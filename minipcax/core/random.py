@@ -24,10 +24,13 @@ R = TypeVar("R")
 
 
 class RKGState(Param):
-    """The key of a random key generator.
+    """The parameter that holds the key of a `RandomKeyGenerator`, an array of shape (2,).
 
-    The key of `RKG` is taken from the clock when it is first needed, because an import must not start JAX. The clocks
-    of several processes differ, and so would weights that are meant to be equal: there, it must be seeded first.
+    The key of `RKG` is taken from the clock when it is first needed, because an import must not start JAX. With several
+    processes, whose clocks differ, call `RKG.seed(...)` first.
+
+    Raises:
+        RuntimeError: all lanes of a `vmap` would draw the same key, because the generator was made outside it.
 
     Example:
         >>> RandomKeyGenerator(3).key, RandomKeyGenerator(3).key.tolist()
@@ -38,7 +41,7 @@ class RKGState(Param):
 
     @property
     def value(self) -> Any:  # an array, or in a transform a tracer
-        """The key, or the one that is lent in its place."""
+        """The key; inside a transform, the traced one."""
         lent = self._lent()
         if lent is not None:
             return lent.value
@@ -55,7 +58,7 @@ class RKGState(Param):
         (self if lent is None else lent)._value = value
 
     def check(self, value: object) -> None:
-        """Raises if a tracer would be left behind, or if all lanes of a `vmap` would draw the same."""
+        """Raises if a tracer would be left behind, or if all lanes of a `vmap` would draw the same key."""
         if self._lent() is not None:  # which ends with the trace that it was made for
             return
         if in_vmap() and self._trace != current_trace():
@@ -71,7 +74,7 @@ class RKGState(Param):
         return attributes, {**slots, "_value": self.value}  # the lent key, if there is one
 
     def split(self, n: int = 1) -> UInt32[Array, "{n} 2"]:
-        """Draws n keys."""
+        """Draws n keys, an array of shape (n, 2)."""
         # A key must not be used twice: https://docs.jax.dev/en/latest/random-numbers.html.
         keys = jax.random.split(self.get(), n + 1)
         self.set(keys[0])
@@ -108,12 +111,16 @@ def keeping_key(fn: Callable[P, R]) -> Callable[P, R]:
 
 
 class RandomKeyGenerator(BaseModule):
-    """Draws random keys from a state that advances with each draw.
+    """Draws random keys for `jax.random` from a key that advances with each draw.
 
-    Each draw is `jax.random.split(key, n + 1)`: the first row becomes the new state, the others are handed out.
+    Each draw is `jax.random.split(key, n + 1)`: the first row becomes the new key, the others are returned. `RKG` is
+    the global generator, the default wherever the library draws; transforms carry it without being told.
 
     Args:
-        seed: what the first key is made from.
+        seed: an int, for `jax.random.PRNGKey`.
+
+    Raises:
+        RuntimeError: see `RKGState`.
 
     Example:
         >>> rkg = RandomKeyGenerator(0)
@@ -128,7 +135,7 @@ class RandomKeyGenerator(BaseModule):
         self.key = RKGState(jax.random.PRNGKey(seed))
 
     def seed(self, seed: int | Int[Array, ""] = 0) -> None:
-        """Starts again from `seed`."""
+        """Starts again from the key of `seed`, an int."""
         self.key.set(jax.random.PRNGKey(seed))
 
     @overload
@@ -136,7 +143,7 @@ class RandomKeyGenerator(BaseModule):
     @overload
     def __call__(self, n: int) -> UInt32[Array, "{n} 2"]: ...
     def __call__(self, n: int | None = None) -> UInt32[Array, "..."]:
-        """Returns one key, or, with `n`, an array of n keys."""
+        """Returns one key, of shape (2,), or, with `n`, an array of n keys, of shape (n, 2)."""
         return self.key.split(1)[0] if n is None else self.key.split(n)
 
 

@@ -133,10 +133,10 @@ def tree_apply(fn: Callable[[Any], object], filter_fn: Predicate, tree: object, 
     """Calls `fn` with every node that `filter_fn` accepts, once per occurrence, from the root down.
 
     Args:
-        fn: what to call.
-        filter_fn: which nodes to call it with.
-        tree: where to look.
-        recursive: whether to look below a match, too.
+        fn: a function of a node; what it returns is ignored.
+        filter_fn: a function of a node (a module, parameter or container) that returns whether to call `fn` with it.
+        tree: a model, or any tree of models and parameters.
+        recursive: whether to look below a match as well.
 
     Example:
         >>> tree_apply(lambda p: p.set(0), lambda node: isinstance(node, Param), [p := Param(1)])
