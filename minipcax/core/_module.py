@@ -37,10 +37,11 @@ AnyModule = TypeVar("AnyModule", bound="BaseModule")
 class BaseModule(Branch):
     """The base class of all modules: a pytree of its attributes, in the order in which its class first assigned them.
 
-    Attributes are parameters, modules, arrays, or lists, tuples and dicts of these; wrap anything else in `static`, or
-    name it as in `class Layer(BaseModule, static=("size",))`. Assign them normally: transforms do not notice changes
-    made through `vars(module)`. `module.frozen = True` freezes all parameters below it, which inference and learning
-    then do not change. A module may hold one parameter at several paths, but not one module: see `nn.shared`.
+    Attributes are parameters, modules, or lists, tuples and dicts of these; arrays and numbers are read-only inputs of
+    transforms. Wrap anything else in `static`, or name it as in `class Layer(BaseModule, static=("size",))`. Assign
+    attributes normally: transforms do not notice changes made through `vars(module)`. `module.frozen = True` freezes
+    all parameters below it, which inference and learning then do not change. A module may hold one parameter at several
+    paths, but not one module: see `nn.shared`.
 
     Raises:
         TypeError: an array is assigned in the place of a parameter, or a parameter to an attribute that is static.

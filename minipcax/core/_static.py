@@ -63,6 +63,7 @@ class StaticParam(BaseParam[T]):
         return super().from_structure(structure[1:], (structure[0].get(),))
 
     def __call__(self: "StaticParam[Callable[P, R]]", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls the value."""
         return self.value(*args, **kwargs)
 
     def __iter__(self: "StaticParam[Any]") -> Iterator[Any]:  # of whatever the value holds

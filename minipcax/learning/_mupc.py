@@ -35,6 +35,7 @@ class ScaledLinear(Module, static=("scale",)):
         self.weight = LayerParam(jax.random.normal(rkg(), (out_features, in_features)))
 
     def __call__(self, x: Float[Array, " in_features"]) -> Float[Array, " out_features"]:
+        """Returns a W x, for one sample."""
         # W x, in the order that needs no transposition when a batch of samples and a stack of weights are multiplied.
         return self.scale * jnp.tensordot(x, self.weight.get(), (0, 1))
 
@@ -57,6 +58,7 @@ class ResidualBlock(Module):
         self.act_fn = static(act_fn)
 
     def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
+        """Returns h + a W f(h), for one sample."""
         return h + self.layer(self.act_fn(h))
 
 
@@ -123,6 +125,7 @@ class ResidualNetwork(EnergyModule):
         self.act_fn = static(act_fn)
 
     def __call__(self, x: Float[Array, " in_features"], y: Array | None = None) -> Float[Array, " out_features"]:
+        """Returns the prediction u_L for one sample; sets the output node to the target `y` unless it is `None`."""
         h = self.vode(self.first(x))
         if isinstance(self.hidden, Stack):
             h = self.hidden(h)

@@ -39,8 +39,8 @@ class Nudging(Algorithm):
 
     (with `ce_energy`, softmax(u) takes the place of u), inference runs as in `PC`, and the gradients of the weights are
     divided by β. Positive nudging has 0 < β ≤ 1, where 1 is `PC`; negative nudging −1 ≤ β < 0; centred nudging
-    alternates the sign. For a schedule, make a new `Nudging` when β changes, which does not compile again: `Nudging(0.9
-    * (-1) ** epoch)`, or `Nudging(min(1.0, 0.75 + 0.02 * epoch))`.
+    alternates the sign. For a schedule, make a new `Nudging` when β changes, which does not compile again:
+    `Nudging(0.9 * (-1) ** epoch)`, or `Nudging(min(1.0, 0.75 + 0.02 * epoch))`.
 
     Args:
         beta: β, the fraction of the way from the prediction to the target, from −1 to 1 but not 0.

@@ -171,9 +171,10 @@ class FixedConv(Conv):
 
 
 class Conv1d(FixedConv):
-    """A convolution over one spatial axis: `Conv` without its first argument.
+    """A convolution over one spatial axis.
 
-    Maps one sample of shape (in_channels, length) to one of shape (out_channels, new length).
+    Maps one sample of shape (in_channels, length) to one of shape (out_channels, new length). The arguments, after
+    `num_spatial_dims`, the parameters and the errors are those of `Conv`.
 
     Example:
         >>> Conv1d(2, 4, kernel_size=3)(jnp.ones((2, 8))).shape
@@ -184,9 +185,10 @@ class Conv1d(FixedConv):
 
 
 class Conv2d(FixedConv):
-    """A convolution over two spatial axes: `Conv` without its first argument.
+    """A convolution over two spatial axes.
 
-    Maps one sample of shape (in_channels, height, width) to one of shape (out_channels, new height, new width).
+    Maps one sample of shape (in_channels, height, width) to one of shape (out_channels, new height, new width). The
+    arguments, after `num_spatial_dims`, the parameters and the errors are those of `Conv`.
 
     Example:
         >>> Conv2d(2, 4, kernel_size=3)(jnp.ones((2, 8, 5))).shape
@@ -197,10 +199,10 @@ class Conv2d(FixedConv):
 
 
 class Conv3d(FixedConv):
-    """A convolution over three spatial axes: `Conv` without its first argument.
+    """A convolution over three spatial axes.
 
     Maps one sample of shape (in_channels, depth, height, width) to one of shape (out_channels, new depth, new height,
-    new width).
+    new width). The arguments, after `num_spatial_dims`, the parameters and the errors are those of `Conv`.
 
     Example:
         >>> Conv3d(2, 4, kernel_size=3)(jnp.ones((2, 8, 5, 4))).shape

@@ -95,8 +95,8 @@ class Pool(
 class MaxPool2d(Pool):
     """Takes the maximum of every window over two spatial axes.
 
-    Maps one sample of shape (channels, height, width) to one of shape (channels, new height, new width). The arguments
-    and errors are those of `Pool`; the padding is −∞.
+    Maps one sample of shape (channels, height, width) to one of shape (channels, new height, new width). The arguments,
+    from `kernel_size` on, and the errors are those of `Pool`; the padding is −∞.
 
     Example:
         >>> MaxPool2d(2, 2)(jnp.arange(8.0).reshape(1, 2, 4)).tolist()
@@ -110,8 +110,8 @@ class MaxPool2d(Pool):
 class AvgPool2d(Pool):
     """Takes the mean of every window over two spatial axes; zeros that pad it count as elements.
 
-    Maps one sample of shape (channels, height, width) to one of shape (channels, new height, new width). The arguments
-    and errors are those of `Pool`.
+    Maps one sample of shape (channels, height, width) to one of shape (channels, new height, new width). The arguments,
+    from `kernel_size` on, and the errors are those of `Pool`.
 
     Example:
         >>> AvgPool2d(2, 2)(jnp.arange(8.0).reshape(1, 2, 4)).tolist()

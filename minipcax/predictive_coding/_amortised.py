@@ -16,9 +16,9 @@ class Amortised(EnergyModule):
 
         h = g(x) in status `STATUS.INIT`;  ΔW ∝ −∂/∂W ½‖stop_gradient(h) − g(stop_gradient(x))‖²
 
-    The guess has no influence on inference: its energy has the gradient above for the weights of g, none for the
-    states, and the value zero. So the reported energies, tolerances and line searches are those of the model without
-    it. `Backprop`, which has no inference, trains g like all other weights, through the initial state.
+    Apart from the start, the guess has no influence on inference: its energy has the gradient above for the weights of
+    g, none for the states, and the value zero. So the reported energies, tolerances and line searches are those of the
+    model without it. `Backprop`, which has no inference, trains g like all other weights, through the initial state.
 
     Args:
         node: the node, which must not initialise itself: `Vode(ruleset={STATUS.INIT: ("u <- u",)})`.

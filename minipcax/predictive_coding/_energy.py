@@ -40,8 +40,8 @@ def se_energy(vode: Node, rkg: RandomKeyGenerator = RKG, log_normaliser: bool = 
     """Returns the squared error ½(h − u)², or ½p(h − u)² if the node has a precision p.
 
     This is the negative log density, up to a constant, of a Gaussian with mean u and variance 1 or 1/p. The precision
-    is an entry of the node like any other: `vode.precision = LayerParam(...)` is learned with the weights, and `vode(u,
-    precision=p)` is predicted by the network.
+    is an entry of the node like any other: `vode.precision = LayerParam(...)` is learned with the weights, and
+    `vode(u, precision=p)` is predicted by the network.
 
     Args:
         vode: the node; its h and u have the same shape, to which p must broadcast.

@@ -43,9 +43,9 @@ FORWARD_INITIALISATION: Rules = {STATUS.INIT: ("h, u <- u",)}
 class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
     """A value node (vode): the state `h` of one layer, with its prediction `u` and energy `E` in the cache.
 
-    Called with a prediction, it stores it and returns its state, so that it stands between two layers: `x =
-    vode(act_fn(layer(x)))`. In status `STATUS.INIT` the prediction becomes the state (forward initialisation). Inside
-    `vmap`, h and u are those of one sample, and of the same shape; outside, their first axis is the batch.
+    Called with a prediction, it stores it and returns its state, so that it stands between two layers:
+    `x = vode(act_fn(layer(x)))`. In status `STATUS.INIT` the prediction becomes the state (forward initialisation).
+    Inside `vmap`, h and u are those of one sample; outside, their first axis is the batch. `se_energy` needs equal shapes.
 
     Args:
         energy_fn: a function of the node that returns one term per element of h; it is called with `rkg=rkg` if it
@@ -66,8 +66,8 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
         >>> vode(jnp.ones(2)).tolist()
         [1.0, 1.0]
 
-        Anything else that an energy reads, such as the weights of samples, is either passed in every call, `vode(u,
-        weight=weight)`, or is a frozen parameter of the node, which is set once, with the target:
+        Anything else that an energy reads, such as the weights of samples, is either passed in every call,
+        `vode(u, weight=weight)`, or is a frozen parameter of the node, which is set once, with the target:
 
         >>> class Weighted(Vode[VodeParam]):
         ...     def __init__(self) -> None:
