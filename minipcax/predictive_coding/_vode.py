@@ -45,7 +45,8 @@ class Vode(EnergyModule, Generic[H], static=("energy_fn", "ruleset")):
 
     Called with a prediction, it stores it and returns its state, so that it stands between two layers:
     `x = vode(act_fn(layer(x)))`. In status `STATUS.INIT` the prediction becomes the state (forward initialisation).
-    Inside `vmap`, h and u are those of one sample; outside, their first axis is the batch. `se_energy` needs equal shapes.
+    Inside `vmap`, h and u are those of one sample; outside, their first axis is the batch. `se_energy` and `ce_energy`
+    need equal shapes of both.
 
     Args:
         energy_fn: a function of the node that returns one term per element of h; it is called with `rkg=rkg` if it
