@@ -5,8 +5,7 @@
 #
 # `jax.jit`, `jax.grad` and `jax.vmap` are *transforms*: they make functions out of functions. All of them trace, and
 # what they write down must be all there is to say: a function must be *pure*, read nothing but its arguments, and leave
-# nothing but its result. In lesson 1 the second call of `squares` printed nothing. Nor would it have written into a
-# box, and the first would have left a tracer there.
+# nothing but its result. The second call of `squares` in lesson 1 printed nothing, nor had it written into a box.
 
 # %%
 import jax
@@ -46,7 +45,7 @@ print("by position:", total.get(), "and by keyword:", box.get())
 # %% [markdown]
 # ## The crossing, step by step
 #
-# This model applies a shared layer twice, and counts its calls. **Collect**: a walk over the keyword arguments finds the
+# This model applies a shared layer twice, and counts its calls. **Collect**: a walk over keyword arguments finds the
 # values, that of `px.RKG` first, each parameter once, whatever paths lead to it; the rest is the *skeleton*.
 
 
@@ -99,9 +98,9 @@ except ValueError as error:
 # A *mask* answers a question about every parameter. `pxf.vmap` asks for its axis of samples. Here each sample (each
 # *lane*) has a memory of its own (axis 0), and all of them use one layer (`None`). Each draws another key of `px.RKG`.
 #
-# `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. It returns a dict
-# as the mask is one, whose model has gradients in the places of the weights; `value_and_grad` returns the value as
-# well, and with `has_aux` what else the function returns. The shared weight is *one* value, used twice, so its gradient
+# `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. It returns a
+# dict like the mask, whose model has gradients in the places of the weights; `value_and_grad` returns the value as
+# well, and with `has_aux` what else the function returns. The shared weight is *one* value used twice, so its gradient
 # is the sum over both uses: for y = w(wx + b) + b, dy/dw = (wx + b) + wx.
 
 
@@ -115,7 +114,7 @@ def remember(x: jax.Array, *, layer: pxnn.Linear, memory: px.Param) -> jax.Array
 layer, memory = model.layers[0], px.Param(jnp.zeros((3, 1)))
 print("noise of each sample:", remember(jnp.ones((3, 1)), layer=layer, memory=memory), memory)
 differentiated = pxf.value_and_grad({"model": pxu.M(pxnn.LayerParam)}, has_aux=True)
-(y, calls), found = differentiated(lambda *, model: (model(x)[0], model.calls.get()))(model=model)
+(y, (calls,)), found = differentiated(lambda *, model: (model(x)[0], model.calls.get()))(model=model)
 print("gradient:", found["model"].layers[0].nn.weight.item(), "by hand:", (layer(x) + layer.nn.weight * x).item())
 print("y:", y, "; returned beside it, calls:", calls)
 figure = Figure(figsize=(9.5, 1.7))

@@ -119,9 +119,9 @@ print(model)
 
 # %% [markdown]
 # An *optimiser* makes steps from gradients; optax is JAX's library of them, and its `sgd` is the step above. One moves
-# the states, and starts anew with each batch; one moves the weights: `pxl.WEIGHTS(model)` is the answer of this mask for
+# the states, and starts anew with each batch; one moves the weights: `pxl.WEIGHTS(model)` is the answer of this mask to
 # all parameters of the model. `pxl.PC` is predictive coding. It maps the model over the batch (`vmap`), makes the three
-# steps above, and compiles them as a whole (`jit`). The numbers are those by hand, but for rounding (32-bit floats).
+# steps above, and compiles them as a whole (`jit`). The numbers are those by hand, but for rounding.
 
 # %%
 nodes, optimiser = pxu.Optim(optax.sgd(ALPHA)), pxu.Optim(optax.sgd(ETA), pxl.WEIGHTS(model))

@@ -128,6 +128,6 @@ save(figure, "generative.png")
 #
 # 1. How many images can the memory store? Double their number until recall begins to fail, then double the states.
 # 2. Add noise to the stored images, and let all pixels be seen. Does `settle` remove it? Does decoding z, as above?
-# 3. Draw z from a normal distribution around the prior, and decode it. How many look like digits? (More in lesson 10.)
+# 3. Draw z from a normal distribution around the prior, and decode it. How many look like digits? (Lesson 10 samples.)
 #
 # In the code: `minipcax/predictive_coding/_energy.py`; `examples/4_memory.py` for more. Next: all algorithms together.

@@ -10,7 +10,7 @@
 #
 # Why this works fits in two lines. At the start h = u everywhere but at the output, whose error is e = h − u. One step
 # of rate 1 gives the node before it the state h + (∂u/∂h)ᵀ e, while its prediction has not changed: its error is now
-# (∂u/∂h)ᵀ e, which is what backpropagation sends back. And so on, one layer a step.
+# (∂u/∂h)ᵀ e, which is what backpropagation sends back, as all below is still at its forward value. And so on.
 
 # %%
 from collections.abc import Callable

@@ -144,7 +144,7 @@ print("Newton's method:", pxl.infer(x[:4], 4, model=ours, optim=Newton()))
 # ## Exercises
 #
 # 1. Write the energy of a Poisson distribution, u − h log u up to a constant, for counts. What must u be?
-# 2. Let `Rounds` take a float, by which the steps of the states shrink from round to round. Is it compiled again?
-# 3. Let `train_on_batch` return whether it has learned, and count over 100 batches.
+# 2. Write iPC, a loop with one gradient, by the mask `STATES | WEIGHTS`, and two optimisers. Is it `pxl.IPC(8)`?
+# 3. Let `infer` return the energy of each sample as well, by `pxf.value_and_grad(..., has_aux=True)`, see lesson 2.
 #
 # In the code: `minipcax/learning/_pc.py`, `minipcax/utils/_mask.py`, `minipcax/learning/_solver.py`. Next: sweeps.

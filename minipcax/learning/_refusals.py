@@ -45,7 +45,7 @@ def warn_unlearned(paths: Sequence[str], nodes: int, steps: int) -> None:
     warnings.warn(
         f"in {steps} steps of inference, the error of the output has not reached {len(paths)} of {nodes} nodes "
         f"({paths[0] or 'the model'}{', ...' if len(paths) > 1 else ''}), so the weights of their predictions have not "
-        "learned: take at least as many steps as there are layers, larger steps if the error is lost to rounding, or EPC",
+        "learned: take as many steps as there are layers, larger ones if the error is lost to rounding, or EPC",
         stacklevel=4,
     )
 

@@ -68,13 +68,15 @@ class History:
 def _ahead_of_the_error(energies: Float[np.ndarray, "*batches steps nodes"]) -> Int[np.ndarray, " some"]:
     """Returns the nodes, by index, that the error of the output had not reached when inference ended.
 
-    It spreads from node to node, and ahead of it, states are their predictions: energies of exactly 0. The states after
-    the last step, at which weights learn, are not in the history; until then it reached as many as in other steps.
+    It spreads from node to node, and ahead of it, states are their predictions: energies of exactly 0. It was still on
+    its way if the last step reached another node, or if at its front it was lost to rounding; others may have an energy
+    that is always 0. Weights learn after one more step than the history has, in which it moves on as in others.
     """
     *_, last = energies.reshape(-1, *energies.shape[-2:])  # a loop over batches adds an axis before these
-    waiting = (last == 0).sum(axis=-1)
-    pace = -np.diff(waiting).min(initial=0)
-    return np.flatnonzero(last[-1] == 0) if waiting[-1] > pace > 0 else np.array([], int)
+    reached = np.diff((last > 0).sum(axis=-1), prepend=0)
+    lost = last[-1].min(initial=np.inf, where=last[-1] > 0) < np.finfo(last.dtype).eps * last[-1].sum()
+    ahead = np.flatnonzero(last[-1] == 0)
+    return ahead if len(ahead) > reached.max() and (reached[1:].any() and (reached[-1] or lost)) else ahead[:0]
 
 
 def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | np.ndarray, " batch"]) -> float:

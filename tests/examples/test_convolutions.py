@@ -27,7 +27,7 @@ def test_digits(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
     """Images of 5 × 4 are pooled twice; another number of channels than the scale divides."""
-    small = ("--scale", "100", "--steps", "2", "--batch-size", "50")
+    small = ("--scale", "100", "--steps", "1", "--batch-size", "50")
     result = run("--data", folder, "--epochs", "1", *small, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "channels: 1, 2, 5, 5" in result.stdout

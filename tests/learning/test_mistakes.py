@@ -237,6 +237,53 @@ def test_histories_of_many_batches_are_checked_together() -> None:
         pxl.History(energies, ("", ".vode")).check()
 
 
+DEEP = [5, 4, 4, 4, 4, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rate", "reached"),
+    [
+        (pxl.PC(2), 0.1, 3),  # the output has its error from the start, and each step takes it to one node more
+        (pxl.Nudging(0.5, 4), 0.1, 5),
+        (pxl.PC(5), 0.1, 6),
+        (pxl.EPC(2), 0.1, 6),
+        (pxl.Backprop(), 0.1, 6),
+        (pxl.PC(9), 1e-5, 2),  # lost to the rounding of the states
+    ],
+)
+def test_nodes_that_the_error_has_not_reached_are_warned_of(
+    algorithm: pxl.Algorithm, rate: float, reached: int
+) -> None:
+    model = Chain(DEEP)
+    weights, before = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model)), [each.nn.weight.get() for each in model.layers]
+    report = algorithm(X, Y, model=model, nodes=pxu.Optim(optax.sgd(rate)), weights=weights)
+    moves = [float(abs(each.nn.weight - old).max()) for each, old in zip(model.layers, before, strict=True)]
+    assert [move > 1e-12 for move in moves] == [number >= 6 - reached for number in range(6)]
+    if reached == 6:
+        assert report.check() is report
+    else:
+        words = rf"has not reached \d of 6 nodes \(\.vodes\[0\].* have not learned: take as many steps as .* or EPC"
+        with pytest.warns(UserWarning, match=words) as warned:
+            report.check()
+        assert warned[0].filename == __file__
+
+
+def test_energies_that_are_always_zero_are_not_taken_for_an_error_on_its_way() -> None:
+    spreading = [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.1, 0.9], [0.0, 0.0, 0.2, 0.8]]
+    history = pxl.History(jnp.array(spreading), ("a", "b", "c", "d"))
+    assert history.check() is history
+
+
+@pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.Backprop()])
+def test_learning_without_targets(algorithm: pxl.Algorithm) -> None:
+    model = chain()
+    weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
+    with pytest.raises(
+        ValueError, match=r"y is None and the state of \.vodes\[2\] .* its own prediction: give targets"
+    ):
+        algorithm(X, None, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)
+
+
 def test_a_prediction_writes_nothing_also_when_the_model_is_named() -> None:
     model = chain()
     pxl.initialise(X, Y, model=model)
