@@ -30,6 +30,7 @@ def test_runs(run: Callable[..., Any], name: str, options: list[str], tmp_path: 
         assert float(difference) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_device_agrees_with_itself(tmp_path: Path) -> None:
     result = run("benchmarks/gpu", "--quick", "--out", tmp_path)
     assert result.returncode == 0, result.stderr

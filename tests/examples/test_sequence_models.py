@@ -98,6 +98,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_transformer(tmp_path: Path) -> None:
     result = run_here("models/transformer", "--epochs", "4", *SMALL, "--seeds", "2", "--out", tmp_path)
     assert result.returncode == 0, result.stderr

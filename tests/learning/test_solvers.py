@@ -166,7 +166,7 @@ def _backwards(_: None, change: Array) -> tuple[Array]:
 tapped.defvjp(lambda x: (x, None), _backwards)
 
 
-@pytest.mark.parametrize("tolerance", [None, pxl.GradientTolerance(0.01)])
+@pytest.mark.parametrize("tolerance", [pytest.param(None, marks=pytest.mark.slow), pxl.GradientTolerance(0.01)])
 @pytest.mark.parametrize(
     "nodes",
     [
@@ -227,7 +227,9 @@ def test_inference_stops_where_the_gradient_is_small(nodes: Any) -> None:
         assert int(history.gradients) == last + 2  # those of the steps that moved, and of where they ended
 
 
-@pytest.mark.parametrize("nodes", [optax.sgd(0.2), pxl.LBFGS(), pxl.GradientFlow(99.0)])
+@pytest.mark.parametrize(
+    "nodes", [optax.sgd(0.2), pxl.LBFGS(), pytest.param(pxl.GradientFlow(99.0), marks=pytest.mark.slow)]
+)
 def test_each_sample_stops_on_its_own(nodes: Any) -> None:
     nodes = nodes if isinstance(nodes, pxl.Solver) else pxu.Optim(nodes)
     model, tolerance = made(), pxl.GradientTolerance(0.02, per_sample=True)

@@ -98,7 +98,7 @@ def start(body: str, folder: Path, count: int, axes: str, devices: int) -> list[
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     outputs = [folder / f"output{rank}" for rank in range(count)]
     deadline, processes = time.monotonic() + 120, []
