@@ -262,7 +262,7 @@ def test_nodes_that_the_error_has_not_reached_are_warned_of(
     if reached == 6:
         assert report.check() is report
     else:
-        words = rf"has not reached \d of 6 nodes \(\.vodes\[0\].* have not learned: take as many steps as .* or EPC"
+        words = r"has not reached \d of 6 nodes \(\.vodes\[0\].* have not learned: take as many steps as .* or EPC"
         with pytest.warns(UserWarning, match=words) as warned:
             report.check()
         assert warned[0].filename == __file__
