@@ -10,7 +10,7 @@ import pytest
 
 from tests.examples.support import EXAMPLES, run
 
-SMALL = "--epochs", "2", "--hidden", "16", "--steps", "2"
+SMALL = "--epochs", "2", "--hidden", "16", "--steps", "3"
 
 
 def accuracies(text: str) -> list[str]:
