@@ -399,8 +399,16 @@ def test_pairs(names: tuple[str, ...]) -> None:
     check(("jit", *names), depth=1)  # compiled as a whole, which is faster
 
 
+def _is_refused_late(names: tuple[str, ...]) -> bool:
+    """Whether JAX refuses when it goes back, after a forward pass that has written."""
+    return names[0] == "vjp" and has_no_gradient(names)
+
+
+UNCOMPILED = [names for names in (*PAIRS, *TRIPLES) if not _is_refused_late(names)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [*PAIRS, *TRIPLES], ids="-".join)
+@pytest.mark.parametrize("names", UNCOMPILED, ids="-".join)
 def test_pairs_and_triples_uncompiled(names: tuple[str, ...]) -> None:
     check(names)
 
