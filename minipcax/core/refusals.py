@@ -9,8 +9,10 @@ from minipcax.core.reach import reach
 
 def kind_of(value: object) -> str:
     """Describes a value in a message: "an int", "the class Linear"."""
-    name = value.__name__ if isinstance(value, type) else type(value).__name__
-    return f"the class {name}" if isinstance(value, type) else f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in ('AEFHILMNORSX' if name.isupper() else 'AEIOaeio') else 'a'} {name}"
 
 
 def path_to_param(value: object, closures: bool = True) -> str | None:
@@ -22,7 +24,7 @@ def refuse_params(value: object, place: str, closures: bool = True) -> None:
     """Raises if a value that transforms take as structure is or holds a parameter."""
     where = path_to_param(value, closures)
     if where is not None:
-        found = f"a {type(value).__name__}" + (f" that holds a parameter at {where}" if where else "")
+        found = kind_of(value) + (f" that holds a parameter at {where}" if where else "")
         raise TypeError(
             f"{place} is for what JAX must not trace, found {found}, which would keep its value and never learn: "
             "assign a Param or a Module as it is; if a class of your own holds it, make that class a Module"
@@ -33,7 +35,7 @@ def refuse_array_for_param(place: str, present: object, value: object) -> None:
     """Raises if an array is to take the place of a parameter."""
     if isinstance(present, DynamicParam) and isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
         raise TypeError(
-            f"{place} holds a {type(present).__name__}, found an array or number to put in its place: change the value "
+            f"{place} holds {kind_of(present)}, found an array or number to put in its place: change the value "
             f"with .{place.rpartition('.')[2]}.set(...) or an augmented assignment"
         )
 

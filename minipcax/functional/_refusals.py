@@ -43,7 +43,7 @@ def not_carried(node: object, keywords: Keywords) -> TypeError:
     """For an attribute that is not a pytree, nor an array."""
     advice = "wrap it in static(...)" if path_to_param(node) is None else "make its class a Module"
     return TypeError(
-        f"{path_of(node, keywords)} is a {type(node).__name__}, which JAX cannot carry: expected a parameter, a "
+        f"{path_of(node, keywords)} is {kind_of(node)}, which JAX cannot carry: expected a parameter, a "
         f"module, an array or a container of these; {advice}"
     )
 
@@ -87,7 +87,7 @@ def check_usable(inputs: Sequence[tuple[str, Any]], error: Exception) -> None:
         for leaf in jax.tree.leaves(value):
             if not isinstance(leaf, ARRAY_TYPES):
                 raise TypeError(
-                    f"{name} is or holds a {type(leaf).__name__}, which JAX cannot carry: expected arrays or numbers; "
+                    f"{name} is or holds {kind_of(leaf)}, which JAX cannot carry: expected arrays or numbers; "
                     "wrap anything else in static(...), or name a positional argument in static_argnums"
                 ) from error
             if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from minipcax.core.refusals import kind_of
 from minipcax.learning._model import Batch, Model, energy_function, split_nodes, vodes
 from minipcax.learning._solver import GradientTolerance, Problem, Solution, Solver
 from minipcax.predictive_coding import Vode, ce_energy, se_energy
@@ -88,9 +89,9 @@ def _expect(holds: bool, name: str, expected: str, found: object) -> None:
 def check_model(model: Model) -> None:
     """Raises if the model is not an `EnergyModule` with a call and value nodes."""
     if not isinstance(model, Model):
-        name, lacks = type(model).__name__, "call" if hasattr(model, "nodes") else "nodes"
+        lacks = "call" if hasattr(model, "nodes") else "nodes"
         raise TypeError(
-            f"expected a model of value nodes, found a {name}, which has no {lacks}: write class {name}(EnergyModule), "
+            f"expected a model of value nodes, found {kind_of(model)}, which has no {lacks}: make it an EnergyModule, "
             "with a Vode after each layer, and a __call__(self, x, y=None) that returns the prediction for one sample"
         )
     if not model.nodes():

@@ -158,6 +158,9 @@ def states_from_errors(x: Sample, *, model: Model) -> None:
         x: the batch of samples whose errors the nodes hold, of shape (batch, ...).
         model: the model; the states of its inferred nodes change.
 
+    Raises:
+        ValueError: a node is cleared.
+
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
         >>> _ = initialise(x, model=model)
@@ -167,6 +170,7 @@ def states_from_errors(x: Sample, *, model: Model) -> None:
         >>> jnp.allclose(model.vode.h.get(), state + 1).item()
         True
     """
+    check_states(model)
     keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)), _errors_apart(model):
         model(x)

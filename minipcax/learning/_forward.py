@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from minipcax.core.extract import clear_params
 from minipcax.functional import jit
+from minipcax.learning._checks import check_model
 from minipcax.learning._energies import energies_of, joined
 from minipcax.learning._model import PER_SAMPLE, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
 from minipcax.learning._pass import check_pass
@@ -63,6 +64,7 @@ def start(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]
         >>> jnp.allclose(loss, 0.5 * (predictions**2).mean()).item()
         True
     """
+    check_model(model)
     clear_other_batches((x, y), model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         predictions, observed = forward(x, y, model=model)
@@ -127,6 +129,7 @@ def predict(x: Batch, model: Model) -> Batch:
 
 @jit
 def _predict(x: Batch, model: Model, /) -> Batch:
+    check_model(model)
     keep_statistics(model)
     clear_other_batches(x, model)
     with step(model, STATUS.INIT, clear_params=(VodeParam.Cache, None)):

@@ -13,6 +13,7 @@ from minipcax.learning._checks import check_loop, check_minima, check_model, che
 from minipcax.learning._descent import Tolerance, descent, loop
 from minipcax.learning._energies import Objective, joined_energies, names_of
 from minipcax.learning._model import NODES, Batch, Model, over_samples
+from minipcax.learning._optimisers import check_kind
 from minipcax.learning._report import History
 from minipcax.learning._solver import GradientTolerance, Problem, Snapshot, Solver, inferred
 from minipcax.predictive_coding import VodeParam
@@ -70,6 +71,7 @@ def infer(
         Neural Computation 29 (2017).
     """
     check_loop(steps, unroll, tolerance, reset)
+    check_kind("optim", optim, Optim | Solver)
     return _infer(x, steps, unroll, tolerance, reset, model=model, optim=optim)
 
 
@@ -125,6 +127,7 @@ def descend(
 ) -> History:
     """Brings the states to a lower value of the objective, as `infer` says."""
     check_loop(steps, unroll, tolerance, reset)
+    check_kind("optim", optim, Optim | Solver)
     if not inferred(model):  # all nodes are observed, and nothing is left to move
         optim, tolerance = Optim(optax.identity()), None
     if isinstance(optim, Solver):

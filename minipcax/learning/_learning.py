@@ -6,7 +6,7 @@ from minipcax.functional import jit, value_and_grad
 from minipcax.learning._checks import check_model, check_not_targets
 from minipcax.learning._energies import energies
 from minipcax.learning._model import WEIGHTS, Batch, Model, Number, keeping_keys
-from minipcax.learning._optimisers import check_weights
+from minipcax.learning._optimisers import check_kind, check_weights
 from minipcax.utils import Optim, OptimTree
 
 
@@ -40,6 +40,7 @@ def learn(x: Batch, scale_by: Number | None = None, *, model: Model, optim: Opti
         0.0
     """
     check_not_targets("scale_by", "a number", scale_by)
+    check_kind("optim", optim, Optim | OptimTree)
     return _learn(x, scale_by, model=model, optim=optim)
 
 

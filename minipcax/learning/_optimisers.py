@@ -1,12 +1,14 @@
 """Checks that the optimisers were given the parameters that should be learned."""
 
 import warnings
+from types import UnionType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from minipcax.core import BaseModule, Param, get
+from minipcax.core.refusals import kind_of
 from minipcax.core.surroundings import held_by
 from minipcax.core.tree import is_param, path_name, paths_of_params
 from minipcax.learning._model import WEIGHTS, Model, vodes
@@ -21,17 +23,22 @@ def check_kinds(nodes: Optim | Solver, weights: Optim) -> None:
     """Raises unless there are two different `Optim`s, or a `Solver` and an `Optim`."""
     if nodes is weights:
         raise ValueError("nodes and weights are the same optimiser, which has only one state: give each its own")
-    for name, optim, kinds in (("nodes", nodes, Optim | Solver), ("weights", weights, Optim)):
-        if not isinstance(optim, kinds):
-            raise TypeError(f"{name} expected an Optim, found a {type(optim).__name__}: write Optim(optax.sgd(...))")
+    check_kind("nodes", nodes, Optim | Solver)
+    check_kind("weights", weights, Optim)
+
+
+def check_kind(name: str, optim: object, kinds: type | UnionType) -> None:
+    """Raises unless an optimiser, or what is given as one, is of one of these kinds."""
+    if not isinstance(optim, kinds):
+        raise TypeError(f"{name} expected an Optim, found {kind_of(optim)}: write Optim(optax.sgd(...))")
 
 
 def check_no_solver(optim: Optim | Solver, name: str) -> None:
     """Raises if it is a solver."""
     if isinstance(optim, Solver):
         raise TypeError(
-            f"{name} moves states step by step, which takes an optimiser of the nodes, Optim(optax.sgd(...)), found a "
-            f"{type(optim).__name__}: use PC or EPC with it"
+            f"{name} moves states step by step, which takes an optimiser of the nodes, Optim(optax.sgd(...)), found "
+            f"{kind_of(optim)}: use PC or EPC with it"
         )
 
 

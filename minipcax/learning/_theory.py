@@ -188,6 +188,7 @@ def conditioning(hessian: Float[Array, "... states states"]) -> Conditioning:
     Reference:
         Nesterov, Lectures on Convex Optimization, theorem 2.1.15 (2018).
     """
+    hessian = jnp.asarray(hessian)
     refusals.check_square(hessian)
     eigenvalues = jnp.linalg.eigvalsh(hessian)
     smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1]

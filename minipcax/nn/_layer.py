@@ -58,7 +58,7 @@ class Layer(Module, Generic[D]):
     # The arguments are those of cls, but parameters may take the place of arrays.
     def __init__(self, cls: Callable[..., D], *args: Any, filter: Filter = is_array, **kwargs: Any) -> None:
         super().__init__()
-        if not all_leaves([cls]):
+        if not callable(cls) or not all_leaves([cls]):
             raise TypeError(
                 f"Layer expects the class of a callable pytree, and its arguments, found the object {cls!r}"
             )

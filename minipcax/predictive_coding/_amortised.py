@@ -6,6 +6,7 @@ from typing import Any
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
+from minipcax.core.refusals import kind_of
 from minipcax.predictive_coding._energy_module import STATUS, EnergyModule
 from minipcax.predictive_coding._refusals import check_started_once
 from minipcax.predictive_coding._vode import Vode
@@ -26,6 +27,7 @@ class Amortised(EnergyModule):
             network, give each node some of its layers.
 
     Raises:
+        TypeError: `node` is not a `Vode`, or `network` cannot be called.
         ValueError: the node initialises itself with its prediction.
 
     Example:
@@ -61,6 +63,8 @@ class Amortised(EnergyModule):
         network: Callable[[Array], Array],
     ) -> None:
         super().__init__()
+        if not isinstance(node, Vode) or not callable(network):
+            raise TypeError(f"Amortised expected a Vode and a network, found {kind_of(node)} and {kind_of(network)}")
         check_started_once(node.ruleset.inputs_for(STATUS.INIT, "u"))
         self.network = network
         self.guess = Vode[Any](_energy_of_guess)

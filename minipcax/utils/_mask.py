@@ -9,15 +9,16 @@ Called with a tree, a mask returns the same tree with `None` in place of the par
 the two values of `to` in place of all. That is the form that optimisers and transforms take.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from types import FunctionType
 from typing import Any, TypeVar, get_args
 
 import jax
 import numpy as np
 
 from minipcax.core import BaseModule, BaseParam, tree_ref
-from minipcax.core.filter import Filter, as_predicate
+from minipcax.core.filter import Filter, Predicate, as_predicate
 from minipcax.core.refusals import kind_of
 from minipcax.core.tree import ParamRef, is_param
 
@@ -25,7 +26,21 @@ Tree = TypeVar("Tree")
 ARRAYS, NUMBERS = (jax.Array, np.ndarray, np.generic), (bool, int, float, complex)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False)
+class _Combined:
+    """A predicate that is made of masks, and how it was written."""
+
+    selects: Predicate
+    text: str
+
+    def __call__(self, param: BaseParam[Any]) -> bool:
+        return self.selects(param)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class M:
     """A mask that selects parameters by class, union of classes, predicate or another mask.
 
@@ -96,24 +111,36 @@ class M:
 
     def has(self, **attributes: object) -> "M":
         """Returns a mask that also requires all of these attributes to have these values."""
-        return self & (lambda param: all(_has(param, name, value) for name, value in attributes.items()))
+        return self._where(all, "has", attributes)
 
     def hasnot(self, **attributes: object) -> "M":
         """Returns a mask that also requires none of these attributes to have these values."""
-        return self & (lambda param: not any(_has(param, name, value) for name, value in attributes.items()))
+        return self._where(lambda found: not any(found), "hasnot", attributes)
+
+    def _where(self, holds: Callable[[Iterator[bool]], bool], method: str, attributes: dict[str, object]) -> "M":
+        def selects(param: BaseParam[Any]) -> bool:
+            return self.apply(param) and holds(_has(param, *each) for each in attributes.items())
+
+        listed = ", ".join(f"{name}={value!r}" for name, value in attributes.items())
+        return M(_Combined(selects, f"{self.to(None)!r}.{method}({listed})"))
 
     def __and__(self, other: Filter | None) -> "M":
         return M_is(self, other)
 
     def __or__(self, other: Filter | None) -> "M":
         second = M(other)
-        return M(lambda param: self.apply(param) or second.apply(param))
+        return M(_Combined(lambda param: self.apply(param) or second.apply(param), f"({self!r} | {second!r})"))
 
     def __invert__(self) -> "M":
-        return M(lambda param: not self.apply(param))
+        return M(_Combined(lambda param: not self.apply(param), f"~{self!r}"))
 
     __rand__ = __and__
     __ror__ = __or__
+
+    def __repr__(self) -> str:
+        name = self.target.__name__ if isinstance(self.target, type | FunctionType) else repr(self.target)
+        text = name if isinstance(self.target, _Combined | M) else f"M({name})"
+        return text if self.values is None else f"{text}.to({self.values!r})"
 
     def __bool__(self) -> bool:
         raise TypeError("masks cannot be used as a Python bool: combine them with &, | and ~, not with and, or and not")
@@ -155,7 +182,8 @@ def M_is(mask: Filter | None, *others: Filter | None) -> M:
         (False, False)
     """
     masks = [M(each) for each in (mask, *others)]
-    return M(lambda param: all(each.apply(param) for each in masks))
+    text = f"({' & '.join(map(repr, masks))})"
+    return M(_Combined(lambda param: all(each.apply(param) for each in masks), text))
 
 
 def M_has(mask: Filter | None = None, **attributes: object) -> M:

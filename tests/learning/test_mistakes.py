@@ -158,7 +158,9 @@ def test_objects_that_are_not_models(make: Callable[[], Any], lacks: str, part: 
         "learn": lambda: pxl.learn(X, model=model, optim=optims[1]),
         "relax_errors": lambda: pxl.relax_errors(X, 2, model=model, optim=optims[0]),
     }
-    with pytest.raises(TypeError, match=rf"model of value nodes, found a \w+, which has no {lacks}: write class"):
+    with pytest.raises(
+        TypeError, match=rf"model of value nodes, found a \w+, which has no {lacks}: make it an EnergyModule"
+    ):
         parts[part]()
 
 
@@ -221,6 +223,26 @@ def test_learning_before_there_are_states() -> None:
 def test_a_model_called_before_there_are_states() -> None:
     with pytest.raises(TypeError, match=r"Linear expected an array, found None: .* initialise the nodes first"):
         chain()(X[0])
+
+
+@pytest.mark.parametrize("optim", [3, optax.sgd(0.1), pxl.LBFGS])
+@pytest.mark.parametrize("call", [pxl.infer, pxl.relax, pxl.relax_errors, pxl.learn])
+def test_what_is_not_an_optimiser(call: Callable[..., Any], optim: Any) -> None:
+    model = chain()
+    pxl.initialise(X, Y, model=model)
+    with pytest.raises(TypeError, match=r"^optim expected an Optim, found .*: write Optim\("):
+        call(X, *(() if call is pxl.learn else (2,)), model=model, optim=optim)
+
+
+@pytest.mark.parametrize("call", [pxl.initialise, pxl.predict])
+def test_what_is_not_a_model_of_value_nodes(call: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="expected a model of value nodes, found a Linear, which has no nodes"):
+        call(X, model=pxnn.Linear(5, 3))
+
+
+def test_errors_of_cleared_nodes() -> None:
+    with pytest.raises(ValueError, match=r"found none in \.vodes\[0\]\.h, .*: call initialise"):
+        pxl.states_from_errors(X, model=chain())
 
 
 def test_labels_that_are_not_class_numbers() -> None:

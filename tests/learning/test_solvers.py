@@ -454,7 +454,7 @@ def test_mistakes_of_settings(make: Any, error: type[Exception], words: str) -> 
 
 
 def test_weights_are_not_solved_for() -> None:
-    with pytest.raises(TypeError, match=r"weights expected an Optim, found a LBFGS"):
+    with pytest.raises(TypeError, match=r"weights expected an Optim, found an LBFGS"):
         pxl.PC(2)(X, Y, model=made(), nodes=pxl.LBFGS(), weights=pxl.LBFGS())  # type: ignore[arg-type]  # the mistake
 
 

@@ -165,6 +165,14 @@ def test_backpropagation_learns_the_guesses_through_the_start(x: Array) -> None:
     assert_close(weights_of(model), expected)
 
 
+def test_what_is_not_a_node_and_a_network_is_refused() -> None:
+    node = pxc.Vode(ruleset={pxc.STATUS.INIT: ("u <- u",)})
+    with pytest.raises(TypeError, match="expected a Vode and a network, found a Vode and a str"):
+        pxc.Amortised(node, "network")  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(TypeError, match="expected a Vode and a network, found a Linear and a Linear"):
+        pxc.Amortised(pxnn.Linear(2, 2), pxnn.Linear(2, 2))  # type: ignore[arg-type]  # what is tested
+
+
 def test_a_node_that_starts_itself_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Amortised expected a node that does not start itself.*u <- u"):
         pxc.Amortised(pxc.Vode(), pxnn.Linear(2, 2))

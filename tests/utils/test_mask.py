@@ -160,6 +160,20 @@ def test_masks_are_combined_by_operators() -> None:
             combine(M(Weight), M(State))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "M(LayerParam)",
+        "M(LayerParam).hasnot(frozen=True)",
+        "M(LayerParam).has(ndim=1, frozen=False).to((None, 0))",
+        "~(M(LayerParam) | M(VodeParam))",
+        "(M(LayerParam) & ~M(VodeParam).has(ndim=0))",
+    ],
+)
+def test_masks_are_printed_as_they_are_written(text: str) -> None:
+    assert repr(eval(text, {"M": M, "LayerParam": pxnn.LayerParam, "VodeParam": pxc.VodeParam})) == text
+
+
 def test_a_shared_parameter_is_selected_once_and_placeholders_never() -> None:
     p = Weight(jnp.ones(2))
     tree: list[Any] = [p, {"a": p}, (p, Weight(jnp.ones(1)))]
