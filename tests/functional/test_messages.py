@@ -95,22 +95,22 @@ class List(list[Any]):
 @pytest.mark.parametrize(
     "attribute, kind",
     [
-        (jnp.tanh, "ufunc|function|PjitFunction"),
-        (lambda x: x, "function"),
-        ("relu", "str"),
-        (object(), "object"),
-        (Net, "type"),
-        ({1, 2}, "set"),
-        (List([X]), "List"),
+        (jnp.tanh, "a ufunc|a function|a PjitFunction"),
+        (lambda x: x, "a function"),
+        ("relu", "a str"),
+        (object(), "an object"),
+        (Net, "the class Net"),
+        ({1, 2}, "a set"),
+        (List([X]), "a List"),
     ],
     ids=["jax function", "lambda", "str", "object", "class", "set", "list subclass"],
 )
 def test_an_attribute_that_jax_cannot_carry(call: Any, attribute: Any, kind: str) -> None:
     model = Net()
     before = Snapshot(model)
-    with refused(rf"model\.layers\[1\]\['name'\] is a ({kind}), which JAX cannot carry.*static\(\.\.\.\)", TypeError):
+    with refused(rf"model\.layers\[1\]\['name'\] is ({kind}), which JAX cannot carry.*static\(\.\.\.\)", TypeError):
         call(nothing, model=Holder(layers=[model, {"name": attribute}]))
-    with refused(rf"^other is a ({kind}), which JAX cannot carry.*static\(\.\.\.\)", TypeError):
+    with refused(rf"^other is ({kind}), which JAX cannot carry.*static\(\.\.\.\)", TypeError):
         call(nothing, model=model, other=attribute)
     call(nothing, model=Holder(layers=[model, {"name": px.StaticParam(attribute)}]))
     before.check()
