@@ -59,6 +59,7 @@ def unmatched(expected: list[tuple[str, str]], found: list[tuple[str, str]]) -> 
     return missing + [f for f in found if f not in [pair[1] for pair in pairs]]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_errors_are_those_expected(program: str, errors: dict[str, Errors]) -> None:
     wrong = {}

@@ -150,6 +150,7 @@ def test_a_copy_of_the_global_generator_goes_on_from_the_key_that_is_lent() -> N
         np.testing.assert_array_equal(first, jax.random.split(jax.random.PRNGKey(seed))[1])
 
 
+@pytest.mark.thorough
 def test_importing_does_not_start_jax_and_the_global_key_comes_from_the_clock() -> None:
     processes = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", FRESH], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

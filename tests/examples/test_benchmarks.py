@@ -13,6 +13,7 @@ import pytest
 from tests.examples.support import EXAMPLES, run, run_here
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("run", "name", "options"),
     [

@@ -46,6 +46,7 @@ def test_it_is_for_those_who_come_from_five_libraries() -> None:
     assert sum(len(rows(text)) + 2 for text in LIBRARIES.values()) == PAGE.count("\n|")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_line_of_the_page_runs(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffrax")
@@ -126,6 +127,7 @@ def check_states(model: Network, expected: list[Array], tolerance: float) -> Non
         np.testing.assert_allclose(vode.h.get(), state, atol=tolerance)
 
 
+@pytest.mark.thorough
 def test_a_rate_of_states_is_divided_by_the_batch() -> None:
     model = Network(linears(SIZES), jnp.tanh)
     jpc = Jpc(model)
@@ -158,6 +160,7 @@ def test_adam_keeps_its_rate() -> None:
     check_states(model, states, 1e-3)
 
 
+@pytest.mark.thorough
 def test_a_time_of_integration_is_divided_by_the_batch() -> None:
     diffrax: Any = pytest.importorskip("diffrax")
     model = Network(linears(SIZES), jnp.tanh)

@@ -25,6 +25,7 @@ def test_digits(tmp_path: Path) -> None:
     assert (tmp_path / "convolutions.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
     """Images of 5 × 4 are pooled twice; another number of channels than the scale divides."""
     small = ("--scale", "100", "--steps", "1", "--batch-size", "50")
@@ -34,6 +35,7 @@ def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
     assert len(re.findall(r"epoch 1: test accuracy [\d.]+%, [\d.]+ s", result.stdout)) == 1
 
 
+@pytest.mark.thorough
 def test_alexnet(folder: Path, tmp_path: Path) -> None:
     small = ("--network", "alexnet", "--scale", "100", "--steps", "1", "--batch-size", "50", "--epochs", "1")
     result = run("--data", folder, *small, "--out", tmp_path)

@@ -22,6 +22,7 @@ MODULES = {
 LONG = {"10_monte_carlo", "11_zil", "12_depth"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "lesson",
     [pytest.param(path, marks=pytest.mark.slow) if path.stem in LONG else path for path in LESSONS],

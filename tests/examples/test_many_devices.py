@@ -18,6 +18,7 @@ def accuracies(text: str) -> list[str]:
     return re.findall(r"^epoch \d: [\d.]+ ms a step.*, ([\d.]+%) of the last batch are right$", text, re.MULTILINE)
 
 
+@pytest.mark.thorough
 def test_two_devices_learn_what_one_does() -> None:
     one, two = run("5_many_devices", *SMALL), run("5_many_devices", *SMALL, "--devices", "2")
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
@@ -47,6 +48,7 @@ def test_two_processes_learn_what_one_does() -> None:
     assert accuracies(texts[0]) == accuracies(run("5_many_devices", *SMALL).stdout)
 
 
+@pytest.mark.thorough
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:
     result = run("5_many_devices", "--devices", "3")
     assert result.returncode == 2

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.examples.support import run_here
 
 
@@ -11,6 +13,7 @@ def means(text: str) -> dict[str, float]:
     return {name: float(mean) for name, mean in re.findall(r"^([^:\n]+): (-?[\d.]+)", text, re.MULTILINE)}
 
 
+@pytest.mark.thorough
 def test_bidirectional(tmp_path: Path) -> None:
     small = "--epochs", "8", "--steps", "4", "--hidden", "32", "--test-steps", "40", "--seeds", "2"
     result = run_here("models/bidirectional", *small, "--lr-weights", "0.01", "--out", tmp_path)
@@ -24,6 +27,7 @@ def test_bidirectional(tmp_path: Path) -> None:
     assert (tmp_path / "bidirectional.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_hybrid(tmp_path: Path) -> None:
     small = "--epochs", "10", "--steps", "8", "--hidden", "32", "--test-steps", "120", "--lr-weights", "0.01"
     result = run_here("models/hybrid", *small, "--out", tmp_path)
@@ -41,6 +45,7 @@ def test_hybrid(tmp_path: Path) -> None:
     assert (tmp_path / "hybrid.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_graph(tmp_path: Path) -> None:
     small = "--epochs", "30", "--hidden", "16", "--test-steps", "30", "--lr-weights", "0.01"
     result = run_here("models/graph", *small, "--out", tmp_path)

@@ -29,6 +29,7 @@ def test_digits(tmp_path: Path) -> None:
     assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_folder_in_the_format_of_mnist(folder: Path, tmp_path: Path) -> None:
     options = "--epochs", "8", "--batch-size", "8", "--lr-weights", "0.005", "--out", tmp_path
     result = run_here("1_quickstart", "--data", folder, *options)

@@ -27,6 +27,7 @@ def means(text: str) -> dict[str, float]:
     return {name: float(mean) for name, mean in re.findall(line, text, re.MULTILINE)}
 
 
+@pytest.mark.thorough
 def test_temporal(tmp_path: Path) -> None:
     small = "--epochs", "2", "--steps", "8", "--hidden", "32", "--sprites", "200", "--batch-size", "20", "--seeds", "2"
     result = run_here("models/temporal", *small, "--out", tmp_path)
@@ -125,6 +126,7 @@ def small_transformer(precision: float) -> tuple[transformer.Rows, transformer.T
     return images, transformer.Transformer(images, options, px.RandomKeyGenerator(0))
 
 
+@pytest.mark.thorough
 def test_no_token_sees_a_later_row() -> None:
     images, model = small_transformer(1.0)
 

@@ -23,6 +23,7 @@ def scores(text: str, name: str) -> list[float]:
     return [float(number) for number in re.findall(r"(?:accuracy|per pixel) ([\d.]+)", part[part.index(name) + 1])]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "part", ["autoencoder", *(pytest.param(part, marks=pytest.mark.slow) for part in ("recurrent", "siamese"))]
 )

@@ -62,6 +62,7 @@ def test_a_gradient_that_is_computed_again() -> None:
     np.testing.assert_allclose(float(found), 3.0 * np.cos(6.0), rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(
     "wrap", [pxf.checkpoint, pxf.checkpoint(policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)]
@@ -241,6 +242,7 @@ def temporary(wrap: Callable[..., Any]) -> int:
     return int(lowered.compile().memory_analysis().temp_size_in_bytes)  # type: ignore[union-attr]  # where XLA tells
 
 
+@pytest.mark.thorough
 def test_it_takes_less_memory() -> None:
     """Without it, a block keeps what is around tanh and dropout, 4 times as wide as what is between blocks."""
     assert temporary(pxf.checkpoint) < 0.6 * temporary(lambda fn: fn)

@@ -159,6 +159,7 @@ def mlp() -> Any:
     return model, pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
 
 
+@pytest.mark.thorough
 def test_a_training_step_under_a_foreign_transform_is_refused_and_destroys_nothing() -> None:
     xs, ys = jnp.ones((2, 4, 2)), jnp.ones((2, 4, 1))
     step = pxl.PC(2)

@@ -75,6 +75,7 @@ def test_all_forms_of_the_result(mode: str, argnums: Any, has_aux: bool) -> None
     close(found, (expected, (X, {"y": Y})) if has_aux else expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("argnums", [(), 0, (1, 0)])
 @pytest.mark.parametrize("has_aux", [False, True])
 def test_all_forms_of_a_hessian(argnums: Any, has_aux: bool) -> None:

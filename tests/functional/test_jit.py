@@ -489,6 +489,7 @@ assert there.weight.sharding.device_set == {jax.devices()[1]}
 """
 
 
+@pytest.mark.thorough
 def test_a_model_over_several_devices_trains_as_it_is() -> None:
     run_on_devices(2, SHARDED)
 

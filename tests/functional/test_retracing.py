@@ -528,6 +528,7 @@ def test_a_compiled_method_does_not_keep_itself_alive() -> None:
     assert [ref() for ref in dead] == [None, None]
 
 
+@pytest.mark.thorough
 def test_random_mutations_are_all_seen() -> None:
     random = np.random.default_rng(0)
     params = [px.Param(jnp.array(float(number))) for number in range(6)]

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import minipcax as px
 import minipcax.functional as pxf
@@ -70,6 +71,7 @@ def train(step: Callable[..., Any], number: int, model: Net) -> list[Any]:
     return values + [step(x, model=model, rkg=rkg) for _ in range(20)]
 
 
+@pytest.mark.thorough
 def test_different_models_in_different_threads() -> None:
     models = [Net() for _ in range(THREADS)]
     found = at_once(lambda number: train(new_step(), number, models[number]))

@@ -92,6 +92,7 @@ def test_backpropagation() -> None:
     close((report.loss, report.energies, report.predictions), (loss, loss[None], predictions))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("beta", [1.0, 0.3, -0.8])
 def test_nudging(beta: float) -> None:
     model, raw, report = train(pxl.Nudging(beta, STEPS))
@@ -121,6 +122,7 @@ def test_nudging_all_the_way_is_pc() -> None:
     close(nudged.raw(), model.raw())
 
 
+@pytest.mark.thorough
 def test_a_schedule_of_nudging_compiles_once() -> None:
     model = Counted()
     nodes, weights = pxu.Optim(optax.sgd(LR_NODES)), pxu.Optim(optax.sgd(LR_WEIGHTS), pxl.WEIGHTS(model))
@@ -136,6 +138,7 @@ def test_nudging_nowhere_is_refused() -> None:
         pxl.Nudging(0.0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", [1, STEPS])
 def test_incremental_predictive_coding(steps: int) -> None:
     model, raw, report = train(pxl.IPC(steps))

@@ -110,6 +110,7 @@ def optimisers(model: Model) -> dict[str, pxu.Optim]:
     return {"nodes": pxu.Optim(optax.sgd(LR_NODES)), "weights": weights}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", [None, px.Module.MODE.TRAIN])
 @pytest.mark.parametrize("unroll", [False, True])
 def test_training_equals_the_same_by_hand(mode: px.Module.MODE | None, unroll: bool) -> None:
@@ -134,6 +135,7 @@ def test_training_equals_the_same_by_hand(mode: px.Module.MODE | None, unroll: b
     assert calls == 0, "the modes of the inside are not seen as another structure outside"
 
 
+@pytest.mark.thorough
 def test_only_initialising_moves_them() -> None:
     model = Model()
     optims = optimisers(model)
@@ -156,6 +158,7 @@ def test_only_initialising_moves_them() -> None:
     assert not model.norms["1"].is_eval
 
 
+@pytest.mark.thorough
 def test_in_eval_mode_nothing_moves_them() -> None:
     """Fine-tuning at fixed statistics: one layer's, or all."""
     model = Model()

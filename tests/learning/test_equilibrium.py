@@ -68,6 +68,7 @@ def test_a_linear_network(depth: int) -> None:
         np.testing.assert_allclose(vode.h.get(), np.stack([states[number] for _, states in expected]), atol=2e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", [None, 2.0])
 @pytest.mark.parametrize("act_fn", [jnp.tanh, identity], ids=["tanh", "linear"])
 def test_errors_and_states_have_the_same_equilibrium(act_fn: Any, precision: float | None) -> None:
@@ -81,6 +82,7 @@ def test_errors_and_states_have_the_same_equilibrium(act_fn: Any, precision: flo
     assert relative_difference(by_errors, by_states) < 1e-4
 
 
+@pytest.mark.thorough
 def test_errors_and_the_states_they_stand_for() -> None:
     model = Chain([SIZE, 7, 6, SIZE])
 
@@ -145,6 +147,7 @@ def global_gradients(model: Chain, errors: list[Array], x: Array, y: Array) -> d
     return dict(zip(paths, jax.grad(energy)(model.weights), strict=True))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", [1, 4])
 def test_the_gradient_at_fixed_errors_goes_through_all_states(steps: int) -> None:
     model = Chain([SIZE, 7, 6, SIZE])
@@ -202,6 +205,7 @@ def test_both_gradients_differ_by_what_passes_through_the_states() -> None:
     np.testing.assert_allclose(found[last], local[last], rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", [None, 2.0])
 def test_at_equilibrium_both_gradients_are_the_same(precision: float | None) -> None:
     """Where ∂E/∂h = 0; also that of a precision."""
@@ -224,6 +228,7 @@ def test_another_gradient_is_refused() -> None:
         pxl.EPC(0, gradient="global")
 
 
+@pytest.mark.thorough
 def test_errors_lose_no_digits() -> None:
     """At 20 layers the errors are small against the states, but float32 gives what float64 does."""
     x, y = RNG.normal(size=(4, 6)), RNG.normal(size=(4, 6))

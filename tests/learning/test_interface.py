@@ -182,6 +182,7 @@ def test_an_algorithm_without_a_training_step_is_refused() -> None:
         pxl.Algorithm()  # type: ignore[abstract]  # what is tested
 
 
+@pytest.mark.thorough
 def test_the_history_is_that_of_every_node_in_order() -> None:
     model = Chain([3] * 12)  # as strings, .vodes[10] comes before .vodes[2]
     x, y = X[:, :3], Y
@@ -230,6 +231,7 @@ def test_inference_ends_when_the_energy_settles() -> None:
     np.testing.assert_allclose(h, infer(settled + 1)[1], atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_optimiser_of_the_nodes_starts_anew_or_continues() -> None:
     def train(reset: bool) -> list[Array]:
         model, nodes = Chain([5, 4, 3]), pxu.Optim(optax.sgd(0.1, momentum=0.9))

@@ -41,6 +41,7 @@ def stationary_variance(curvature: float, rate: float, momentum: float) -> float
     return float(sigma[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("rate", [0.3, 0.1, 0.03, pytest.param(0.003, marks=pytest.mark.slow)])
 def test_the_stationary_distribution(rate: float, momentum: float) -> None:

@@ -12,6 +12,7 @@ PROGRAM = "import runpy; runpy.run_module('tests.learning.on_mesh', run_name='__
 HAS_EXPLICIT_AXES = hasattr(jax.sharding, "reshard")
 
 
+@pytest.mark.thorough
 def test_default_axes() -> None:
     run_on_devices(8, PROGRAM, "Explicit" if HAS_EXPLICIT_AXES else "Auto", "quick")
 

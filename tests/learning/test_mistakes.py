@@ -362,6 +362,7 @@ def test_a_model_that_forgets_its_target(algorithm: pxl.Algorithm) -> None:
         gradients(algorithm, model, jnp.ones((4, 2)), jnp.ones((4, 3)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("energy_fn", [pxc.ce_energy, partial(pxc.ce_energy)])
 def test_nudging_with_cross_entropy_goes_from_the_softmax(energy_fn: Any) -> None:
     """As β vanishes and inference settles, its gradients are those of backpropagation (equilibrium propagation)."""
@@ -396,6 +397,7 @@ class Dropping(Chain):
         return super().__call__(pxnn.Dropout(0.5)(x, key=px.RKG()), y)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.IPC(2), pxl.Nudging(0.5, 2), pxl.EPC(2), pxl.Backprop()])
 def test_a_model_that_draws_is_trained(algorithm: pxl.Algorithm) -> None:
     px.RKG.seed(0)

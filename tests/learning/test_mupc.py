@@ -50,6 +50,7 @@ def test_one_layer_is_not_a_network() -> None:
         pxl.ResidualNetwork(IN, WIDTH, OUT, 1)
 
 
+@pytest.mark.thorough
 def test_the_size_of_its_signals_does_not_depend_on_width_and_depth() -> None:
     """With h_1 of variance |x|² / in_features = 1, the variance of the last state is at most (1 + 1/L)^L < e."""
     x = jnp.ones((1, IN))

@@ -127,6 +127,7 @@ WEIGHT_OPTIMISERS: dict[str, Callable[[], Optax]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tied", [False, True], ids=["", "tied"])
 @pytest.mark.parametrize(("nodes", "weights"), [("sgd", "adamw"), ("momentum", "sgd")])
 def test_training_equals_the_same_by_hand(nodes: str, weights: str, tied: bool) -> None:
@@ -151,6 +152,7 @@ def test_training_equals_the_same_by_hand(nodes: str, weights: str, tied: bool) 
     assert model.status is None
 
 
+@pytest.mark.thorough
 def test_its_parts_on_their_own() -> None:
     model = Model()
     raw, x, y = model.raw(), jnp.asarray(XS[0]), jnp.asarray(YS[0])
@@ -186,6 +188,7 @@ def test_without_targets_the_output_is_its_prediction() -> None:
     close(pxl.energies(XS[0], model=model), jnp.zeros(BATCH))
 
 
+@pytest.mark.thorough
 def test_tied_layers() -> None:
     """The gradient is the sum of the two uses, the optimiser steps once, and it is one parameter all along."""
     model, x, y = Model(), jnp.asarray(XS[0]), jnp.asarray(YS[0])
@@ -264,6 +267,7 @@ def snapshot(model: Model, *others: Any) -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("small_heap")
 def test_an_exception_during_training_leaves_all_as_it_was() -> None:
     model = Model()
@@ -310,6 +314,7 @@ def test_predictions_write_nothing(filled: int | None) -> None:
     assert snapshot(model) == before
 
 
+@pytest.mark.thorough
 def test_initialisation_for_a_batch_of_another_size() -> None:
     model = Model()
     for size in (BATCH, 2, BATCH, 3):

@@ -85,6 +85,7 @@ def test_a_solver_takes_the_place_of_the_optimiser() -> None:
     assert float(report.energies[-1]) < float(report.energies[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("nodes", [pxl.LBFGS(), pxu.Optim(optax.lbfgs()), pxl.GradientFlow(time=200.0)])
 def test_they_end_at_the_equilibrium(nodes: Any) -> None:
     model = made()
@@ -94,6 +95,7 @@ def test_they_end_at_the_equilibrium(nodes: Any) -> None:
     close(float(history.total[-1] * BATCH), float(energy(model, states_of(model), X, Y)), 1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("nodes", [pxl.LBFGS(), pxl.GradientFlow(time=50.0), pxu.Optim(optax.lbfgs())])
 def test_errors_can_be_solved_for_as_well(nodes: Any) -> None:
     settled = {}
@@ -109,6 +111,7 @@ def test_errors_can_be_solved_for_as_well(nodes: Any) -> None:
 # The flow of a linear network: dh/dt = −(A h − b), so that h(t) = h* + exp(−A t) (h(0) − h*), for each sample.
 
 
+@pytest.mark.thorough
 def test_the_flow_is_that_of_a_linear_network() -> None:
     time = 1.5
     with enable_x64(True):
@@ -131,6 +134,7 @@ def test_the_flow_is_that_of_a_linear_network() -> None:
             close(np.asarray(found), exact, 5 * tolerance)
 
 
+@pytest.mark.thorough
 def test_constant_steps_are_those_of_heun() -> None:
     model, dt, steps = made(), 0.1, 12
     history = settle(model, pxl.GradientFlow(dt * steps, dt, controller=diffrax.ConstantStepSize()), steps=steps)
@@ -166,6 +170,7 @@ def _backwards(_: None, change: Array) -> tuple[Array]:
 tapped.defvjp(lambda x: (x, None), _backwards)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tolerance", [pytest.param(None, marks=pytest.mark.slow), pxl.GradientTolerance(0.01)])
 @pytest.mark.parametrize(
     "nodes",
@@ -198,6 +203,7 @@ def test_nothing_is_inferred(nodes: Any, tolerance: Any) -> None:
     close(np.asarray(history.total) * BATCH, np.full(30, float(energy(model, [], X, Y))), 1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "each", "first"), [(diffrax.Euler(), 1, 0), (diffrax.Tsit5(), 6, 1), (diffrax.Midpoint(), 2, 0)]
 )
@@ -209,6 +215,7 @@ def test_gradients_of_other_methods_are_counted(method: Any, each: int, first: i
 # Tolerances.
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("nodes", [optax.sgd(0.2), optax.sgd(0.1, momentum=0.5), pxl.LBFGS(), pxl.GradientFlow(99.0)])
 def test_inference_stops_where_the_gradient_is_small(nodes: Any) -> None:
     nodes = nodes if isinstance(nodes, pxl.Solver) else pxu.Optim(nodes)
@@ -227,6 +234,7 @@ def test_inference_stops_where_the_gradient_is_small(nodes: Any) -> None:
         assert int(history.gradients) == last + 2  # those of the steps that moved, and of where they ended
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "nodes", [optax.sgd(0.2), pxl.LBFGS(), pytest.param(pxl.GradientFlow(99.0), marks=pytest.mark.slow)]
 )
@@ -265,6 +273,7 @@ def test_a_tolerance_is_traced() -> None:
     assert calls == traced
 
 
+@pytest.mark.thorough
 def test_states_along_the_way() -> None:
     model = made()
     history = settle(model, pxu.Optim(optax.sgd(0.1)), steps=4, record=True)
@@ -298,6 +307,7 @@ def test_random_starts() -> None:
     close(report.predictions, predictions, 1e-6)
 
 
+@pytest.mark.thorough
 def test_states_that_are_there_continue() -> None:
     model = made()
     weights, nodes = pxu.Optim(RESTING, pxl.WEIGHTS(model)), pxu.Optim(optax.sgd(0.1))
@@ -313,6 +323,7 @@ def test_states_that_are_there_continue() -> None:
 # Weights.
 
 
+@pytest.mark.thorough
 def test_weights_learn_by_lbfgs() -> None:
     """With states at their predictions, the energy is the loss, and the only layer is a linear regression."""
     target = X @ RNG.normal(size=(4, 3)).astype(np.float32) + 0.5
@@ -324,6 +335,7 @@ def test_weights_learn_by_lbfgs() -> None:
         assert float(report.loss) < 1e-5
 
 
+@pytest.mark.thorough
 def test_dropout_is_the_same_for_the_gradient_and_the_search() -> None:
     class Noisy(Network):
         def apply_layer(self, number: int, x: Array) -> Any:
@@ -361,6 +373,7 @@ class Remembering(pxu.Optim):
 SEEN: list[Any] = []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rkg", [px.RandomKeyGenerator(5), pytest.param(px.RKG, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.Backprop(), pxl.EPC(2, gradient="global")])
 def test_searches_draw_what_the_gradient_drew(algorithm: pxl.Algorithm, rkg: px.RandomKeyGenerator) -> None:
@@ -421,6 +434,7 @@ def test_mistakes_of_solvers(nodes: Any, options: dict[str, Any], error: type[Ex
     assert all(one is other for one, other in zip(before, states_of(model), strict=True))
 
 
+@pytest.mark.thorough
 def test_samples_that_see_each_other_are_not_solved_for_alone() -> None:
     class Centred(Network):
         def apply_layer(self, number: int, x: Array) -> Any:
@@ -470,6 +484,7 @@ def test_numbers_out_of_range(value: Any) -> None:
         pxl.GradientFlow(1.0, value)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("nodes", [optax.sgd(0.1), optax.lbfgs(), pxl.LBFGS(), pxl.GradientFlow(1.0)])
 def test_states_keep_their_precision(nodes: Any) -> None:
     model = made()

@@ -129,6 +129,7 @@ def train(
     return report
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("x64", [True, False])
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: type(algorithm).__name__)
 def test_it_learns_what_a_list_learns(algorithm: pxl.Algorithm, x64: bool) -> None:
@@ -141,6 +142,7 @@ def test_it_learns_what_a_list_learns(algorithm: pxl.Algorithm, x64: bool) -> No
         close((found.loss, found.predictions), (expected.loss, expected.predictions), tolerance)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("block", BLOCKS)
 def test_blocks_of_any_kind(block: str) -> None:
     make, shape = BLOCKS[block]
@@ -160,6 +162,7 @@ def test_one_layer_at_a_time() -> None:
     close(weights_of(stacked), weights_of(listed), 1e-5)
 
 
+@pytest.mark.thorough
 def test_every_layer_has_its_energy_and_state() -> None:
     listed, stacked = pair()
     x, y = (array[0] for array in data())
@@ -176,6 +179,7 @@ def test_every_layer_has_its_energy_and_state() -> None:
         pxl.PC(2)(x, y, model=stacked, nodes=nodes, weights=weights).check()
 
 
+@pytest.mark.thorough
 def test_batch_norm_and_dropout() -> None:
     class Block(px.Module):
         def __init__(self) -> None:
@@ -213,6 +217,7 @@ def test_langevin_dynamics_with_the_noise_of_its_key() -> None:
     close(stacked.blocks.vodes.h.get(), expected, 1e-5)
 
 
+@pytest.mark.thorough
 def test_layers_that_are_frozen_do_not_move() -> None:
     """Neither momentum nor decay moves them, and their gradients do not count."""
     listed, stacked = pair()
@@ -234,6 +239,7 @@ def test_layers_that_are_frozen_do_not_move() -> None:
 
 
 # The state of a new adagrad is not zero.
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", [optax.sgd(0.1, momentum=0.9), optax.adagrad(0.05)])
 @pytest.mark.usefixtures("standard_promotion")
 def test_layers_that_were_frozen_start_anew(rule: optax.GradientTransformation) -> None:
@@ -279,6 +285,7 @@ def test_saving_and_loading(tmp_path: Path) -> None:
     close(weights_of(other), weights_of(stacked), 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("algorithm", [pxl.PC(5), pxl.EPC(5), pxl.Backprop()], ids=lambda each: type(each).__name__)
 def test_the_program_does_not_grow_with_depth(algorithm: pxl.Algorithm) -> None:
     def size(depth: int) -> int:

@@ -78,6 +78,7 @@ class Tied(Net):
         return node(u, output="u")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("algorithm", ALL, ids=repr)
 def test_whichever_comes_first(algorithm: pxl.Algorithm) -> None:
     expected, report = gradients(algorithm, Chain([5, 4, 3]), X, Y)
@@ -408,6 +409,7 @@ def test_inference_by_hand_needs_a_minimum() -> None:
         pxl.infer(X, 2, model=model, optim=pxu.Optim(optax.sgd(0.1)))
 
 
+@pytest.mark.thorough
 def test_cross_entropy_of_a_transformed_state_is_bounded() -> None:
     """−softmax(h)·log softmax(u)."""
     rules = {pxc.STATUS.ALL: ("h -> h:softmax",)}, {"softmax": lambda vode, key, h, rkg: jax.nn.softmax(h)}

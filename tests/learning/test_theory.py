@@ -49,6 +49,7 @@ def test_two_layers_of_one_unit_by_hand() -> None:
     np.testing.assert_allclose(pxl.linear_hessian([jnp.array([[a]]), jnp.array([[b]])]), [[1 + b**2]])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sizes", [[4, 2], [4, 3, 2], SIZES, [4, 6, 6, 6, 6, 6, 2]])
 def test_the_least_energy_and_its_curvature_by_least_squares(sizes: list[int]) -> None:
     """Of all residuals, stacked into A h − b, which numpy minimises."""
@@ -85,6 +86,7 @@ def test_the_blocks_of_the_hessian() -> None:
     np.testing.assert_allclose(h, h.T)
 
 
+@pytest.mark.thorough
 def test_long_inference_ends_there_and_contracts_at_the_best_rate() -> None:
     """With the best step, the slowest error shrinks by (κ − 1) / (κ + 1) in each step, no matter of which sign."""
     with enable_x64(True):
@@ -111,6 +113,7 @@ def test_long_inference_ends_there_and_contracts_at_the_best_rate() -> None:
         np.testing.assert_allclose(pxl.energies(x, model=model), least, rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_the_gradient_of_the_least_energy_is_what_pc_learns_from() -> None:
     """By the envelope theorem: ∂E/∂h = 0, so that dE*/dW = ∂E/∂W at fixed states."""
     with enable_x64(True):
@@ -132,6 +135,7 @@ def test_state_hessian_of_a_linear_chain() -> None:
     assert all(vode.h.get() is state for vode, state in zip(model.vodes, states, strict=True)), "nothing is written"
 
 
+@pytest.mark.thorough
 def test_state_hessian_of_a_nonlinear_network_equals_jax() -> None:
     model = Network(linears(SIZES), jnp.tanh)
     x, y = jnp.float32(X), jnp.float32(Y)

@@ -40,6 +40,7 @@ def test_four_layers_in_float32() -> None:
     np.testing.assert_allclose(report.loss, 0.5 * ((report.predictions - y) ** 2).sum(1).mean(), rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_twenty_layers_in_float64() -> None:
     with enable_x64(True):
         model = Chain([6] * 21).orthogonal()
@@ -49,6 +50,7 @@ def test_twenty_layers_in_float64() -> None:
         assert relative_difference(found, by_backpropagation(model.weights, x, y)) < 1e-9
 
 
+@pytest.mark.thorough
 def test_float32_loses_the_digits_of_a_deep_network() -> None:
     """What the documentation says of 20 layers: not exact, but not far off."""
     model = Chain([6] * 21)
@@ -85,6 +87,7 @@ class Convolutional(pxc.EnergyModule):
         return prediction
 
 
+@pytest.mark.thorough
 def test_a_convolutional_network_with_cross_entropy() -> None:
     model = Convolutional()
     x = jnp.asarray(RNG.normal(size=(5, 1, 8, 8)), jnp.float32)

@@ -151,6 +151,7 @@ def test_batch_norm(affine: bool, momentum: float, shape: tuple[int, ...]) -> No
     np.testing.assert_allclose(forward(x, layer=ours), y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_layer_around_a_gru_cell() -> None:
     ours, theirs = pxnn.Layer(eqx.nn.GRUCell, 3, 4, key=first_key(0)), eqx.nn.GRUCell(3, 4, key=first_key(0))
     assert isinstance(ours.nn.weight_ih, pxnn.LayerParam)
@@ -216,6 +217,7 @@ FOREIGN: dict[str, tuple[str, tuple[int, ...], Callable[..., Any], int]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "sizes", "use", "hidden"), FOREIGN.values(), ids=FOREIGN)
 def test_training_in_a_predictive_coding_network(
     name: str, sizes: tuple[int, ...], use: Callable[..., Any], hidden: int

@@ -116,6 +116,7 @@ def test_batch_norm_moves_its_statistics(shape: tuple[int, ...], momentum: float
     assert float(jnp.abs(state.get().mean - before.mean).max()) > 0
 
 
+@pytest.mark.thorough
 def test_batch_norm_gradients() -> None:
     layer = pxnn.BatchNorm(2, "batch", 1e-3, momentum=0.8)
     first, x, direction = normal(0, (5, 2, 3)), 2 * normal(1, (5, 2, 3)) + 1, normal(2, (5, 2, 3))

@@ -109,6 +109,7 @@ def test_adaptive_pool_gradients(layer: pxnn.Layer, reduce: str) -> None:
     close(value_and_gradients(layer, x, direction)[2], expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("layer", [pxnn.MaxPool2d(2), pxnn.AvgPool2d(2), pxnn.AdaptiveAvgPool2d(3)])
 def test_half_precision_is_kept(layer: pxnn.Layer) -> None:
     x = jnp.arange(16.0, dtype=jnp.bfloat16).reshape(1, 4, 4)

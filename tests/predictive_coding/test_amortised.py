@@ -115,6 +115,7 @@ def test_states_start_at_the_guess(x: Array) -> None:
     assert_close(prediction, model.label.h.get())
 
 
+@pytest.mark.thorough
 def test_inference_is_that_of_the_generative_network(x: Array) -> None:
     model = Hybrid()
     pxl.initialise(x, model=model)
@@ -125,6 +126,7 @@ def test_inference_is_that_of_the_generative_network(x: Array) -> None:
     assert_close(pxl.energies(x, model=model), generative(states, weights_of(model), x))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("clamped", [False, True])
 def test_both_networks_learn_from_where_inference_ends(x: Array, clamped: bool) -> None:
     model = Hybrid()
@@ -214,6 +216,7 @@ class Stacked(pxc.EnergyModule):
         return prediction
 
 
+@pytest.mark.thorough
 def test_the_states_of_a_stack_are_guessed_at_once(x: Array) -> None:
     model = Stacked()
     blocks, out = model.stack.blocks.nn, model.layer.nn

@@ -85,6 +85,7 @@ def double(vode: object, key: str, value: Array, rkg: object) -> Array:
     return 2 * value
 
 
+@pytest.mark.thorough
 def test_one_sample_without_vmap_and_plain_jax() -> None:
     """With as many layers as elements, whose axes only the call can tell apart."""
     stack = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), depth=WIDTH)

@@ -87,6 +87,7 @@ def test_a_tree_of_optimisers_passes_the_value_on() -> None:
     close([param.get() for param in pair], [jnp.array([1.0 - 4.0]), jnp.array([2.0 - 2.0])])
 
 
+@pytest.mark.thorough
 def test_a_shared_parameter_is_tried_in_all_places() -> None:
     w = px.Param(jnp.array([3.0]))
     pair = {"one": w, "same": w}
@@ -101,6 +102,7 @@ def test_a_shared_parameter_is_tried_in_all_places() -> None:
     close(w.get(), jnp.zeros(1), 1e-4)
 
 
+@pytest.mark.thorough
 def test_a_search_draws_the_same_every_time_and_advances_nothing() -> None:
     w, dropout = px.Param(START), pxnn.Dropout(0.5)
 
@@ -117,6 +119,7 @@ def test_a_search_draws_the_same_every_time_and_advances_nothing() -> None:
     close(known, noisy(w))  # it draws with that key
 
 
+@pytest.mark.thorough
 def test_what_a_function_writes_stays_in_its_copy() -> None:
     w = px.Param(START)
 
@@ -161,6 +164,7 @@ def steps_of(optim: pxu.Optim, tree: Any, steps: int) -> None:
         optim.step(tree, grads["tree"], value=value, value_fn=squares)
 
 
+@pytest.mark.thorough
 def test_the_memory_of_lbfgs_is_of_all_its_parameters() -> None:
     """Its ρ = 1 / (Δwᵀ Δg) are sums over all of them, and so those of none when one is taken away or added."""
     a, b = px.Param(jnp.zeros(2)), px.Param(jnp.zeros(2))
@@ -176,6 +180,7 @@ def test_the_memory_of_lbfgs_is_of_all_its_parameters() -> None:
     pxu.Optim(noise, [a]).retarget([a, b])  # a key is not made from parameters
 
 
+@pytest.mark.thorough
 def test_frozen_layers_are_not_searched() -> None:
     stack = pxc.Stack(lambda: pxnn.Linear(2, 2), 3)
     weights = pxu.M(pxnn.LayerParam)(stack)

@@ -592,6 +592,7 @@ def layers_loss(x: Array, *, model: Layers) -> Array:
     return (model.scale * x).sum()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("init_inside", [False, True], ids=["outside", "initialised inside jit"])
 @pytest.mark.parametrize("step_inside", [False, True], ids=["", "stepped inside jit"])
 def test_an_independent_optimiser_for_each_node(init_inside: bool, step_inside: bool) -> None:

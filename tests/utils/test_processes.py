@@ -197,6 +197,7 @@ train(state)  # both are still at the same place
 """
 
 
+@pytest.mark.thorough
 def test_a_run_in_two_processes(tmp_path: Path) -> None:
     run(RUN, tmp_path)
 

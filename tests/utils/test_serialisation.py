@@ -527,6 +527,7 @@ print(moved, len(list(folder.iterdir())) - 1)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("kills", [30, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_process_killed_while_saving_leaves_the_old_or_the_new_file(kills: int, tmp_path: Path) -> None:
