@@ -13,6 +13,8 @@ import pytest
 
 import minipcax as px
 
+pytestmark = pytest.mark.thorough  # mypy takes its time
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "types"
 PROGRAMS = sorted(path.name for path in FOLDER.glob("*.py"))
@@ -59,7 +61,6 @@ def unmatched(expected: list[tuple[str, str]], found: list[tuple[str, str]]) -> 
     return missing + [f for f in found if f not in [pair[1] for pair in pairs]]
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_errors_are_those_expected(program: str, errors: dict[str, Errors]) -> None:
     wrong = {}

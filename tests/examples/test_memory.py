@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.examples.support import run_here
 
 
+@pytest.mark.thorough
 def test_digits(tmp_path: Path) -> None:
     result = run_here("4_memory", "--epochs", "60", "--memories", "10", "--batch-size", "10", "--out", tmp_path)
     assert result.returncode == 0, result.stderr

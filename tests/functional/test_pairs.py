@@ -394,6 +394,7 @@ def _marked(names: tuple[str, ...]) -> Any:
     return pytest.param(names, marks=[pytest.mark.slow] if OFTEN.isdisjoint(names) else [], id="-".join(names))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("names", [*map(_marked, PAIRS)])
 def test_pairs(names: tuple[str, ...]) -> None:
     check(("jit", *names), depth=1)  # compiled as a whole, which is faster

@@ -141,6 +141,7 @@ def test_both_networks_learn_from_where_inference_ends(x: Array, clamped: bool) 
     assert all(not jnp.allclose(expected[name], before[name]) for name in before)
 
 
+@pytest.mark.thorough
 def test_incremental_predictive_coding(x: Array) -> None:
     model = Hybrid()
     w = weights_of(model)
