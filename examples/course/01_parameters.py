@@ -127,7 +127,7 @@ print("zero in the encoder, so the decoder is zero too:", copy.decode(jnp.ones(2
 # %% [markdown]
 # ## Exercises
 #
-# 1. Make a model with a list of three layers, the last of which is `pxnn.shared` of the first. How many leaves has it?
+# 1. Make a model with a list of three layers, the last `pxnn.shared` of the first. How many leaves does it have?
 # 2. What happens to `weight` if you write `weight = weight + 1` instead of `weight += 1`? What to `other_name`?
 # 3. Put a plain number into a model, `self.rate = 0.1`, and look at `jax.tree.leaves`. Then wrap it in `px.static`.
 #

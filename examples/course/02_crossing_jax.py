@@ -5,7 +5,7 @@
 #
 # `jax.jit`, `jax.grad` and `jax.vmap` are *transforms*: they make functions out of functions. All of them trace, and
 # what they write down must be all there is to say: a function must be *pure*, read nothing but its arguments, and leave
-# nothing but its result. The second call of `squares` in lesson 1 printed nothing, nor had it written into a box.
+# nothing but its result. The second call of `squares` in lesson 1 printed nothing, nor would it have changed a box.
 
 # %%
 import jax
@@ -100,8 +100,8 @@ except ValueError as error:
 #
 # `pxf.grad` asks what to differentiate: `pxu.M(pxnn.LayerParam)` says yes to parameters of this class. It returns a
 # dict like the mask, whose model has gradients in the places of the weights; `value_and_grad` returns the value as
-# well, and with `has_aux` what else the function returns. The shared weight is *one* value used twice, so its gradient
-# is the sum over both uses: for y = w(wx + b) + b, dy/dw = (wx + b) + wx.
+# well, and with `has_aux` a tuple of all that the function returns after it. The shared weight is *one* value used
+# twice, so its gradient is the sum over both uses: for y = w(wx + b) + b, dy/dw = (wx + b) + wx.
 
 
 # %%

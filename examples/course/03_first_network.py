@@ -119,9 +119,9 @@ print(model)
 
 # %% [markdown]
 # An *optimiser* makes steps from gradients; optax is JAX's library of them, and its `sgd` is the step above. One moves
-# the states, and starts anew with each batch; one moves the weights: `pxl.WEIGHTS(model)` is the answer of this mask to
-# all parameters of the model. `pxl.PC` is predictive coding. It maps the model over the batch (`vmap`), makes the three
-# steps above, and compiles them as a whole (`jit`). The numbers are those by hand, but for rounding.
+# the states, and starts anew with each batch; one moves the weights, which the mask `pxl.WEIGHTS` (lesson 2) selects
+# from the model. `pxl.PC` is predictive coding. It maps the model over the batch (`vmap`), makes the three steps
+# above, and compiles all (`jit`). Each call returns a *report*. The numbers are those by hand, but for rounding.
 
 # %%
 nodes, optimiser = pxu.Optim(optax.sgd(ALPHA)), pxu.Optim(optax.sgd(ETA), pxl.WEIGHTS(model))
@@ -143,7 +143,7 @@ save(figure, "first_network.png")
 # %% [markdown]
 # ## Exercises
 #
-# 1. Set T to 1 and run it all anew, as `jit` keeps the old T. Which weights differ from `first` after one update? Why?
+# 1. Set T and `updates` to 1, and run the file again (`jit` keeps the old T). Which weights differ from `first`? Why?
 # 2. Let inference go uphill: α = −0.1. What does the energy do?
 # 3. In `train`, print `gradients[1]`, that of h₂ (without `jit`, or you see tracers). Derive (h₂ − u₂) − W₃ᵀ(h₃ − u₃).
 #

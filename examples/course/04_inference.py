@@ -54,8 +54,8 @@ with pxu.step(at_zero, pxc.STATUS.INIT):
 # is on images that it has not learned. `adamw` is an optimiser that adapts its step to each weight.
 #
 # Then it sees a picture of one digit, but its output is clamped to the label of *another*. `pxl.initialise` is the
-# start of lesson 3, `pxl.infer` its inference, and `pxl.relax` is the same, but returns a history of all nodes (its
-# `total` is what a report calls `energies`); `record=True` keeps the states before every step, too.
+# start of lesson 3, `pxl.infer` its inference. `pxl.relax` also infers, but returns a history: `energies` node by
+# node, and `total`, their sums, which a report calls `energies`. `record=True` keeps the states before every step too.
 
 
 # %%
@@ -115,10 +115,10 @@ save(figure, "inference.png")
 # %% [markdown]
 # ## Equilibrium
 #
-# Where inference ends, ∂E/∂h = 0. With ε = h − u, the error of a node, that is ε₃ = W₄ᵀε₄ for the last two (exercise 3
-# of lesson 3): an error is the one above it, sent back through the weights and, lower down, tanh. A `tolerance` ends
-# inference once the gradient is that small; `history.gradients` counts how often it was computed. A *solver* such as
-# `pxl.LBFGS`, which guesses from past gradients how they change, gets there in fewer steps.
+# Where inference ends, ∂E/∂h = 0. With ε = h − u for the error of a node, this says ε₃ = W₄ᵀε₄ for the last two nodes
+# (exercise 3 of lesson 3): an error is the one above it, sent back through the weights (lower down, times the slope of
+# tanh). A `tolerance` ends inference once the gradient is that small; `history.gradients` counts how often it was
+# computed. A *solver* such as `pxl.LBFGS`, which guesses from past gradients how they change, needs fewer steps.
 
 # %%
 methods: dict[str, pxu.Optim | pxl.Solver] = {"gradient descent": nodes, "L-BFGS": pxl.LBFGS()}

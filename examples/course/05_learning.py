@@ -143,7 +143,7 @@ save(figure, "learning.png")
 # %% [markdown]
 # ## Exercises
 #
-# 1. After one step, why have layers 0 and 1 no gradient, and layer 2 the direction of backpropagation? How large is it?
+# 1. Why, after one step, do layers 0 and 1 have no gradient, and layer 2 the direction of backpropagation? How large?
 # 2. Learn by hand: `initialise`, `infer`, and `pxl.learn(x, model=model, optim=weights)`. Is it what `pxl.PC` does?
 # 3. Calls of `pxl.PC` return a report. In the last batch, by how much does `report.energies` fall in 16 steps? In 64?
 #

@@ -111,11 +111,11 @@ save(figure, "convolutions.png")
 # %% [markdown]
 # ## Two layers with two modes
 #
-# `BatchNorm` brings each channel near mean 0 and variance 1, by statistics that it remembers. In training, each batch
-# first moves them a little (the first one sets them); in testing they stay. `Dropout(0.5)` sets half of the numbers to
-# zero and doubles the others, in training only. So a model must know what it is used for: `model.train()`, as it is
-# when new, or `model.eval()`. `BatchNorm` is the one layer that looks across samples; it finds them by the name of the
-# axis of `vmap`, which is "batch" in all algorithms.
+# `BatchNorm` brings each channel near mean 0 and variance 1, by a mean and a variance that it remembers. In training,
+# each batch moves them a little before they are used (the very first sets them); in testing they stay. `Dropout(0.5)`
+# zeroes each number with probability ½ and doubles the others, in training only. So a model must know what it is used
+# for: `model.train()`, as it is when new, or `model.eval()`. `BatchNorm` is the one layer that looks across samples;
+# it finds them by the name of the axis of `vmap`, which is "batch" in all algorithms.
 
 
 # %%
@@ -139,8 +139,8 @@ print("remembered:", block.norm.state)
 # %% [markdown]
 # ## Exercises
 #
-# 1. How many weights has the model (`pxl.WEIGHTS(model)` has no others)? How many has the network of lesson 5 (copy it
-#    here), and how do they compare after 12 epochs?
+# 1. How many weights does the model have (all leaves of `pxl.WEIGHTS(model)`)? And the network of lesson 5 (copy it
+#    here)? How do their accuracies compare after 12 epochs?
 # 2. Put a `BatchNorm(8, "batch")` behind the first convolution. `pxl.initialise` moves its statistics, `pxl.infer` and
 #    `pxl.predict` do not. Where does `model.eval()` belong?
 # 3. Shift the test images one pixel to the right (`np.roll`). How do the accuracies of both networks change?

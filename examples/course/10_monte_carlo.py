@@ -103,7 +103,7 @@ for rate in [0.2, 0.1, 0.02]:
 # follows it. At the single most likely state, PC learns something else: there, a large W always pays, as it lets a
 # small h, which costs little, explain y.
 #
-# The model says y ~ N(W m, W Wᵀ + 1). It ends a little narrow, as its samples of h are wide. Set free, it draws data.
+# The model says y ~ N(W m, W Wᵀ + 1): a little too narrow, as samples of h are too wide. With y free, it draws data.
 
 # %%
 rng = np.random.default_rng(0)
@@ -118,7 +118,7 @@ for name, optimiser in {"PC": optax.sgd(0.1), "Monte Carlo PC": pxl.langevin(0.0
         algorithm(starts, data, model=learned, nodes=nodes, weights=weights)
     print(f"{name}: mean {learned.w.get() @ learned.mean.get()}, covariance")
     print(learned.w.get() @ learned.w.get().T + jnp.eye(2))
-learned.observed.h.frozen = False
+learned.observed.h.frozen = False  # of Monte Carlo PC, the last: now y is sampled too, together with h
 pxl.initialise(starts, model=learned)
 pxl.infer(starts, 20 if QUICK else 1000, model=learned, optim=pxu.Optim(pxl.langevin(0.02)))
 print("of generated samples: covariance\n", np.cov(np.asarray(learned.observed.h.get()).T))

@@ -107,8 +107,8 @@ for name, found in signals.items():
 # ## μPC
 #
 # In `pxl.ResidualNetwork` each layer adds to the state, u = h + a W f(h). The scales a, 1/√(width · depth) for hidden
-# layers, keep states of one size, so that a rate that is right for 8 layers is right for 64. It helps the way forward:
-# over states, an error still takes a step for each layer on its way back, so all layers learn by `EPC` here.
+# layers, keep states of one size, so the rate that suits 8 layers suits 64. They help the forward pass only: over
+# states, an error still needs a step for each layer on its way back. So we train with `EPC`, to reach all layers.
 
 
 # %%

@@ -3,7 +3,7 @@
 #
 # ![A curve fitted to data with gaps, by squared errors and by an energy of one's own](../pictures/your_own.png)
 #
-# Four things are made to be replaced by what the library lacks: the energy of a node, the algorithm, the training loop,
+# Four things are meant to be replaced by your own: the energy of a node, the algorithm, the training loop,
 # and the way inference finds its minimum. The task: learn two curves, although half of their values are missing.
 
 # %%
