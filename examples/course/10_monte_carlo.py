@@ -109,7 +109,7 @@ for rate in [0.2, 0.1, 0.02]:
 rng = np.random.default_rng(0)
 true_w = np.array([[2.0, 0.0], [1.0, 1.0]])
 data = jnp.asarray(rng.normal(size=(1000, 2)) @ true_w.T + rng.normal(size=(1000, 2)) + [1.0, -1.0], jnp.float32)
-starts, generators = jnp.zeros((1000, 2)), {}
+starts, generators = jnp.zeros((1000, 2)), dict[str, Generator]()
 for name, optimiser in {"PC": optax.sgd(0.1), "Monte Carlo PC": pxl.langevin(0.02)}.items():
     generators[name] = learned = Generator(jnp.eye(2), mean=jnp.zeros(2))
     weights = pxu.Optim(optax.sgd(optax.exponential_decay(0.1, 200, 0.5)), pxl.WEIGHTS(learned))
@@ -118,10 +118,10 @@ for name, optimiser in {"PC": optax.sgd(0.1), "Monte Carlo PC": pxl.langevin(0.0
         algorithm(starts, data, model=learned, nodes=nodes, weights=weights)
     print(f"{name}: mean {learned.w.get() @ learned.mean.get()}, covariance")
     print(learned.w.get() @ learned.w.get().T + jnp.eye(2))
-learned.observed.h.frozen = False  # of Monte Carlo PC, the last: now y is sampled too, together with h
-pxl.initialise(starts, model=learned)
-pxl.infer(starts, 20 if QUICK else 1000, model=learned, optim=pxu.Optim(pxl.langevin(0.02)))
-print("of generated samples: covariance\n", np.cov(np.asarray(learned.observed.h.get()).T))
+(sampler := generators["Monte Carlo PC"]).observed.h.frozen = False  # now y is sampled too, together with h
+pxl.initialise(starts, model=sampler)
+pxl.infer(starts, 20 if QUICK else 1000, model=sampler, optim=pxu.Optim(pxl.langevin(0.02)))
+print("of generated samples: covariance\n", np.cov(np.asarray(sampler.observed.h.get()).T))
 print("of the data: mean", np.asarray(data.mean(0)), "covariance\n", np.cov(np.asarray(data).T))
 
 # %%
