@@ -64,7 +64,7 @@ class Algorithm(Hyperparameters, ABC):
             A `Report` of the energies, the loss and the predictions.
 
         Raises:
-            ValueError: the model has no observed node (`h.frozen = True`), or the targets do not reach one; it skips a
+            ValueError: the model has no observed node (`h.frozen = True`), or none that targets reach; it skips a
                 node or calls one twice; the batch is empty; or `weights` was not initialised with `WEIGHTS(model)`.
             TypeError: an optimiser is not an `Optim`, the model is not an `EnergyModule` with a call, or Python code
                 depends on a traced hyperparameter.

@@ -30,6 +30,7 @@ class Seen(NamedTuple):
     predictions: dict[str, Any]
     entries: dict[str, dict[str, Any]]  # without `OWN_ENTRIES`
     of_samples: tuple[Any, ...]  # everything that the nodes hold
+    clamped: dict[str, Any]  # the states of observed nodes that are not their predictions
 
 
 def check_pass(x: Batch, y: Batch, *, model: Model, learns: bool = False) -> Sources:
@@ -59,9 +60,6 @@ def check_pass(x: Batch, y: Batch, *, model: Model, learns: bool = False) -> Sou
     def depends(found: object) -> bool:
         return any(path.startswith("[2]") for path in union(found))  # on y, the last argument
 
-    def is_prediction(path: str) -> bool:  # with states that are targets, taken from x, no weight has to do
-        return union(seen.states[path]) == union(seen.predictions[path])
-
     if jax.tree.leaves(y) and not depends(seen.predictions):  # in a model that predicts from y, it is an input
         if not any(depends(seen.states[path]) for path in observed):
             inferred = [path for path, state in seen.states.items() if path not in observed and depends(state)]
@@ -71,7 +69,7 @@ def check_pass(x: Batch, y: Batch, *, model: Model, learns: bool = False) -> Sou
         outputs = jax.tree.leaves(seen.output, is_leaf=is_sources)
         if outputs and all(map(depends, outputs)):
             raise refusals.returned_target(path for path in observed if depends(seen.states[path]))
-    if learns and y is None and observed and all(is_prediction(path) for path in observed):
+    if learns and y is None and observed and not seen.clamped:
         raise refusals.no_target(observed)
     targets = {f"[2]{path_name(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(y)}
     unused = targets - union((seen.output, seen.of_samples))
@@ -102,7 +100,7 @@ def _look(x: Sample, y: Sample, *, model: Model) -> Seen:
     of_samples = tree_extract(model, extract_fn=get, filter_fn=PER_SAMPLE.apply)
     if any(entries.values()):
         _check_entries(x, entries, model)
-    return Seen(output, states, predictions, entries, of_samples)
+    return Seen(output, states, predictions, entries, of_samples, clamped)
 
 
 def _check_entries(x: Sample, entries: dict[str, dict[str, Any]], model: Model) -> None:

@@ -40,12 +40,13 @@ def returned_target(paths: Iterable[str]) -> ValueError:
     )
 
 
-def warn_unlearned(paths: Sequence[str], nodes: int, steps: int) -> None:
+def warn_unlearned(paths: Sequence[str], nodes: int) -> None:
     """Warns that inference ended before the error reached these nodes. Is called by `check` of a history or report."""
     warnings.warn(
-        f"in {steps} steps of inference, the error of the output has not reached {len(paths)} of {nodes} nodes "
+        f"inference ended before the error of the output reached {len(paths)} of {nodes} nodes "
         f"({paths[0] or 'the model'}{', ...' if len(paths) > 1 else ''}), so the weights of their predictions have not "
-        "learned: take as many steps as there are layers, larger ones if the error is lost to rounding, or EPC",
+        "learned: take as many steps as there are layers, a smaller tolerance if there is one, larger steps if the "
+        "error is lost to rounding, or EPC",
         stacklevel=4,
     )
 

@@ -61,7 +61,7 @@ class History:
             )
         ahead = _ahead_of_the_error(energies)
         if len(ahead):
-            warn_unlearned([self.nodes[index] for index in ahead], len(self.nodes), energies.shape[-2])
+            warn_unlearned([self.nodes[index] for index in ahead], len(self.nodes))
         return self
 
 
@@ -72,11 +72,13 @@ def _ahead_of_the_error(energies: Float[np.ndarray, "*batches steps nodes"]) -> 
     its way if the last step reached another node, or if at its front it was lost to rounding; others may have an energy
     that is always 0. Weights learn after one more step than the history has, in which it moves on as in others.
     """
-    *_, last = energies.reshape(-1, *energies.shape[-2:])  # a loop over batches adds an axis before these
-    reached = np.diff((last > 0).sum(axis=-1), prepend=0)
-    lost = last[-1].min(initial=np.inf, where=last[-1] > 0) < np.finfo(last.dtype).eps * last[-1].sum()
+    *_, last = abs(energies.reshape(-1, *energies.shape[-2:]))  # a loop over batches adds an axis before these
+    first, *reached = np.diff((last != 0).sum(axis=-1), prepend=0)  # in each step
+    front = last[-1].min(initial=np.inf, where=last[-1] != 0)
+    rounding = jnp.finfo(last.dtype).eps * last[-1].sum()  # type: ignore[no-untyped-call]  # jax
+    on_its_way = any(reached) and (reached[-1] or front < rounding)
     ahead = np.flatnonzero(last[-1] == 0)
-    return ahead if len(ahead) > reached.max() and (reached[1:].any() and (reached[-1] or lost)) else ahead[:0]
+    return ahead if on_its_way and len(ahead) > max(first, *reached) else ahead[:0]
 
 
 def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | np.ndarray, " batch"]) -> float:

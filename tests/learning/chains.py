@@ -58,7 +58,7 @@ def gradients(
     return {path: state.optax[path] for path in state.targets}, report
 
 
-def train(algorithm: pxl.Algorithm, model: Any, x: Array, y: Array) -> pxl.Report:
+def train(algorithm: pxl.Algorithm, model: Any, x: Array, y: Array | None) -> pxl.Report:
     """One batch, with SGD for nodes and weights."""
     weights = pxu.Optim(optax.sgd(0.1), pxl.WEIGHTS(model))
     return algorithm(x, y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)

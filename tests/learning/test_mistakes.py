@@ -284,16 +284,40 @@ def test_nodes_that_the_error_has_not_reached_are_warned_of(
     if reached == 6:
         assert report.check() is report
     else:
-        words = r"has not reached \d of 6 nodes \(\.vodes\[0\].* have not learned: take as many steps as .* or EPC"
+        words = r"before the error .* reached \d of 6 nodes \(\.vodes\[0\].* not learned: take as many steps .* or EPC"
         with pytest.warns(UserWarning, match=words) as warned:
             report.check()
         assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("sign", [1, -1])  # the energy of a Gaussian with a small variance is negative
+def test_an_error_on_its_way_in_any_precision(dtype: Any, sign: int) -> None:
+    spreading = [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.1, 0.9]]
+    with pytest.warns(UserWarning, match=r"reached 2 of 4 nodes \(a, \.\.\.\)"):
+        pxl.History(sign * jnp.array(spreading, dtype), ("a", "b", "c", "d")).check()
 
 
 def test_energies_that_are_always_zero_are_not_taken_for_an_error_on_its_way() -> None:
     spreading = [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.1, 0.9], [0.0, 0.0, 0.2, 0.8]]
     history = pxl.History(jnp.array(spreading), ("a", "b", "c", "d"))
     assert history.check() is history
+
+
+class Bootstrapping(Chain):
+    """Takes the target from what its own weights make of another view of the sample, as some methods without labels."""
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        hidden = jnp.tanh(self.layers[0](x[::-1]))
+        target = self.layers[2](jnp.tanh(self.layers[1](hidden)))
+        u = super().__call__(x, y)
+        self.vodes[-1].set("h", jax.lax.stop_gradient(target))
+        return u
+
+
+def test_a_target_that_the_model_makes_from_its_weights() -> None:
+    report = train(pxl.PC(4), Bootstrapping([5, 4, 4, 3]), X, None).check()
+    assert float(report.loss) > 0
 
 
 @pytest.mark.parametrize("algorithm", [pxl.PC(2), pxl.Backprop()])
