@@ -3,7 +3,8 @@
 The time of a step of `PC`, of its first call, and its memory, against the number of layers: the hidden layers of a
 residual network as a `Stack`, and as a list of the same blocks with a node after each. It prints a table, and draws the
 times. Then μPC against the same network without its scalings, on an epoch of images: width 128, batches of 128, Adam
-on the weights, at a rate that suits 8 layers. It learns by `EPC`, T = 8, SGD of rate 0.02 on errors: over states, an
+on the weights, at a rate that suits 8 layers. With μPC, the rate of the hidden layers falls with the root of the depth,
+as Adam's steps do not shrink with the gradient. It learns by `EPC`, T = 8, SGD of rate 0.02 on errors: over states, an
 error needs a step for every layer. It prints the test accuracy, and draws it over the depth.
 """
 
@@ -143,13 +144,21 @@ def measure_steps(options: argparse.Namespace) -> None:
     print(f"wrote {options.out / 'depth_time.png'}")
 
 
+def adam(rate: float, hidden_rate: float) -> optax.GradientTransformation:
+    """Adam, with a rate of its own for the hidden layers."""
+    rates = {"hidden": optax.adam(hidden_rate), "first and last": optax.adam(rate)}
+    return optax.multi_transform(
+        rates, lambda params: {path: "hidden" if path.startswith(".hidden") else "first and last" for path in params}
+    )
+
+
 def train(name: str, depth: int, seed: int, data: Dataset, images_used: int | None) -> float:
     """The test accuracy after one epoch of the images, or of the first few of them; that of guessing if it diverges."""
     act_fn, scaled, rate = CASES[name]
     images, targets = data.train.vectors[:images_used], data.train.targets
     rkg = px.RandomKeyGenerator(seed)
     model = pxl.ResidualNetwork(images.shape[1], WIDTH, CLASSES, depth, act_fn, scaled, rkg)
-    weights = pxu.Optim(optax.adam(rate), pxl.WEIGHTS(model))
+    weights = pxu.Optim(adam(rate, rate * math.sqrt(8 / depth) if scaled else rate), pxl.WEIGHTS(model))
     nodes, algorithm = pxu.Optim(optax.sgd(0.02)), pxl.EPC(STEPS)
     count = len(images) // BATCH
     batches = np.random.default_rng(seed).permutation(len(images))[: count * BATCH].reshape(count, BATCH)

@@ -69,8 +69,9 @@ class ResidualNetwork(EnergyModule):
 
     Called with one sample x of shape (in_features,), and a target of shape (out_features,) or `None`, it returns the
     prediction u_L. With a_1 = 1/√in_features, a_l = 1/√(N L), a_L = 1/N, and weights from N(0, 1), learning rates tuned
-    on a shallow and narrow network carry over to a deep and wide one. The layers between the first and the last are a
-    `Stack`.
+    on a shallow and narrow network carry over to a deep and wide one. Adam's steps do not shrink with the gradient, so
+    with Adam, the rate of the hidden layers should fall as 1/√L (depth-μP; see `examples/benchmarks/depth.py`). The
+    layers between the first and the last are a `Stack`.
 
     Args:
         in_features: the size of x.
@@ -90,7 +91,8 @@ class ResidualNetwork(EnergyModule):
         (3, 2)
 
     Reference:
-        Innocenti et al., μPC: Scaling Predictive Coding to 100+ Layer Networks, arXiv 2505.13124 (2025).
+        Innocenti et al., μPC: Scaling Predictive Coding to 100+ Layer Networks, arXiv 2505.13124 (2025). Yang et al.,
+        Feature Learning in Infinite-Depth Neural Networks, arXiv 2310.02244 (2023), for depth-μP.
     """
 
     hidden: Stack[ResidualBlock] | StaticParam[None]  # a network of two layers has none

@@ -54,9 +54,8 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
 
     On two CPU cores, with 128 layers, a step of `PC` takes 0.4 of the time of a list at width 16 (batch 8), 1.3 to 1.4
     times at width 64 and 1.7 times at width 256 (batch 32), because XLA multiplies stacks of matrices on one core.
-    `EPC`
-    and `Backprop` take 1.3 times at width 64, and convolutions 1.3 to 1.4 times with `parallel=False`, 3 to 5 times
-    without. On a GPU (H200), a step of `PC` with 128 layers of width 128 (batch 128) takes 0.11 of the time of a list
+    `EPC` and `Backprop` take 1.3 times at width 64, and convolutions 1.3 to 1.4 times with `parallel=False`, 3 to 5
+    times without. On a GPU (H200), a step of `PC` with 128 layers of width 128 (batch 128) takes 0.11 of the time of a list
     with T = 8, and 0.08 with T = 32, among other steps in a loop. See `examples/benchmarks/depth.py`.
 
     Args:
