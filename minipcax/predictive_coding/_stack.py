@@ -52,11 +52,12 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
     or a mask by `ndim`, behaves differently than with a list. Dropout draws different keys during inference. `ZIL`
     requires a list.
 
-    On two CPU cores, with 128 layers, a step of `PC` takes 0.4 of the time of a list at width 16 (batch 8), 1.3 to 1.4
-    times at width 64 and 1.7 times at width 256 (batch 32), because XLA multiplies stacks of matrices on one core.
-    `EPC` and `Backprop` take 1.3 times at width 64, and convolutions 1.3 to 1.4 times with `parallel=False`, 3 to 5
-    times without. On a GPU (H200), a step of `PC` with 128 layers of width 128 (batch 128) takes 0.11 of the time of a list
-    with T = 8, and 0.08 with T = 32, among other steps in a loop. See `examples/benchmarks/depth.py`.
+    On two CPU cores, with 128 layers, a step of `PC` takes half the time of a list at width 16 (batch 8). With jax 0.12
+    it takes 1.1 times as long at width 64 and 0.9 times at width 256 (batch 32); with jax 0.10, whose XLA is slow at
+    stacks of matrices, 1.4 and 3 times. `EPC` and `Backprop` take 1.1 to 1.6 times at these widths, and convolutions
+    1.3 to 1.4 times with `parallel=False`, 3 to 5 times without. On a GPU (H200), with 128 layers of width 128 (batch
+    128), a step of `PC` takes 0.11 of the time of a list with T = 8, and 0.08 with T = 32, among other steps in a loop.
+    See `examples/benchmarks/README.md`.
 
     Args:
         make: a function without arguments that returns a block, a module from one sample to an array of the same shape
