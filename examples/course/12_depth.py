@@ -107,7 +107,7 @@ for name, found in signals.items():
 # ## μPC
 #
 # In `pxl.ResidualNetwork` each layer adds to the state, u = h + a W f(h). The scales a, 1/√(width · depth) for hidden
-# layers, keep states of one size, so the rate that suits 8 layers suits 64. They help the forward pass only: over
+# layers, keep states of one size, so the rate that suits 8 layers suits 64 (for 512, see `benchmarks/depth.py`). Over
 # states, an error still needs a step for each layer on its way back. So we train with `EPC`, to reach all layers.
 
 
