@@ -146,9 +146,9 @@ def measure_steps(options: argparse.Namespace) -> None:
 
 def adam(rate: float, hidden_rate: float) -> optax.GradientTransformation:
     """Adam, with a rate of its own for the hidden layers."""
-    rates = {"hidden": optax.adam(hidden_rate), "first and last": optax.adam(rate)}
     return optax.multi_transform(
-        rates, lambda params: {path: "hidden" if path.startswith(".hidden") else "first and last" for path in params}
+        {"hidden": optax.adam(hidden_rate), "first and last": optax.adam(rate)},
+        lambda params: {path: "hidden" if path.startswith(".hidden") else "first and last" for path in params},
     )
 
 
