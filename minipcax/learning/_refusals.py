@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array
 
 from minipcax.predictive_coding import EnergyFn
@@ -37,6 +38,24 @@ def returned_target(paths: Iterable[str]) -> ValueError:
     return ValueError(
         f"the model returns the state of {', '.join(paths)}, which is clamped to the target, and not its prediction, "
         'so that every prediction would be right: return node(u, output="u"), or node.get("u")'
+    )
+
+
+def check_no_tracer(energies: object) -> None:
+    """Raises if energies are not known yet, inside a transform."""
+    if isinstance(energies, Tracer):
+        raise TypeError(
+            "check waits for the energies, which have no values inside a transform: return the report or history from "
+            "the compiled function, and check it there"
+        )
+
+
+def not_finite(path: str, found: float, step: int, steps: int) -> FloatingPointError:
+    """The error for an energy that is not finite. At the first step, states have not moved yet."""
+    first = ", or choose an energy that is defined where inference starts"
+    return FloatingPointError(
+        f"the energy of {path or 'the model'} is {found} at step {step} of {steps}: lower the learning rates, or scale "
+        f"the inputs{first if step == 1 else ''}"
     )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from minipcax.learning._refusals import warn_unlearned
+from minipcax.learning._refusals import check_no_tracer, not_finite, warn_unlearned
 
 
 @jax.tree_util.register_dataclass
@@ -49,16 +49,15 @@ class History:
 
         Raises:
             FloatingPointError: an energy is not finite; the message names the first such step and node.
+            TypeError: it is called inside a transform.
         """
+        check_no_tracer(self.energies)
         energies = np.asarray(self.energies)
         broken = np.argwhere(~np.isfinite(energies))
         if len(broken):
             *_, number, index = broken[0]  # a loop over batches adds an axis before these
             found = energies[tuple(broken[0])]
-            raise FloatingPointError(
-                f"the energy of {self.nodes[index] or 'the model'} is {found} at step {number + 1} of "
-                f"{energies.shape[-2]}: lower the learning rates, or scale the inputs"
-            )
+            raise not_finite(self.nodes[index], float(found), int(number) + 1, energies.shape[-2])
         ahead = _ahead_of_the_error(energies)
         if len(ahead):
             warn_unlearned([self.nodes[index] for index in ahead], len(self.nodes))
@@ -132,6 +131,7 @@ class Report(NamedTuple):
 
         Raises:
             FloatingPointError: an energy is not finite; the message names the first such step and node.
+            TypeError: it is called inside a transform.
         """
         self.history.check()
         return self

@@ -128,7 +128,13 @@ class Problem:
         self.states = {path: param.get() for path, param in inferred(model).items()}
 
     def energies(self, states: States) -> Float[Array, "*batch nodes"]:
-        """Returns the energy of each node, of shape (batch, nodes), or (nodes,) for the problem of one sample."""
+        """Returns the energy of each node, of shape (batch, nodes), or (nodes,) for the problem of one sample.
+
+        Raises:
+            ValueError: the states are not those of the inferred nodes.
+        """
+        if states.keys() != self.states.keys():
+            raise ValueError(f"expected the states of all inferred nodes, {[*self.states]}, found {[*states]}")
         copy = copied(self._model)
         for path, param in inferred(copy).items():
             param.set(states[path])

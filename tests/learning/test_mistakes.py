@@ -259,6 +259,14 @@ def test_histories_of_many_batches_are_checked_together() -> None:
         pxl.History(energies, ("", ".vode")).check()
 
 
+def test_a_history_is_checked_outside_of_transforms() -> None:
+    def checked(energies: Array) -> Array:
+        return pxl.History(energies, ("", ".vode")).check().energies
+
+    with pytest.raises(TypeError, match="no values inside a transform: return the report or history"):
+        jax.jit(checked)(jnp.zeros((3, 2)))
+
+
 DEEP = [5, 4, 4, 4, 4, 4, 3]
 
 

@@ -403,6 +403,8 @@ class Wrong(pxl.Solver):
         if self.wrong == "dtype":
             states = jax.tree.map(lambda state: state.astype(jnp.float16), problem.states)
             return pxl.Solution(states, repeated, jnp.array(1))
+        if self.wrong == "energy":
+            problem.energy({})
         if self.wrong == "gradients":
             return pxl.Solution(problem.states, repeated, jnp.ones(3))
         if self.wrong == "snapshots":
@@ -418,6 +420,7 @@ class Wrong(pxl.Solver):
         (pxl.GradientFlow(method=diffrax.KenCarp3()), {}, TypeError, r"explicit Runge–Kutta.*KenCarp3"),
         (Wrong("states"), {}, ValueError, r"Wrong.solve expected to return states of shapes .*\.vodes\[0\]\.h"),
         (Wrong("dtype"), {}, ValueError, r"Wrong.solve.*states of shapes .*float32\[7, 5\].*found .*float16\[7, 5\]"),
+        (Wrong("energy"), {}, ValueError, r"the states of all inferred nodes, \['\.vodes\[0\]\.h', .*found \[\]"),
         (Wrong("gradients"), {}, ValueError, r"Wrong.solve expected to return how many gradients it took"),
         (pxl.GradientFlow(controller=1e-3), {}, TypeError, r"GradientFlow expected a step size controller of diffrax"),
         (Wrong("snapshots"), {}, ValueError, r"Wrong.solve expected to return problem.snapshot.* each of 30 steps"),
