@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Float
 
 import minipcax.learning._refusals as refusals
@@ -24,7 +25,7 @@ from minipcax.core import Param, get, tree_extract
 from minipcax.core.trace import has_tracers
 from minipcax.functional import hessian, jit
 from minipcax.learning._checks import check_minima, check_model, check_states
-from minipcax.learning._energies import joined, sample_energies
+from minipcax.learning._energies import joined_energies
 from minipcax.learning._model import NODES, Batch, Model, Sample, over_samples
 
 Weights = Sequence[Float[Array, "_ _"] | Param]  # from input to output, each of shape (out_features, in_features)
@@ -110,15 +111,9 @@ def linear_hessian(weights: Weights) -> Float[Array, "states states"]:
         Innocenti et al., μPC: Scaling Predictive Coding to 100+ Layer Networks, arXiv 2505.13124 (2025).
     """
     matrices = _matrices(weights, 2)
-    sizes = [len(matrix) for matrix in matrices]
-    kind = matrices[0].dtype
-    rows = [[jnp.zeros((size, below), kind) for below in sizes[:-1]] for size in sizes]
-    for layer, matrix in enumerate(matrices):
-        if layer > 0:
-            rows[layer][layer - 1] = -matrix
-        if layer < len(matrices) - 1:
-            rows[layer][layer] = jnp.eye(sizes[layer], dtype=kind)
-    a = jnp.block(rows)
+    # W_2 … W_L along a diagonal, one layer below that of A.
+    below = jnp.pad(block_diag(*matrices[1:]), ((len(matrices[0]), 0), (0, 0)))
+    a = jnp.eye(len(below), below.shape[1], dtype=below.dtype) - below
     return a.T @ a
 
 
@@ -154,7 +149,7 @@ def state_hessian(x: Batch, *, model: Model) -> Float[Array, "batch states state
 
 @hessian({"model": NODES})
 def _second_derivatives(x: Sample, *, model: Model) -> Float[Array, ""]:
-    return joined(sample_energies(x, model=model)).sum()
+    return joined_energies(x, model=model).sum()
 
 
 def _sample_hessian(x: Sample, *, model: Model) -> Float[Array, "states states"]:
