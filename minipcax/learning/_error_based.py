@@ -20,24 +20,13 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 import minipcax.learning._refusals as refusals
-from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_loop, check_model, check_squared_errors, check_states
 from minipcax.learning._descent import Tolerance
 from minipcax.learning._energies import Objective, joined, sample_energies
 from minipcax.learning._forward import start
 from minipcax.learning._inference import descend
-from minipcax.learning._model import (
-    NODES,
-    WEIGHTS,
-    Batch,
-    Model,
-    Sample,
-    keep_statistics,
-    keeping_keys,
-    over_batch,
-    split_nodes,
-)
+from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
 from minipcax.learning._report import History, Report
 from minipcax.learning._solver import GradientTolerance, Solver
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
@@ -102,11 +91,11 @@ class EPC(Algorithm):
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
         predictions, loss = start(x, y, model=model)
         history = relax_errors(x, self.steps, self.unroll, tolerance=self.tolerance, model=model, optim=nodes)
+        objective = AT_FIXED_ERRORS if self.gradient == "global" else AT_FIXED_STATES
         # A line search may move only what the gradient takes to move; at other weights, the states are others too.
-        value_fn = keeping_keys(lambda model: _mean(x, model=model), model) if self.gradient == "global" else None
-        at_fixed = _at_fixed_errors if self.gradient == "global" else _at_fixed_states
-        energy, gradients = at_fixed(x, model=model)
-        weights.step(model, gradients["model"], value=energy, value_fn=value_fn)
+        value_fn = objective.value_fn(x, model) if self.gradient == "global" else None
+        energies, gradients = objective.with_gradients(x, model)
+        weights.step(model, gradients, scale_by=1 / len(energies), value=energies.sum(), value_fn=value_fn)
         return Report(history, loss, predictions)
 
 
@@ -231,18 +220,5 @@ def _node_energies(fixed: bool, x: Sample, *, model: Model) -> Float[Array, " no
 
 
 OBJECTIVE = Objective(NODES, partial(_node_energies, False))
-
-
-_energies_at_fixed_states = over_batch(partial(_node_energies, True))
-
-
-def _mean(x: Batch, *, model: Model) -> Float[Array, ""]:
-    return OBJECTIVE.of_batch(x, model=model).sum(axis=-1).mean()
-
-
-_at_fixed_errors = value_and_grad({"model": WEIGHTS})(_mean)
-
-
-@value_and_grad({"model": WEIGHTS})
-def _at_fixed_states(x: Batch, *, model: Model) -> Float[Array, ""]:
-    return _energies_at_fixed_states(x, model=model).sum(axis=-1).mean()
+AT_FIXED_ERRORS = Objective(WEIGHTS, partial(_node_energies, False))
+AT_FIXED_STATES = Objective(WEIGHTS, partial(_node_energies, True))
