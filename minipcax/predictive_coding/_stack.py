@@ -128,7 +128,7 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
             refusals.check_output(x, u)
             vode = tracked.vodes.one()
             h: Array = vode(u)
-            refusals.check_state(x, h)
+            refusals.check_states(x, h)
             asked.update(vode.cache.notes.asked)
             return h
 
@@ -136,7 +136,7 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
             h: Array = each_layer(chained, call, self, x)
         else:
             before = self.vodes.h.get()
-            refusals.check_states_of_layers(x, before)
+            refusals.check_states(x, before, axes=1)
             way = at_once if self.parallel else one_by_one
             each_layer(way, call, self, jnp.concatenate([x[None], before[:-1]]))
             refusals.check_states_kept(before, self.vodes.h.get())

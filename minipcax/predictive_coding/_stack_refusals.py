@@ -127,24 +127,6 @@ def check_layers(params: Iterable[DynamicParam[Any]], module: object) -> None:
                 )
 
 
-def check_states_of_layers(x: Array, h: Array | None) -> None:
-    """Raises unless the layers have states, of the form of the input."""
-    if h is None:
-        raise no_states()
-    if (x.shape, x.dtype) != (h.shape[1:], h.dtype):
-        raise ValueError(
-            f"Stack expected an input of the form of its states, {h.dtype}{[*h.shape[1:]]}, found {_form_of(x)}"
-        )
-
-
-def no_states() -> ValueError:
-    """The error for layers without states."""
-    return ValueError(
-        "the layers of a Stack have no states yet: call it under step(model, STATUS.INIT), or initialise the nodes, "
-        "first"
-    )
-
-
 def check_states_kept(before: object, after: object) -> None:
     """Raises if a layer that was called together with the others has changed its state."""
     if after is not before:
@@ -164,18 +146,22 @@ def check_output(x: Array, output: object) -> None:
         )
 
 
-def check_state(x: Array, h: Array | None) -> None:
-    """Raises unless a layer has a state, and of the form of its input."""
+def check_states(x: Array, h: Array | None, axes: int = 0) -> None:
+    """Raises unless there are states of the form of the input, after so many axes of layers."""
     if h is None:
-        raise no_states()
-    if _form_of(h) != _form_of(x):
         raise ValueError(
-            f"Stack expected states, and targets, of the form of the input, {_form_of(x)}, found {_form_of(h)}"
+            "the layers of a Stack have no states yet: call it under step(model, STATUS.INIT), or initialise the "
+            "nodes, first"
+        )
+    if _form_of(h, axes) != _form_of(x):
+        raise ValueError(
+            f"Stack expected an input of the form of its states, {_form_of(h, axes)}, found {_form_of(x)}: states, and "
+            "targets, have the form of the input"
         )
 
 
-def _form_of(array: Array) -> str:
-    return f"{array.dtype}{[*array.shape]}"
+def _form_of(array: Array, axes: int = 0) -> str:
+    return f"{array.dtype}{[*array.shape[axes:]]}"
 
 
 def check_marks(paths: Iterable[str], depth: int, stack: BaseModule) -> None:
