@@ -41,17 +41,8 @@ from minipcax.learning._theory import Conditioning, conditioning, linear_energy,
 from minipcax.learning._zil import ZIL
 
 __all__ = ["EPC", "IPC", "NODES", "PC", "PER_SAMPLE", "WEIGHTS", "ZIL", "Algorithm", "Backprop", "History", "Model"]
-__all__ += [
-    "Nudging",
-    "Report",
-    "ResidualBlock",
-    "ResidualNetwork",
-    "ScaledLinear",
-    "accuracy",
-    "energies",
-    "infer",
-    "initialise",
-]
+__all__ += ["Nudging", "Report", "ResidualBlock", "ResidualNetwork", "ScaledLinear"]
+__all__ += ["accuracy", "energies", "infer", "initialise"]
 __all__ += ["LBFGS", "GradientFlow", "RandomStart", "start_from_present"]
 __all__ += ["GradientTolerance", "Problem", "Snapshot", "Solution", "Solver"]
 __all__ += ["langevin", "learn", "over_batch", "predict", "relax", "relax_errors", "start", "states_from_errors"]

@@ -14,16 +14,5 @@ from minipcax.predictive_coding._ruleset import Ruleset
 from minipcax.predictive_coding._stack import Stack
 from minipcax.predictive_coding._vode import EnergyFn, Vode
 
-__all__ = [
-    "STATUS",
-    "Amortised",
-    "EnergyFn",
-    "EnergyModule",
-    "Ruleset",
-    "Stack",
-    "Vode",
-    "VodeParam",
-    "ce_energy",
-    "se_energy",
-]
-__all__ += ["zero_energy"]
+__all__ = ["STATUS", "Amortised", "EnergyFn", "EnergyModule", "Ruleset", "Stack", "Vode", "VodeParam"]
+__all__ += ["ce_energy", "se_energy", "zero_energy"]
