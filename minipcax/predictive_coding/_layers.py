@@ -179,17 +179,13 @@ def read_only(module: AnyModule) -> AnyModule:
     return module
 
 
+def _refuse(module: object, *_: object) -> None:
+    raise refusals.read_only(module)
+
+
 class _ReadOnly:
     __slots__ = ()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise refusals.read_only(self)
-
-    def __delattr__(self, name: str) -> None:
-        raise refusals.read_only(self)
-
-    def __setitem__(self, key: object, value: object) -> None:
-        raise refusals.read_only(self)
+    __setattr__ = __delattr__ = __setitem__ = _refuse
 
 
 @cache

@@ -22,16 +22,15 @@ from minipcax.predictive_coding._vode import EnergyFn, Vode
 
 
 class Vodes(Vode[VodeParam]):
-    """The value nodes of a `Stack`: a node whose values have an axis of layers. The axis of samples is before it."""
+    """The value nodes of a `Stack`: a node whose values have an axis of layers. The axis of samples is before it.
+
+    So the energy is of shape (layers,) for one sample, and (batch, layers) outside `vmap`.
+    """
 
     def __init__(self, depth: int, energy_fn: EnergyFn | None, ruleset: Rules, tforms: Mapping[str, Tform]) -> None:
         super().__init__(energy_fn, ruleset, tforms)
         mark(self.h, depth)
         mark(self.cache, depth)
-
-    def energy(self, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
-        """Returns the energy of every layer: of shape (layers,) for one sample, (batch, layers) outside `vmap`."""
-        return super().energy(rkg)
 
     def _energy(self, rkg: RandomKeyGenerator) -> Array:
         self.cache.notes.check_predictions()
