@@ -62,13 +62,16 @@ class LBFGS(Solver):
         def unsettled(at: At) -> Bool[Array, ""]:
             return (at.number < steps) & ~problem.settled(optax.tree_utils.tree_get(at.optax, "grad"))
 
+        def seen(at: At) -> Snapshot:
+            now = problem.snapshot(at.states)
+            snapshots: Snapshot = jax.tree.map(lambda every, one: every.at[at.number].set(one), at.snapshots, now)
+            return snapshots
+
         def move(at: At) -> At:
-            seen, now = at.snapshots, problem.snapshot(at.states)
-            seen = jax.tree.map(lambda every, one: every.at[at.number].set(one), seen, now)
             value, gradient = (optax.tree_utils.tree_get(at.optax, name) for name in ("value", "grad"))
             updates, state = update(gradient, at.optax, at.states, value=value, grad=gradient, value_fn=value_fn)
             tried = jnp.asarray(optax.tree_utils.tree_get(state, "num_linesearch_steps"), jnp.int32)
-            return At(at.number + 1, optax.apply_updates(at.states, updates), state, at.gradients + tried, seen)
+            return At(at.number + 1, optax.apply_updates(at.states, updates), state, at.gradients + tried, seen(at))
 
         value, gradient = jax.value_and_grad(value_fn)(problem.states)
         state = optax.tree_utils.tree_set(optimiser.init(problem.states), value=value, grad=gradient)
@@ -76,11 +79,5 @@ class LBFGS(Solver):
         nothing = jax.tree.map(lambda one: jnp.zeros((steps, *one.shape), one.dtype), form)
         number, one = jnp.array(0, jnp.int32), jnp.array(1, jnp.int32)
         end = jax.lax.while_loop(unsettled, move, At(number, problem.states, state, one, nothing))
-        # After an early end, all that follows is as the last.
-        last = problem.snapshot(end.states)
-        rows = jnp.arange(steps) < end.number
-
-        def filled(every: Array, one: Array) -> Array:
-            return jnp.where(rows.reshape(-1, *[1] * one.ndim), every, one[None])
-
-        return Solution(end.states, jax.tree.map(filled, end.snapshots, last), end.gradients)
+        numbers = jnp.minimum(jnp.arange(steps), end.number)  # after an early end, the last is repeated
+        return Solution(end.states, jax.tree.map(lambda every: every[numbers], seen(end)), end.gradients)
