@@ -73,8 +73,10 @@ class Algorithm(Hyperparameters, ABC):
         try:
             return _train(self, x, y, model=model, nodes=nodes, weights=weights)
         except TypeError as error:
-            _refuse_choice_by_traced(self, error)
-            raise
+            named = re.search(r"args\[0\]\.(\w+)", str(error))  # JAX's name for where the tracer came from
+            if named is None:
+                raise
+            raise refusals.traced_choice(self, named.group(1)) from error
 
     def __post_init__(self) -> None:
         check_loop(getattr(self, "steps", 1), getattr(self, "unroll", 1))
@@ -82,12 +84,6 @@ class Algorithm(Hyperparameters, ABC):
     @abstractmethod
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         """Implements the training step, with the arguments of a call; nodes are cleared before and after it."""
-
-
-def _refuse_choice_by_traced(algorithm: Algorithm, error: Exception) -> None:
-    named = re.search(r"args\[0\]\.(\w+)", str(error))  # JAX's name for where the tracer came from
-    if named is not None:
-        raise refusals.traced_choice(algorithm, named.group(1)) from error
 
 
 @jit
