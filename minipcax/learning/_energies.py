@@ -56,13 +56,6 @@ def joined_energies(x: Sample, *, model: Model) -> Float[Array, " energies"]:
 _joined_energies = over_batch(joined_energies)
 
 
-def node_energies(x: Batch, *, model: Model) -> Float[Array, "batch nodes"]:
-    """Returns the energy of every sample in every node, at the present states."""
-    check_model(model)
-    check_states(model)
-    return _joined_energies(x, model=model)
-
-
 def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
     """Returns the energy of every sample of a batch, summed over the nodes, at their present states.
 
@@ -80,7 +73,9 @@ def energies(x: Batch, *, model: Model) -> Float[Array, " batch"]:
         >>> energies(x, model=model).round(6).tolist()  # every state is its prediction
         [0.0, 0.0, 0.0, 0.0, 0.0]
     """
-    return node_energies(x, model=model).sum(axis=-1)
+    check_model(model)
+    check_states(model)
+    return _joined_energies(x, model=model).sum(axis=-1)
 
 
 class Objective:

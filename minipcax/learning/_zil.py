@@ -14,7 +14,7 @@ from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_no_stack, check_squared_errors
 from minipcax.learning._descent import descent
-from minipcax.learning._energies import energies_by_node, node_energies
+from minipcax.learning._energies import energies_by_node
 from minipcax.learning._forward import start
 from minipcax.learning._inference import OBJECTIVE
 from minipcax.learning._influence import influences
@@ -25,7 +25,7 @@ from minipcax.utils import Optim
 
 @grad({"model": WEIGHTS})
 def _gradients_of_level(x: Batch, level: Int[Array, ""], *, model: Model) -> Float[Array, ""]:
-    energies = node_energies(x, model=model)
+    energies = OBJECTIVE.of_batch(x, model=model)
     # Not energies[:, level]: on a mesh with Explicit axes, JAX 0.12 has no gradient of an index that is traced.
     return jnp.where(jnp.arange(energies.shape[1]) == level, energies, 0).sum(axis=1).mean()
 
