@@ -55,7 +55,7 @@ class GradientFlow(Solver):
         except ImportError as error:
             raise ImportError("GradientFlow needs diffrax: pip install 'minipcax[solvers]'") from error
         method = diffrax.Heun() if self.method is None else self.method
-        first, each = _at_start(method, self.dt), _each_step(method, diffrax)
+        first, each = _gradients_taken(method, self.dt, diffrax)
         controller = diffrax.PIDController(rtol=1e-3, atol=1e-3) if self.controller is None else self.controller
         if not isinstance(controller, diffrax.AbstractStepSizeController):
             raise TypeError(f"GradientFlow expected a step size controller of diffrax, found {controller!r}")
@@ -98,19 +98,15 @@ class GradientFlow(Solver):
         )
 
 
-def _at_start(method: Any, dt: Number | None) -> int:
-    """Returns how many gradients are computed before the first step: two to choose its length."""
-    return 2 * (dt is None) + getattr(getattr(method, "tableau", None), "fsal", 0)
-
-
-def _each_step(method: Any, diffrax: Any) -> int:  # a module that may not be there
-    """Returns how many gradients a step takes. With FSAL, the last of one step is the first of the next."""
+def _gradients_taken(method: Any, dt: Number | None, diffrax: Any) -> tuple[int, int]:  # a module that may be missing
+    """Returns how many gradients are computed before the first step, two of them to choose its length, and in each."""
+    to_choose = 2 * (dt is None)
     if isinstance(method, diffrax.Euler):
-        return 1
+        return to_choose, 1
     if not isinstance(method, diffrax.AbstractERK):
         raise TypeError(
             "GradientFlow expected an explicit Runge–Kutta method of diffrax, whose gradients can be counted, such as "
             f"diffrax.Heun() or diffrax.Tsit5(), found {method!r}"
         )
-    stages: int = method.tableau.num_stages - method.tableau.fsal
-    return stages
+    tableau = method.tableau  # with FSAL, the last gradient of one step is the first of the next
+    return to_choose + tableau.fsal, tableau.num_stages - tableau.fsal
