@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
 from minipcax.core import RKG
 from minipcax.learning._model import Number
@@ -54,16 +55,14 @@ def langevin(learning_rate: Number, momentum: Number = 0.0, temperature: Number 
         return jax.tree.map(jnp.zeros_like, params)
 
     def update(updates: Tree, state: Tree, params: Tree | None = None) -> tuple[Tree, Tree]:
-        structure = jax.tree.structure(updates)
-        keys = jax.tree.unflatten(structure, [*RKG(len(jax.tree.leaves(updates)))])
-        velocity = jax.tree.map(
-            lambda v, grad, key: (
-                momentum * v - learning_rate * grad + scale * jax.random.normal(key, grad.shape, grad.dtype)
-            ),
-            state,
-            updates,
-            keys,
-        )
-        return velocity, velocity
+        leaves, structure = jax.tree.flatten(updates)
+        keys = jax.tree.unflatten(structure, [*RKG(len(leaves))])
+
+        def velocity(before: Array, grad: Array, key: Array) -> Array:
+            noise = jax.random.normal(key, grad.shape, grad.dtype)
+            return momentum * before - learning_rate * grad + scale * noise
+
+        velocities = jax.tree.map(velocity, state, updates, keys)
+        return velocities, velocities
 
     return optax.GradientTransformation(init, update)
