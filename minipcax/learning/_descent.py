@@ -10,7 +10,6 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from minipcax.functional import cond, scan
-from minipcax.learning._checks import check_loop, check_states
 from minipcax.learning._energies import Objective, names_of
 from minipcax.learning._model import NODES, Batch, Model, Number
 from minipcax.learning._optimisers import check_nodes
@@ -77,9 +76,7 @@ def loop(
     **tracked: Any,
 ) -> History:
     """Runs `move`, as `infer` says, in a compiled loop; `tracked` are its arguments, with `model` and `optim`."""
-    check_loop(steps, unroll, tolerance, reset)
     model, optim = tracked["model"], tracked["optim"]
-    check_states(model)
     check_nodes(optim, model, "inference")
     if reset or optim.state.get() is None:
         optim.init(NODES(model))

@@ -128,10 +128,10 @@ def descend(
     """Brings the states to a lower value of the objective, as `infer` says."""
     check_loop(steps, unroll, tolerance, reset)
     check_kind("optim", optim, Optim | Solver)
+    check_states(model)
     if not inferred(model):  # all nodes are observed, and nothing is left to move
         optim, tolerance = Optim(optax.identity()), None
     if isinstance(optim, Solver):
-        check_states(model)
         return _solve(optim, objective, x, steps, checked_stop(tolerance), record, model)
     move = descent(objective, x, tolerance if isinstance(tolerance, GradientTolerance) else None)
     return loop(move, steps, unroll, tolerance, reset, record, model=model, optim=optim)
