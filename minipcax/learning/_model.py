@@ -67,7 +67,7 @@ def over_batch(fn: Callable[P, R]) -> Vmap[P, R]:
         >>> squares(x, model=model).shape
         (5,)
     """
-    return vmap({"model": M(PER_SAMPLE).to((None, 0))}, axis_name="batch")(fn)
+    return vmap({"model": PER_SAMPLE.to((None, 0))}, axis_name="batch")(fn)
 
 
 def over_samples(fn: Callable[..., R], name: str) -> Callable[..., R]:
@@ -76,7 +76,7 @@ def over_samples(fn: Callable[..., R], name: str) -> Callable[..., R]:
     Raises:
         ValueError: a layer looks across samples.
     """
-    mapped = vmap({"model": M(PER_SAMPLE).to((None, 0))})(fn)  # without a name for the axis
+    mapped = vmap({"model": PER_SAMPLE.to((None, 0))})(fn)  # without a name for the axis
 
     def alone(x: Batch, *, model: Model) -> R:
         try:
