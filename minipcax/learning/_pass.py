@@ -63,8 +63,7 @@ def check_pass(x: Batch, y: Batch, *, model: Model, learns: bool = False) -> Sou
     if jax.tree.leaves(y) and not depends(seen.predictions):  # in a model that predicts from y, it is an input
         if not any(depends(seen.states[path]) for path in observed):
             inferred = [path for path, state in seen.states.items() if path not in observed and depends(state)]
-            pairs = [(path, name) for path, entries in seen.entries.items() for name in entries]
-            named = [f"{path}.{name}" for path, name in pairs if depends(seen.entries[path][name])]
+            named = [f"{path}.{name}" for path, held in seen.entries.items() for name in held if depends(held[name])]
             raise refusals.lost_target(observed, inferred, named)
         outputs = jax.tree.leaves(seen.output, is_leaf=is_sources)
         if outputs and all(map(depends, outputs)):
@@ -86,16 +85,14 @@ def _look(x: Sample, y: Sample, *, model: Model) -> Seen:
             raise refusals.unreached(path)
         with naming(path):
             node.cache.notes.check_predictions()
+    states = {path: node.h.get() for path, node in nodes.items()}
     # By identity, as the output may well depend on y where y is an input, too; `check_pass` sees more for other models.
-    clamped = {
-        path: node.h.get() for path, node in nodes.items() if node.h.frozen and node.h.get() is not node.get("u")
-    }
+    clamped = {path: h for path, h in states.items() if nodes[path].h.frozen and h is not nodes[path].get("u")}
     returned = [[path for path, state in clamped.items() if state is leaf] for leaf in jax.tree.leaves(output)]
     if y is not None and returned and all(returned):
         raise refusals.returned_target(sorted({path for paths in returned for path in paths}))
     held = {path: {name: node.cache[name] for name in node.cache.given()} for path, node in nodes.items()}
     entries = {path: {name: held[path][name] for name in held[path] if name not in OWN_ENTRIES} for path in held}
-    states = {path: node.h.get() for path, node in nodes.items()}
     predictions = {path: held[path].get("u") for path in held}
     of_samples = tree_extract(model, extract_fn=get, filter_fn=PER_SAMPLE.apply)
     if any(entries.values()):
