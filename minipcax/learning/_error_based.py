@@ -178,13 +178,10 @@ def _errors_apart(model: Model, fixed: bool = False) -> Iterator[None]:
     """
     nodes = split_nodes(model)[0].values()
     kept = {id(node.h): type(node.h).from_structure(node.h.structure(), (node.h.get(),)) for node in nodes}
+    rules = Ruleset({STATUS.ALL: ("u <- u", "h <- u:plus_error")}, {"plus_error": partial(_plus_error, fixed)})
     for node in nodes:
         setattr(node, KEPT, kept[id(node.h)])
-        node.ruleset = Ruleset(
-            {STATUS.ALL: ("u <- u", "h <- u:plus_error")}, {"plus_error": partial(_plus_error, fixed)}
-        )
-        node.energy_fn = partial(_energy_of_error, node.energy_fn or se_energy, fixed)
-    for node in nodes:
+        node.ruleset, node.energy_fn = rules, partial(_energy_of_error, node.energy_fn or se_energy, fixed)
         node.h.set(None)
     try:
         yield
