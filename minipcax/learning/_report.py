@@ -106,9 +106,9 @@ class Report(NamedTuple):
         ([0.5, 0.25], 1.0)
     """
 
-    history: History  # the energies during training
-    loss: Float[Array, ""]  # the energy of the observed nodes after the forward pass, a mean over the samples
-    predictions: Any  # those of the forward pass, for every sample
+    history: History
+    loss: Float[Array, ""]
+    predictions: Any  # of any form, as the model returns them
 
     @property
     def energies(self) -> Float[Array, " steps"]:

@@ -70,8 +70,8 @@ class Snapshot(NamedTuple):
         (5, 2)
     """
 
-    energies: Float[Array, "..."]  # of the nodes, and of each sample if the problem is that of a batch
-    states: States | None  # if they are recorded
+    energies: Float[Array, "..."]
+    states: States | None
 
 
 class Solution(NamedTuple):

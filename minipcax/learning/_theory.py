@@ -46,11 +46,11 @@ class Conditioning(NamedTuple):
         0.5
     """
 
-    smallest: Float[Array, "..."]  # eigenvalue of the Hessian
+    smallest: Float[Array, "..."]
     largest: Float[Array, "..."]
-    number: Float[Array, "..."]  # κ, their ratio
-    step: Float[Array, "..."]  # the best rate of gradient descent
-    rate: Float[Array, "..."]  # by which an error shrinks in each such step, at the slowest
+    number: Float[Array, "..."]
+    step: Float[Array, "..."]
+    rate: Float[Array, "..."]
 
 
 def linear_energy(

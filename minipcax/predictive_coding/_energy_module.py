@@ -26,8 +26,8 @@ class STATUS:
     """
 
     NONE = None
-    INIT = "init"  # nodes are set to their predictions
-    ALL = ".*"  # in rules: every status
+    INIT = "init"
+    ALL = ".*"
 
 
 class EnergyModule(Module, static=("status",)):
