@@ -14,7 +14,7 @@ from minipcax.learning._energies import Objective, names_of
 from minipcax.learning._model import NODES, Batch, Model, Number
 from minipcax.learning._optimisers import check_nodes
 from minipcax.learning._report import History
-from minipcax.learning._solver import GradientTolerance, States, inferred
+from minipcax.learning._solver import GradientTolerance, States, inferred, states_of
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import Optim, step
 
@@ -55,12 +55,12 @@ def descent(objective: Objective, x: Batch, tolerance: GradientTolerance | None 
         if tolerance is None:
             take_step()
             return moved(energies, optim)
-        settled = tolerance.settled({path: each.get() for path, each in inferred(gradients).items()}, len(energies))
-        updates = inferred(take_step(apply_updates=False))
+        settled = tolerance.settled(states_of(gradients), len(energies))
+        updates = states_of(take_step(apply_updates=False))
         for path, param in inferred(model).items():
             state = param.get()
             stays = settled.reshape(-1, *[1] * (state.ndim - 1))
-            param.set(jnp.where(stays, state, state + updates[path].get()))
+            param.set(jnp.where(stays, state, state + updates[path]))
         return moved(energies, optim, settled)
 
     return move
@@ -91,16 +91,12 @@ def loop(
     return History(energies.mean(axis=1), names_of(model.nodes()), taken, states)
 
 
-def _states(record: bool, tracked: dict[str, Any]) -> States | None:
-    return {path: param.get() for path, param in inferred(tracked["model"]).items()} if record else None
-
-
 Steps = tuple[Moved, States | None]  # with an axis of steps
 
 
 def _all_steps(move: Move, steps: int, unroll: int | bool, record: bool, tracked: dict[str, Any]) -> Steps:
     def one_step(no_input: None, /, **tracked: Any) -> tuple[tuple[()], Steps]:
-        states = _states(record, tracked)
+        states = states_of(tracked["model"]) if record else None
         return (), (move(**tracked), states)
 
     all_steps: Steps = scan(one_step, length=steps, unroll=unroll)(**tracked)[1]
@@ -119,12 +115,12 @@ def _until_settled(
             settled = last.settled.all()
         else:
             settled = jnp.abs(total - before) <= tolerance * jnp.abs(before)
-        states = _states(record, tracked)
+        states = states_of(tracked["model"]) if record else None
         again = last._replace(gradients=jnp.zeros_like(last.gradients))
         now: Moved = cond(lambda **tracked: again, move)(settled, **tracked)
         return (total, now), (now, states)
 
-    start, first = _states(record, tracked), move(**tracked)
+    start, first = states_of(tracked["model"]) if record else None, move(**tracked)
     before = jnp.full_like(first.energies.sum(), jnp.nan)  # to which no energy is close
     later: Steps = scan(unless_settled, length=steps - 1, unroll=unroll)(before, first, **tracked)[1]
     together: Steps = jax.tree.map(lambda one, others: jnp.concatenate([one[None], others]), (first, start), later)

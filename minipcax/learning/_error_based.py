@@ -23,7 +23,7 @@ import minipcax.learning._refusals as refusals
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._checks import check_loop, check_model, check_squared_errors, check_states
 from minipcax.learning._descent import Tolerance
-from minipcax.learning._energies import Objective, joined, sample_energies
+from minipcax.learning._energies import Objective, joined_energies
 from minipcax.learning._forward import start
 from minipcax.learning._inference import descend
 from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
@@ -210,7 +210,7 @@ def _energy_of_error(energy_fn: Callable[..., Array], fixed: bool, vode: Vode[An
 
 def _node_energies(fixed: bool, x: Sample, *, model: Model) -> Float[Array, " nodes"]:
     with _errors_apart(model, fixed):
-        energies = joined(sample_energies(x, model=model))
+        energies = joined_energies(x, model=model)
         for node in split_nodes(model)[0].values():
             node.h.set(node.get(KEPT))
     return energies

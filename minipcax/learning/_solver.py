@@ -125,7 +125,7 @@ class Problem:
         record: bool,
     ) -> None:
         self._energies, self._model, self._tolerance, self._record = keeping_key(energies), model, tolerance, record
-        self.states = {path: param.get() for path, param in inferred(model).items()}
+        self.states = states_of(model)
 
     def energies(self, states: States) -> Float[Array, "*batch nodes"]:
         """Returns the energy of each node, of shape (batch, nodes), or (nodes,) for the problem of one sample.
@@ -204,3 +204,8 @@ class Solver(Hyperparameters, ABC):
 def inferred(model: Any) -> dict[str, DynamicParam[Any]]:  # a model, or gradients in its form
     """Returns the parameters that hold the states of the inferred nodes, by path."""
     return {paths[0]: param for param, paths in paths_of_params(model) if NODES.apply(param)}
+
+
+def states_of(model: Any) -> States:  # as for `inferred`
+    """Returns their values, by path."""
+    return {path: param.get() for path, param in inferred(model).items()}

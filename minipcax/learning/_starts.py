@@ -15,7 +15,7 @@ from minipcax.core import RKG
 from minipcax.learning._forward import start
 from minipcax.learning._hyperparameters import Hyperparameters, check_number
 from minipcax.learning._model import Batch, Model, Number
-from minipcax.learning._solver import inferred
+from minipcax.learning._solver import inferred, states_of
 
 Start = Callable[..., tuple[Batch, Float[Array, ""]]]  # of (x, y, *, model), as `start`
 
@@ -83,7 +83,7 @@ def start_from_present(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Floa
         >>> model.vode.h.max().item()
         3.0
     """
-    before = {path: param.get() for path, param in inferred(model).items()}
+    before = states_of(model)
     result = start(x, y, model=model)
     for path, param in inferred(model).items():
         if before[path] is not None and before[path].shape == param.get().shape:
