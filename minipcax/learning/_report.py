@@ -59,25 +59,30 @@ class History:
             found = energies[tuple(broken[0])]
             raise not_finite(self.nodes[index], float(found), int(number) + 1, energies.shape[-2])
         ahead = _ahead_of_the_error(energies)
-        if len(ahead):
+        if ahead:
             warn_unlearned([self.nodes[index] for index in ahead], len(self.nodes))
         return self
 
 
-def _ahead_of_the_error(energies: Float[np.ndarray, "*batches steps nodes"]) -> Int[np.ndarray, " some"]:
-    """Returns the nodes, by index, that the error of the output had not reached when inference ended.
+def _ahead_of_the_error(energies: Float[np.ndarray, "*batches steps nodes"]) -> list[int]:
+    """Returns the nodes, by index, that the error of the output had not reached when inference ended on some batch.
 
-    It spreads from node to node, and ahead of it, states are their predictions: energies of exactly 0. It was still on
-    its way if the last step reached another node, or if at its front it was lost to rounding; others may have an energy
-    that is always 0. Weights learn after one more step than the history has, in which it moves on as in others.
+    It spreads from node to node, and ahead of it, states are their predictions: energies of 0, or in a `Stack`, where
+    the forward pass may round differently, of what they were at the start. It was still on its way if the last step
+    reached another node, or if at its front it was lost to rounding; others may have an energy that is always 0.
+    Weights learn after one more step than the history has, in which it moves on as in others.
     """
-    *_, last = abs(energies.reshape(-1, *energies.shape[-2:]))  # a loop over batches adds an axis before these
-    first, *reached = np.diff((last != 0).sum(axis=-1), prepend=0)  # in each step
-    front = last[-1].min(initial=np.inf, where=last[-1] != 0)
-    rounding = jnp.finfo(last.dtype).eps * last[-1].sum()  # type: ignore[no-untyped-call]  # jax
-    on_its_way = any(reached) and (reached[-1] or front < rounding)
-    ahead = np.flatnonzero(last[-1] == 0)
-    return ahead if on_its_way and len(ahead) > max(first, *reached) else ahead[:0]
+    found = set[int]()
+    for each in abs(energies.reshape(-1, *energies.shape[-2:])):
+        rounding = jnp.finfo(each.dtype).eps * each[-1].sum()  # type: ignore[no-untyped-call]  # jax
+        has_energy = each > np.where(each[0] < rounding, 10 * each[0], 0)
+        first, *reached = np.diff(has_energy.sum(axis=-1), prepend=0)  # in each step
+        front = each[-1].min(initial=np.inf, where=has_energy[-1])
+        on_its_way = any(reached) and (reached[-1] or front < rounding)
+        ahead = np.flatnonzero(~has_energy[-1])
+        if on_its_way and len(ahead) > max(first, *reached):
+            found.update(ahead.tolist())
+    return sorted(found)
 
 
 def share_right(predictions: Float[Array, "batch classes"], labels: Int[Array | np.ndarray, " batch"]) -> float:

@@ -1,6 +1,7 @@
 """Models and arguments that an algorithm cannot serve: what it says of them, and that it leaves all as it was."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -298,12 +299,44 @@ def test_nodes_that_the_error_has_not_reached_are_warned_of(
         assert warned[0].filename == __file__
 
 
+class Deep(pxc.EnergyModule):
+    """Twelve layers of width 64 in a stack, where XLA rounds products of all layers and of one differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rkg = px.RandomKeyGenerator(0)
+        self.stack = pxc.Stack(lambda: pxnn.Linear(64, 64, rkg=rkg), 12)
+        self.last, self.output = pxnn.Linear(64, 2, rkg=rkg), pxc.Vode()
+        self.output.h.frozen = True
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        u: Array = self.output(self.last(self.stack(x)), output="u")
+        if y is not None:
+            self.output.set("h", y)
+        return u
+
+
+@pytest.mark.parametrize(("steps", "ahead"), [(3, 10), (60, 0)])  # the output and two more after three steps
+def test_layers_of_a_stack_that_the_error_has_not_reached_are_warned_of(steps: int, ahead: int) -> None:
+    x, y = jnp.asarray(RNG.normal(size=(32, 64)), jnp.float32), jnp.ones((32, 2))
+    report = train(pxl.PC(steps), Deep(), x, y)
+    with pytest.warns(UserWarning, match=rf"reached {ahead} of 13 nodes") if ahead else nullcontext():
+        report.check()
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 @pytest.mark.parametrize("sign", [1, -1])  # the energy of a Gaussian with a small variance is negative
 def test_an_error_on_its_way_in_any_precision(dtype: Any, sign: int) -> None:
     spreading = [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.1, 0.9]]
     with pytest.warns(UserWarning, match=r"reached 2 of 4 nodes \(a, \.\.\.\)"):
         pxl.History(sign * jnp.array(spreading, dtype), ("a", "b", "c", "d")).check()
+
+
+def test_an_error_on_its_way_in_one_of_several_batches() -> None:
+    late, done = [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.1, 0.9]], [[0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    for batches in ([late, done], [done, late]):
+        with pytest.warns(UserWarning, match=r"reached 2 of 4 nodes \(a, \.\.\.\)"):
+            pxl.History(jnp.array(batches), ("a", "b", "c", "d")).check()
 
 
 def test_energies_that_are_always_zero_are_not_taken_for_an_error_on_its_way() -> None:
