@@ -26,7 +26,17 @@ from minipcax.learning._descent import Tolerance
 from minipcax.learning._energies import Objective, joined_energies
 from minipcax.learning._forward import start
 from minipcax.learning._inference import descend
-from minipcax.learning._model import NODES, WEIGHTS, Batch, Model, Sample, keep_statistics, over_batch, split_nodes
+from minipcax.learning._model import (
+    NODES,
+    WEIGHTS,
+    Batch,
+    Model,
+    Sample,
+    keep_statistics,
+    over_batch,
+    split_nodes,
+)
+from minipcax.learning._order import check_order
 from minipcax.learning._report import History, Report
 from minipcax.learning._solver import GradientTolerance, Solver
 from minipcax.predictive_coding import STATUS, Ruleset, Vode, VodeParam, se_energy
@@ -121,7 +131,8 @@ def relax_errors(
 
     Raises:
         TypeError: see `infer`.
-        ValueError: see `infer`; or an inferred node has another energy function than `se_energy`, or rules of its own.
+        ValueError: see `infer`; an inferred node has another energy function than `se_energy`, or rules of its own; or
+            a prediction reads a state that is predicted after it.
 
     Example:
         >>> model, x = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2))
@@ -132,6 +143,7 @@ def relax_errors(
     check_model(model)
     check_states(model)
     check_squared_errors(model, "EPC")
+    check_order(x, model, _errors_apart)
     if reset or isinstance(optim, Solver) or optim.state.get() is None:
         for node in split_nodes(model)[0].values():
             # Zeros, sharded as the states are, which `zeros_like` of JAX 0.12 forgets.

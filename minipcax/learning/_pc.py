@@ -10,7 +10,7 @@ from minipcax.learning._learning import learn
 from minipcax.learning._model import Batch, Model
 from minipcax.learning._report import Report
 from minipcax.learning._solver import GradientTolerance, Solver
-from minipcax.learning._starts import Start, check_start
+from minipcax.learning._starts import Start, check_start, checked_result
 from minipcax.utils import Optim
 
 
@@ -76,7 +76,7 @@ class PC(Algorithm):
         check_loop(self.steps, self.unroll, self.tolerance, self.reset)
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
-        predictions, loss = self.start(x, y, model=model)
+        predictions, loss = checked_result(self.start(x, y, model=model))
         options = self.unroll, self.tolerance, self.reset, self.record
         history = relax(x, self.steps, *options, model=model, optim=nodes)
         learn(x, model=model, optim=weights)

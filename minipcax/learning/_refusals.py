@@ -78,6 +78,15 @@ def unreached(path: str) -> ValueError:
     )
 
 
+def read_too_early(path: str, state: str) -> ValueError:
+    """The error for a prediction that a pass over errors makes before a state that it is made from."""
+    which = "its own state" if path == state else f"the state of {state}, which is predicted after it"
+    return ValueError(
+        f"EPC expected predictions from states that were predicted before, found that {path} is predicted from {which}"
+        ": use PC for this model, which infers states in any order"
+    )
+
+
 def entry_of_targets(path: str, name: str) -> ValueError:
     """The error for an entry that an energy reads, and that is set only with targets."""
     return ValueError(

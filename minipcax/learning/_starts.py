@@ -6,12 +6,15 @@ start is part of a model, see `Amortised` in `minipcax.predictive_coding`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG
+from minipcax.core.refusals import kind_of
 from minipcax.learning._forward import start
 from minipcax.learning._hyperparameters import Hyperparameters, check_number
 from minipcax.learning._model import Batch, Model, Number
@@ -53,12 +56,22 @@ class RandomStart(Hyperparameters):
 
 
 def check_start(start: object) -> None:
-    """Raises if a start cannot be called."""
-    if not callable(start):
+    """Raises if a start cannot be called for a batch."""
+    if not callable(start) or isinstance(start, type):
         raise TypeError(
             "PC expected a start, such as RandomStart(0.1), start_from_present or a function like `start`, "
-            f"found {start!r}"
+            f"found {kind_of(start) if isinstance(start, type) else repr(start)}"
         )
+
+
+def checked_result(result: Any) -> tuple[Batch, Float[Array, ""]]:  # what a start of any kind returns
+    """Returns what a start returns; raises if that is not what `start` does."""
+    if not (isinstance(result, tuple) and len(result) == 2 and np.shape(result[1]) == ()):
+        raise TypeError(
+            "PC expected its start to return the predictions and the loss, a scalar, as `start` does (`initialise` "
+            f"returns the predictions alone), found {'an array' if isinstance(result, jax.Array) else kind_of(result)}"
+        )
+    return result
 
 
 def start_from_present(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Float[Array, ""]]:

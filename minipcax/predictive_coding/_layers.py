@@ -7,8 +7,8 @@ common to them.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from operator import is_
 from typing import Any, TypeVar
 
@@ -150,23 +150,29 @@ def _together(params: tuple[Any, ...]) -> Any:
     return param
 
 
-def layer_of(block: AnyModule, number: int) -> AnyModule:
-    """Returns a copy of one of the blocks that were stacked; random key generators are not copied."""
+def layers_of(block: AnyModule, numbers: Iterable[int]) -> list[AnyModule]:
+    """Returns copies of some of the blocks that were stacked, which share what all layers share.
 
-    def own(param: Any) -> Any:
+    Random key generators are not copied.
+    """
+    common: dict[int, Any] = {}
+
+    def copied(param: DynamicParam[Any], value: Value) -> DynamicParam[Any]:
+        return type(param).from_structure(param.structure(), (value,))
+
+    def own(number: int, param: Any) -> Any:
         if isinstance(param, RKGState):
             return param
         if not isinstance(param, DynamicParam):
             return copy.copy(param)
-        pick = is_stacked(param)
-        value = jax.tree.map(lambda array: array[number] if pick else array, param.get())
-        single = type(param).from_structure(param.structure(), (value,))
+        if not is_stacked(param):
+            return common.setdefault(id(param), copied(param, param.get()))
+        single = copied(param, jax.tree.map(lambda array: array[number], param.get()))
         for name in ("stacked", "frozen_layers"):
             vars(single).pop(name, None)
         return single
 
-    single: AnyModule = tree_unref(jax.tree.map(own, tree_ref(block), is_leaf=is_param))
-    return single
+    return [tree_unref(jax.tree.map(partial(own, number), tree_ref(block), is_leaf=is_param)) for number in numbers]
 
 
 def read_only(module: AnyModule) -> AnyModule:

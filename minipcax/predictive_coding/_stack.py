@@ -24,7 +24,7 @@ from minipcax.predictive_coding._layers import (
     chained,
     each_layer,
     is_stacked,
-    layer_of,
+    layers_of,
     one_by_one,
     read_only,
     stack,
@@ -182,15 +182,18 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
             vars(param)["frozen_layers"] = frozen
 
     def to_list(self) -> list[Block]:
-        """Returns the blocks as a list of ordinary modules: copies, so changing them does not change the stack."""
-        return [layer_of(self.blocks, number) for number in range(self.depth)]
+        """Returns the blocks as a list of ordinary modules, which share the parameters that all layers share.
+
+        They are copies, so changing them does not change the stack.
+        """
+        return layers_of(self.blocks, range(self.depth))
 
     def __len__(self) -> int:
         return self.depth
 
     def __getitem__(self, number: int) -> Block:
         """Returns the block of one layer, for inspection and plots: a copy that cannot be changed."""
-        return read_only(layer_of(self.blocks, refusals.checked_number(number, self.depth)))
+        return read_only(*layers_of(self.blocks, [refusals.checked_number(number, self.depth)]))
 
     def __setitem__(self, number: int, value: object) -> None:
         raise refusals.read_only(self)

@@ -129,6 +129,38 @@ def test_targets_given_to_parts_that_take_none() -> None:
         pxl.learn(X, Y, model=model, optim=optim)
 
 
+class Feedback(Chain):
+    """Predicts the first node also from the state of the second, or of the first: from the last step, if any."""
+
+    def __init__(self, source: int) -> None:
+        super().__init__([5, 4, 4, 3])
+        self.back, self.source = pxnn.Linear(4, 5), px.static(source)
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        state = self.vodes[self.source.get()].get("h")
+        return super().__call__(x if state is None else x + self.back(state), y)
+
+
+@pytest.mark.parametrize(
+    ("source", "which"), [(1, r"the state of \.vodes\[1\], which is predicted after"), (0, "its own")]
+)
+def test_errors_are_not_inferred_through_feedback(source: int, which: str) -> None:
+    assert jnp.isfinite(gradients(pxl.PC(2), Feedback(source), X, Y)[0][".back.nn.weight"]).all()
+    with pytest.raises(
+        ValueError, match=rf"EPC expected .* found that \.vodes\[0\] is predicted from {which}.*: use PC"
+    ):
+        gradients(pxl.EPC(2), Feedback(source), X, Y)
+
+
+def test_a_start_that_returns_something_else() -> None:
+    starts: dict[str, Any] = {"an array": pxl.initialise, "a NoneType": lambda x, y, *, model: None}
+    for found, start in starts.items():
+        with pytest.raises(TypeError, match=rf"its start to return the predictions and the loss.*found {found}"):
+            gradients(pxl.PC(2, start=start), chain(), X[:2], Y[:2])
+    with pytest.raises(TypeError, match=r"PC expected a start, such as .*, found the class RandomStart"):
+        pxl.PC(2, start=pxl.RandomStart)  # type: ignore[arg-type]  # what is tested
+
+
 class NoEnergies(px.Module):
     def __init__(self) -> None:
         super().__init__()

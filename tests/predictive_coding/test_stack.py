@@ -232,6 +232,15 @@ class Scaled(px.Module):
         return self.scale * self.layer(x)
 
 
+def test_a_list_of_its_blocks_shares_what_they_share() -> None:
+    scale = pxnn.LayerParam(jnp.array(0.5))
+    first, second = pxc.Stack(lambda: Scaled(scale), 2).to_list()
+    assert first.scale is second.scale is not scale
+    assert first.layer.nn.weight is not second.layer.nn.weight
+    one, other = pxc.Stack(lambda: pxnn.Linear(WIDTH, WIDTH), 2, tied=True).to_list()
+    assert one.nn.weight is other.nn.weight
+
+
 def test_a_parameter_of_all_blocks_stays_one_and_its_gradient_is_the_sum() -> None:
     scale = pxnn.LayerParam(jnp.array(0.5))
     stack = pxc.Stack(lambda: Scaled(scale), DEPTH)
