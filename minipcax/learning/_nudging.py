@@ -9,14 +9,16 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 import minipcax.learning._refusals as refusals
+from minipcax.core.tree import path_name, walk
 from minipcax.learning._algorithm import Algorithm
 from minipcax.learning._forward import forward
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
-from minipcax.learning._model import Batch, Model, energy_function, split_nodes
+from minipcax.learning._model import Batch, Model, energy_function, split_nodes, vodes
 from minipcax.learning._report import Report
 from minipcax.learning._solver import Solver
-from minipcax.predictive_coding import Vode, VodeParam, ce_energy, se_energy
+from minipcax.nn import LayerParam
+from minipcax.predictive_coding import Amortised, Vode, VodeParam, ce_energy, se_energy
 from minipcax.utils import Optim, step
 
 
@@ -31,6 +33,18 @@ def _least_energetic(path: str, node: Vode[Any]) -> Array | None:
     raise refusals.unknown_nudge(path, node.energy_fn)
 
 
+def _check_energies(model: Model) -> None:
+    """Raises if weights have a gradient before the nudge, which dividing by β would enlarge, or turn around."""
+    for path, node in vodes(model).items():
+        normalised = getattr(node.energy_fn, "keywords", {}).get("log_normaliser", False)
+        learned = isinstance(vars(node).get("precision"), LayerParam) or "precision" in node.cache
+        if normalised and learned:
+            raise refusals.nudged(path, "a precision that is learned with log_normaliser=True")
+    for place, module in walk(model):
+        if isinstance(module, Amortised):
+            raise refusals.nudged(path_name(place), "a network that learns from where inference ends")
+
+
 @dataclass(frozen=True)
 class Nudging(Algorithm):
     """Predictive coding with a nudged output: after the forward pass, each observed node (`h.frozen = True`) is set to
@@ -38,9 +52,10 @@ class Nudging(Algorithm):
         h ← u − β (u − y)
 
     (with `ce_energy`, softmax(u) takes the place of u), inference runs as in `PC`, and the gradients of the weights are
-    divided by β. Positive nudging has 0 < β ≤ 1, where 1 is `PC`; negative nudging −1 ≤ β < 0; centred nudging
-    alternates the sign. For a schedule, make a new `Nudging` when β changes, which does not compile again:
-    `Nudging(0.9 * (-1) ** epoch)`, or `Nudging(min(1.0, 0.75 + 0.02 * epoch))`.
+    divided by β. So all energies must be least at the predictions, where weights must have no gradient. Positive
+    nudging has 0 < β ≤ 1, where 1 is `PC`; negative nudging −1 ≤ β < 0; centred nudging alternates the sign. For a
+    schedule, make a new `Nudging` when β changes, which does not compile again: `Nudging(0.9 * (-1) ** epoch)`, or
+    `Nudging(min(1.0, 0.75 + 0.02 * epoch))`.
 
     Args:
         beta: β, the fraction of the way from the prediction to the target, from −1 to 1 but not 0.
@@ -49,7 +64,8 @@ class Nudging(Algorithm):
 
     Raises:
         ValueError: β is 0 or not from −1 to 1, `steps` or `unroll` is not a positive int, or, in a call, an observed
-            node has an energy function other than `se_energy` and `ce_energy`.
+            node has an energy function other than `se_energy` and `ce_energy`, or the model learns a precision or has
+            an `Amortised` node.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -74,6 +90,7 @@ class Nudging(Algorithm):
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
         with step(model, clear_params=(None, VodeParam.Cache)):
             predictions, observed = forward(x, y, model=model)
+            _check_energies(model)
             for path, node in split_nodes(model)[1].items():
                 u = _least_energetic(path, node)
                 if u is not None:

@@ -87,6 +87,14 @@ def read_too_early(path: str, state: str) -> ValueError:
     )
 
 
+def nudged(path: str, what: str) -> ValueError:
+    """The error for weights that learn without a nudge as well, in a model that is nudged."""
+    return ValueError(
+        f"Nudging divides gradients by beta, so it expected weights that learn from the nudge alone, found {what} in "
+        f"{path or 'the model'}: use PC for this model"
+    )
+
+
 def entry_of_targets(path: str, name: str) -> ValueError:
     """The error for an entry that an energy reads, and that is set only with targets."""
     return ValueError(

@@ -129,6 +129,31 @@ def test_targets_given_to_parts_that_take_none() -> None:
         pxl.learn(X, Y, model=model, optim=optim)
 
 
+class Guessed(Chain):
+    """Its first state is guessed."""
+
+    def __init__(self) -> None:
+        super().__init__([5, 4, 3])
+        self.vodes[0] = pxc.Vode(ruleset={pxc.STATUS.INIT: ("u <- u",)})
+        self.guess = pxc.Amortised(self.vodes[0], pxnn.Linear(5, 4))
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        self.guess(x)
+        return super().__call__(x, y)
+
+
+def test_weights_that_learn_without_a_nudge_are_not_nudged() -> None:
+    model = chain()
+    model.vodes[-1].energy_fn = partial(pxc.se_energy, log_normaliser=True)
+    model.vodes[-1].precision = pxnn.LayerParam(jnp.ones(3))
+    for each, found in ((model, r"a precision .* in \.vodes\[2\]"), (Guessed(), r"a network .* in \.guess")):
+        assert jnp.isfinite(gradients(pxl.PC(2), each, X, Y)[1].loss)
+        with pytest.raises(ValueError, match=rf"Nudging divides gradients by beta, .*, found {found}: use PC"):
+            gradients(pxl.Nudging(0.5, 2), each, X, Y)
+    model.vodes[-1].precision = pxnn.LayerState(jnp.ones(3))
+    gradients(pxl.Nudging(0.5, 2), model, X, Y)
+
+
 class Feedback(Chain):
     """Predicts the first node also from the state of the second, or of the first: from the last step, if any."""
 
