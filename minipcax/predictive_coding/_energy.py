@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from minipcax.core import RKG, RandomKeyGenerator, get
-from minipcax.predictive_coding._refusals import check_precision, check_same_shape, missing_entry
+from minipcax.predictive_coding._refusals import check_no_precision, check_precision, check_same_shape, missing_entry
 
 
 @runtime_checkable
@@ -84,7 +84,7 @@ def ce_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
         One term per element of h, in its shape.
 
     Raises:
-        ValueError: h or u is not set, or their shapes differ.
+        ValueError: h or u is not set, their shapes differ, or the node has a precision, which would not take part.
 
     Example:
         >>> vode = Vode(ce_energy).set("h", jnp.array([1.0, 0.0])).set("u", jnp.zeros(2))
@@ -92,6 +92,7 @@ def ce_energy(vode: Node, rkg: RandomKeyGenerator = RKG) -> Float[Array, "..."]:
         0.693
     """
     h, logits = _state_and_prediction(vode)
+    check_no_precision(vode.get("precision"))
     largest = jnp.finfo(logits.dtype).max / 16  # type: ignore[no-untyped-call]  # jax
     logarithm = jax.nn.log_softmax(jnp.clip(logits, -largest, largest), axis=-1)
     # Overflow would give 0 · −∞ where h is zero; with a sixteenth, the sum of a few terms is finite as well.

@@ -36,6 +36,15 @@ def check_precision(h: Array, precision: Array) -> None:
         raise ValueError(f"a precision must broadcast to the state, of shape {h.shape}, found shape {precision.shape}")
 
 
+def check_no_precision(precision: object) -> None:
+    """Raises if a node with an energy that has no precision is given one."""
+    if precision is not None:
+        raise ValueError(
+            "ce_energy has no precision, but the node was given one, which would not take part: remove it, or multiply "
+            "in an energy function of your own, such as lambda vode: weight * ce_energy(vode)"
+        )
+
+
 def _is_broadcast(small: Array, large: Array) -> bool:
     pairs = zip(small.shape[::-1], large.shape[::-1], strict=False)
     return small.ndim <= large.ndim and all(n in (1, m) for n, m in pairs)

@@ -45,8 +45,9 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
     Called with one sample x, it returns the state of the last layer, in the shape of x. It computes what a list of the
     same blocks and nodes does, `for block, vode in zip(...): x = vode(block(x))`, but it is compiled only once, and
     given the states, it computes all layers in parallel. Each parameter of `stack.blocks` has a leading axis of layers,
-    (depth, ...), and the states `stack.vodes.h` of a batch have shape (batch, depth, *x.shape). Layers that change the
-    shape go before, between or after stacks.
+    (depth, ...), and the states `stack.vodes.h` of a batch have shape (batch, depth, *x.shape). Any other attribute of
+    `stack.vodes`, such as a precision, is common to all layers. Layers that change the shape go before, between or
+    after stacks.
 
     An optimiser sees one array for all layers. One that depends on the whole array or on its shape, such as lamb, muon
     or a mask by `ndim`, behaves differently than with a list. During inference, dropout and `langevin` draw from

@@ -48,6 +48,13 @@ def test_cross_entropy(shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(terms, -h * np.log(softmax(u)), rtol=1e-5, atol=1e-6)
 
 
+def test_cross_entropy_has_no_precision() -> None:
+    vode = node(pxc.ce_energy, draw(0, (3,)), draw(1, (3,)))
+    vode.precision = pxnn.LayerParam(jnp.ones(3))
+    with pytest.raises(ValueError, match="ce_energy has no precision, but the node was given one"):
+        vode.energy()
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_zero(shape: tuple[int, ...]) -> None:
     terms = pxc.zero_energy(node(pxc.zero_energy, draw(0, shape), None))
