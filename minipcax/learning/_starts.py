@@ -51,7 +51,8 @@ class RandomStart(Hyperparameters):
         for param in inferred(model).values():
             state = param.get()
             noise = jax.random.normal(RKG(), state.shape, state.dtype)
-            param.set(noise * jnp.asarray(self.scale, state.dtype))
+            zeros = jnp.where(False, state, 0)  # sharded as the state is, which the noise is not
+            param.set(zeros + noise * jnp.asarray(self.scale, state.dtype))
         return result
 
 

@@ -135,6 +135,7 @@ CONVOLUTIONS: tuple[Make, ...] = (pooled, convolved_back)
 ALGORITHMS: tuple[pxl.Algorithm, ...] = (
     pxl.PC(2),
     pxl.PC(2, tolerance=1e-3),
+    pxl.PC(2, start=pxl.RandomStart(0.1)),
     pxl.IPC(2),
     pxl.Nudging(0.5, 2),
     pxl.EPC(2),
