@@ -65,7 +65,8 @@ class EPC(Algorithm):
 
     The optimiser of the nodes is that of the errors. An error moves all states after it, so its rate must be smaller
     than that of states: for gradient descent in a linear network, below 2 / (1 + ‖∂u_L/∂e‖²), with the spectral norm.
-    The inferred nodes must have `se_energy` and the built-in rules.
+    The inferred nodes must have `se_energy` and the built-in rules, and no prediction may read a state that is
+    predicted after it, as with feedback.
 
     Args:
         steps: T, the steps of inference for each batch, an int of at least 1.
