@@ -33,15 +33,17 @@ def _names_of_globals(code: CodeType) -> tuple[str, ...]:
 
 
 def held_by(fn: object, seen: frozenset[int] = frozenset()) -> list[Any]:
-    """The parameters, modules and numbers that a function reads from around it, also through what it calls."""
+    """Returns the parameters, modules and numbers that a function, or one it calls, reads without being given them."""
     if isinstance(fn, partial):
         return held_by(fn.func, seen)
     fn = inspect.unwrap(fn) if callable(fn) else fn  # such as the function inside `jax.jit(function)`
     if id(fn) in seen or str(getattr(fn, "__module__", "")).partition(".")[0] in ("jax", "jaxlib", "minipcax"):
         return []
-    around = surroundings(fn) if isinstance(fn, FunctionType) else getattr(fn, "__dict__", {})
+    around = [*(surroundings(fn) if isinstance(fn, FunctionType) else getattr(fn, "__dict__", {})).values()]
+    if isinstance(fn, FunctionType):
+        around += [*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()]
     found: list[Any] = []
-    for value in around.values():
+    for value in around:
         if isinstance(value, (BaseParam, BaseModule, jax.Array, float)):
             found += [value] if value is not RKG else []
         elif isinstance(value, (list, tuple, dict)):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import minipcax.learning._refusals as refusals
+from minipcax.core.refusals import path_to_param
 from minipcax.functional import jit
 from minipcax.learning._checks import check_loop, check_model, check_observed
 from minipcax.learning._forward import clear_other_batches
@@ -66,15 +67,15 @@ class Algorithm(Hyperparameters, ABC):
         Raises:
             ValueError: the model has no observed node (`h.frozen = True`), or none that targets reach; it skips a
                 node or calls one twice; the batch is empty; or `weights` was not initialised with `WEIGHTS(model)`.
-            TypeError: an optimiser is not an `Optim`, the model is not an `EnergyModule` with a call, or Python code
-                depends on a traced hyperparameter.
+            TypeError: an optimiser is not an `Optim`, the model is not an `EnergyModule` with a call, a hyperparameter
+                is or holds a parameter, or Python code depends on a traced one.
         """
         check_kinds(nodes, weights)
         try:
             return _train(self, x, y, model=model, nodes=nodes, weights=weights)
         except TypeError as error:
             named = re.search(r"args\[0\]\.(\w+)", str(error))  # JAX's name for where the tracer came from
-            if named is None:
+            if named is None or named.group(1) not in vars(self):  # such as that of an attribute of the model
                 raise
             raise refusals.traced_choice(self, named.group(1)) from error
 
@@ -88,6 +89,10 @@ class Algorithm(Hyperparameters, ABC):
 
 @jit
 def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Any, weights: Optim) -> Report:
+    for hyperparameters in (algorithm, nodes):
+        where = path_to_param(hyperparameters, closures=False) if not isinstance(hyperparameters, Optim) else None
+        if where is not None:
+            raise refusals.held(hyperparameters, where)
     check_model(model)
     if isinstance(nodes, Optim):
         check_nodes(nodes, model, "nodes")

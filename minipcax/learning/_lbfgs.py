@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int
 
@@ -52,11 +53,11 @@ class LBFGS(Solver):
     memory: int = 10
 
     def __post_init__(self) -> None:
-        if not isinstance(self.memory, int) or isinstance(self.memory, bool) or self.memory < 1:
+        if not isinstance(self.memory, (int, np.integer)) or isinstance(self.memory, bool) or self.memory < 1:
             raise ValueError(f"LBFGS expected memory to be a positive int, found {self.memory!r}")
 
     def solve(self, problem: Problem, steps: int) -> Solution:
-        optimiser, value_fn = optax.lbfgs(memory_size=self.memory), problem.energy
+        optimiser, value_fn = optax.lbfgs(memory_size=int(self.memory)), problem.energy
         update: Any = optimiser.update  # which takes more than the gradient
 
         def unsettled(at: At) -> Bool[Array, ""]:

@@ -105,12 +105,14 @@ def warn_of_unlearned(model: Model, influential: frozenset[str]) -> None:
                 stacklevel=2,
             )
     for name, vode in vodes(model).items():
-        if any(isinstance(held, (BaseModule, LayerParam)) for held in held_by(vode.energy_fn)):
-            warnings.warn(
-                f"the energy function of {name} reads parameters from around it, which are compiled as they are now "
-                "and never learn: make them attributes of the node, which its energy function is given",
-                stacklevel=2,
-            )
+        tforms = [tform for rule in (*vode.ruleset.inputs, *vode.ruleset.outputs) for tform in rule.tforms]
+        for what, fn in [("the energy function", vode.energy_fn), *(("a transformation", tform) for tform in tforms)]:
+            if any(isinstance(held, (BaseModule, LayerParam)) for held in held_by(fn)):
+                warnings.warn(
+                    f"{what} of {name} reads parameters from around it, which are compiled as they are now and never "
+                    "learn: make them attributes of the node, which it is given",
+                    stacklevel=2,
+                )
 
 
 def _is_inexact(value: object) -> bool:

@@ -147,6 +147,15 @@ def other_gradient(gradient: object) -> ValueError:
     )
 
 
+def held(owner: object, where: str) -> TypeError:
+    """The error for a hyperparameter that is, or holds, a parameter."""
+    return TypeError(
+        f"{type(owner).__name__} expected hyperparameters without parameters, found one at {where}, which would be "
+        "compiled as it is now, and never change: give a number or array, .get(); make a module, such as a teacher, a "
+        "part of the model, with frozen = True"
+    )
+
+
 def traced_choice(algorithm: object, name: str) -> TypeError:
     """The error for Python code that depends on a hyperparameter which is traced."""
     return TypeError(

@@ -545,10 +545,56 @@ def test_beta_is_a_number_that_is_not_zero(beta: Any) -> None:
         pxl.Nudging(beta)
 
 
-def test_parameters_that_an_energy_function_closes_over_are_named_as_they_never_learn() -> None:
+class Held(pxl.PC):
+    teacher: Any = None
+
+
+@pytest.mark.parametrize(
+    ("teacher", "where"), [(pxnn.LayerParam(1.0), ""), ([pxnn.Linear(2, 2)], r"\[0\]\.nn\.weight")]
+)
+def test_hyperparameters_hold_no_parameters(teacher: Any, where: str) -> None:
+    words = rf"Held expected hyperparameters without parameters, found one at \.teacher{where}, which"
+    with pytest.raises(TypeError, match=words):
+        gradients(Held(2, teacher=teacher), chain(), X, Y)
+
+
+class Flagged(Chain):
+    """Has a bool that JAX traces."""
+
+    def __init__(self) -> None:
+        super().__init__([5, 4, 3])
+        self.residual = True
+
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        return super().__call__(2 * x if self.residual else x, y)
+
+
+def test_a_flag_of_the_model_is_not_taken_for_a_hyperparameter() -> None:
+    with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+        gradients(pxl.PC(2), Flagged(), X, Y)
+    assert any("residual: traced" in note and "static(...)" in note for note in caught.value.__notes__)
+
+
+def test_parameters_that_a_transformation_closes_over_are_named_as_they_never_learn() -> None:
     scale = pxnn.LayerParam(jnp.array(2.0))
     model = chain()
-    model.vodes[1].energy_fn = lambda vode: scale * pxc.se_energy(vode)
+    rules: dict[str | None, tuple[str, ...]] = {
+        pxc.STATUS.ALL: ("u <- u:scaled",),
+        pxc.STATUS.INIT: ("h, u <- u:scaled",),
+    }
+    model.vodes[1] = pxc.Vode(ruleset=rules, tforms={"scaled": lambda vode, key, value, rkg: scale * value})
+    with pytest.warns(UserWarning, match=r"a transformation of \.vodes\[1\] reads parameters from around it"):
+        gradients(pxl.PC(2), model, X, Y)
+
+
+@pytest.mark.parametrize("as_default", [False, True])
+def test_parameters_that_an_energy_function_closes_over_are_named_as_they_never_learn(as_default: bool) -> None:
+    scale = pxnn.LayerParam(jnp.array(2.0))
+    model = chain()
+    if as_default:
+        model.vodes[1].energy_fn = lambda vode, s=scale: s * pxc.se_energy(vode)
+    else:
+        model.vodes[1].energy_fn = lambda vode: scale * pxc.se_energy(vode)
     with pytest.warns(UserWarning, match=r"the energy function of \.vodes\[1\] reads parameters from around it"):
         train(pxl.PC(2), model, X, Y)
 
