@@ -18,7 +18,7 @@ from minipcax.core.refusals import kind_of
 from minipcax.learning._forward import start
 from minipcax.learning._hyperparameters import Hyperparameters, check_number
 from minipcax.learning._model import Batch, Model, Number
-from minipcax.learning._solver import inferred, states_of
+from minipcax.learning._solver import inferred
 
 Start = Callable[..., tuple[Batch, Float[Array, ""]]]  # of (x, y, *, model), as `start`
 
@@ -97,7 +97,7 @@ def start_from_present(x: Batch, y: Batch, *, model: Model) -> tuple[Batch, Floa
         >>> model.vode.h.max().item()
         3.0
     """
-    before = states_of(model)
+    before = {path: param.get() for path, param in inferred(model).items()}  # of cleared ones, None
     result = start(x, y, model=model)
     for path, param in inferred(model).items():
         if before[path] is not None and before[path].shape == param.get().shape:
