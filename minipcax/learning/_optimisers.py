@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from minipcax.core import BaseModule, Param, get
-from minipcax.core.refusals import kind_of
+from minipcax.core.refusals import kind_of, path_to_param
 from minipcax.core.surroundings import held_by
 from minipcax.core.tree import is_param, path_name, paths_of_params
 from minipcax.learning._model import WEIGHTS, Model, vodes
@@ -107,7 +107,8 @@ def warn_of_unlearned(model: Model, influential: frozenset[str]) -> None:
     for name, vode in vodes(model).items():
         tforms = [tform for rule in (*vode.ruleset.inputs, *vode.ruleset.outputs) for tform in rule.tforms]
         for what, fn in [("the energy function", vode.energy_fn), *(("a transformation", tform) for tform in tforms)]:
-            if any(isinstance(held, (BaseModule, LayerParam)) for held in held_by(fn)):
+            around = [held for held in held_by(fn) if isinstance(held, (BaseModule, LayerParam))]
+            if any(path_to_param(held) is not None for held in around):  # dropout has none
                 warnings.warn(
                     f"{what} of {name} reads parameters from around it, which are compiled as they are now and never "
                     "learn: make them attributes of the node, which it is given",

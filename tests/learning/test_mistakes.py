@@ -585,6 +585,9 @@ def test_parameters_that_a_transformation_closes_over_are_named_as_they_never_le
     model.vodes[1] = pxc.Vode(ruleset=rules, tforms={"scaled": lambda vode, key, value, rkg: scale * value})
     with pytest.warns(UserWarning, match=r"a transformation of \.vodes\[1\] reads parameters from around it"):
         gradients(pxl.PC(2), model, X, Y)
+    dropout = pxnn.Dropout(0.5)  # has none
+    model.vodes[1] = pxc.Vode(ruleset=rules, tforms={"scaled": lambda vode, key, value, rkg: dropout(value, key=rkg())})
+    gradients(pxl.PC(2), model, X, Y)
 
 
 @pytest.mark.parametrize("as_default", [False, True])
