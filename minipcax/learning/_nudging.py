@@ -37,7 +37,8 @@ def _check_energies(model: Model) -> None:
     """Raises if weights have a gradient before the nudge, which dividing by β would enlarge, or turn around."""
     for path, node in vodes(model).items():
         normalised = getattr(node.energy_fn, "keywords", {}).get("log_normaliser", False)
-        learned = isinstance(vars(node).get("precision"), LayerParam) or "precision" in node.cache
+        precision = vars(node).get("precision")
+        learned = (isinstance(precision, LayerParam) and not precision.frozen) or "precision" in node.cache
         if normalised and learned:
             raise refusals.nudged(path, "a precision that is learned with log_normaliser=True")
     for place, module in walk(model):

@@ -150,7 +150,7 @@ def test_weights_that_learn_without_a_nudge_are_not_nudged() -> None:
         assert jnp.isfinite(gradients(pxl.PC(2), each, X, Y)[1].loss)
         with pytest.raises(ValueError, match=rf"Nudging divides gradients by beta, .*, found {found}: use PC"):
             gradients(pxl.Nudging(0.5, 2), each, X, Y)
-    model.vodes[-1].precision = pxnn.LayerState(jnp.ones(3))
+    model.vodes[-1].precision.frozen = True
     gradients(pxl.Nudging(0.5, 2), model, X, Y)
 
 
