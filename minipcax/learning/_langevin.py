@@ -1,13 +1,20 @@
-"""Monte Carlo predictive coding: inference that samples states instead of finding the most likely ones."""
+"""Monte Carlo predictive coding: inference that samples states instead of finding the most likely ones.
 
+A sample draws the noise of all its states in one row of random numbers. So it is the same whether layers are the nodes
+of a list or those of a `Stack`, whose states come in one array.
+"""
+
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
 from minipcax.core import RKG
+from minipcax.core.tree import path_name
 from minipcax.learning._model import Number
 
 # A pytree of arrays, as optax optimises it.
@@ -55,14 +62,31 @@ def langevin(learning_rate: Number, momentum: Number = 0.0, temperature: Number 
         return jax.tree.map(jnp.zeros_like, params)
 
     def update(updates: Tree, state: Tree, params: Tree | None = None) -> tuple[Tree, Tree]:
-        leaves, structure = jax.tree.flatten(updates)
-        keys = jax.tree.unflatten(structure, [*RKG(len(leaves))])
-
-        def velocity(before: Array, grad: Array, key: Array) -> Array:
-            noise = jax.random.normal(key, grad.shape, grad.dtype)
+        def velocity(before: Array, grad: Array, noise: Array) -> Array:
             return momentum * before - learning_rate * grad + scale * noise
 
-        velocities = jax.tree.map(velocity, state, updates, keys)
+        velocities = jax.tree.map(velocity, state, updates, _noise_like(updates, RKG()))
         return velocities, velocities
 
     return optax.GradientTransformation(init, update)
+
+
+def _noise_like(tree: Tree, key: Array) -> Tree:
+    """Returns normal numbers in the form of a tree of arrays, a row for each index of the first axis, if it is common.
+
+    A row goes through the arrays in the order of their paths, in which layer 10 comes after layer 2.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    arrays = [array for _, array in leaves]
+    lengths = {array.shape[0] if array.ndim else 1 for array in arrays}
+    rows = lengths.pop() if len(lengths) == 1 else 1
+    order = sorted(range(len(leaves)), key=lambda number: _in_words(path_name(leaves[number][0])))
+    ends = np.cumsum([arrays[number].size // rows for number in order])
+    noise = jax.random.normal(key, (rows, ends[-1]), jnp.result_type(*arrays))
+    pieces = dict(zip(order, jnp.split(noise, ends[:-1], axis=1), strict=True))
+    likes = [pieces[number].reshape(array.shape).astype(array.dtype) for number, array in enumerate(arrays)]
+    return jax.tree.unflatten(structure, likes)
+
+
+def _in_words(path: str) -> tuple[tuple[int, str], ...]:
+    return tuple((int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path))

@@ -50,8 +50,8 @@ class Stack(EnergyModule, Generic[Block], static=("parallel", "_depth", "_stacke
     after stacks.
 
     An optimiser sees one array for all layers. One that depends on the whole array or on its shape, such as lamb, muon
-    or a mask by `ndim`, behaves differently than with a list. During inference, dropout and `langevin` draw from
-    different keys. `ZIL` requires a list.
+    or a mask by `ndim`, behaves differently than with a list. During inference, dropout draws from different keys.
+    `ZIL` requires a list.
 
     On two CPU cores, with 128 layers, a step of `PC` takes half the time of a list at width 16 (batch 8). With jax 0.12
     it takes 1.1 times as long at width 64 and 0.9 times at width 256 (batch 32); with jax 0.10, whose XLA is slow at

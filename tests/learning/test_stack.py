@@ -32,10 +32,10 @@ Make = Callable[[], Any]
 
 
 class Listed(pxc.EnergyModule):
-    def __init__(self, make: Make, size: int) -> None:
+    def __init__(self, make: Make, size: int, depth: int = DEPTH) -> None:
         super().__init__()
-        self.blocks = [make() for _ in range(DEPTH)]
-        self.vodes: list[pxc.Vode] = [pxc.Vode() for _ in range(DEPTH)]
+        self.blocks = [make() for _ in range(depth)]
+        self.vodes: list[pxc.Vode] = [pxc.Vode() for _ in range(depth)]
         self.layer, self.output = pxnn.Linear(size, OUT), pxc.Vode()
         self.output.h.frozen = True
 
@@ -49,9 +49,9 @@ class Listed(pxc.EnergyModule):
 
 
 class Stacked(pxc.EnergyModule):
-    def __init__(self, make: Make, size: int, parallel: bool = True) -> None:
+    def __init__(self, make: Make, size: int, depth: int = DEPTH, parallel: bool = True) -> None:
         super().__init__()
-        self.blocks = pxc.Stack(make, DEPTH, parallel=parallel)
+        self.blocks = pxc.Stack(make, depth, parallel=parallel)
         self.layer, self.output = pxnn.Linear(size, OUT), pxc.Vode()
         self.output.h.frozen = True
 
@@ -96,12 +96,12 @@ BLOCKS: dict[str, tuple[Make, tuple[int, ...]]] = {
 }
 
 
-def pair(make: Make = dense, shape: tuple[int, ...] = (WIDTH,)) -> tuple[Listed, Stacked]:
+def pair(make: Make = dense, shape: tuple[int, ...] = (WIDTH,), depth: int = DEPTH) -> tuple[Listed, Stacked]:
     """A model of each kind, with the same weights."""
     px.RKG.seed(3)
-    listed = Listed(make, int(np.prod(shape)))
+    listed = Listed(make, int(np.prod(shape)), depth)
     px.RKG.seed(3)
-    return listed, Stacked(make, int(np.prod(shape)))
+    return listed, Stacked(make, int(np.prod(shape)), depth)
 
 
 def weights_of(model: Listed | Stacked) -> list[Array]:
@@ -201,20 +201,17 @@ def test_batch_norm_and_dropout() -> None:
     close(pxl.predict(x, stacked), pxl.predict(x, listed), 1e-5)
 
 
-def test_langevin_dynamics_with_the_noise_of_its_key() -> None:
-    """One step by hand: h − lr ∂E/∂h + √(2 lr) ξ, with ξ for all layers from one key."""
-    listed, stacked = pair()
-    x, y = (array[0] for array in data())
-    rate = 0.05
-    for model in (listed, stacked):
-        pxl.initialise(x, y, model=model)
-    pxl.infer(x, 1, model=listed, optim=pxu.Optim(optax.sgd(rate)))
-    px.RKG.seed(5)
-    pxl.infer(x, 1, model=stacked, optim=pxu.Optim(pxl.langevin(rate)))
-    px.RKG.seed(5)
-    noise = jax.random.normal(px.RKG(1)[0], (3, DEPTH, WIDTH))
-    expected = jnp.stack([vode.h.get() for vode in listed.vodes], axis=1) + (2 * rate) ** 0.5 * noise
-    close(stacked.blocks.vodes.h.get(), expected, 1e-5)
+@pytest.mark.parametrize("x64", [True, False])
+@pytest.mark.parametrize("depth", [DEPTH, 12])  # 10 comes after 2
+def test_langevin_dynamics_with_the_noise_of_a_list(depth: int, x64: bool) -> None:
+    with enable_x64(x64):
+        listed, stacked = pair(depth=depth)
+        for model in (listed, stacked):
+            nodes, weights = pxu.Optim(pxl.langevin(0.05, 0.5)), pxu.Optim(optax.sgd(0.02), pxl.WEIGHTS(model))
+            px.RKG.seed(5)
+            for x, y in zip(*data(), strict=True):
+                pxl.PC(4)(x, y, model=model, nodes=nodes, weights=weights)
+        close(weights_of(stacked), weights_of(listed), 1e-10 if x64 else 1e-5)
 
 
 @pytest.mark.thorough
