@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from minipcax.core import RKG
+from minipcax.core import RKG, BaseParam
+from minipcax.core.refusals import kind_of
 from minipcax.core.tree import path_name
 from minipcax.learning._model import Number
 
@@ -33,13 +34,14 @@ def langevin(learning_rate: Number, momentum: Number = 0.0, temperature: Number 
     times the exact one.
 
     Args:
-        learning_rate: lr > 0, a number; for a schedule, use `optax.inject_hyperparams(langevin)`.
+        learning_rate: lr > 0, a number; for a schedule, of this or another argument, use
+            `optax.inject_hyperparams(langevin)`.
         momentum: m, from 0 to less than 1.
         temperature: at least 0; the variance of the samples relative to that of exp(−E).
 
     Raises:
         ValueError: an argument is out of range.
-        TypeError: the learning rate is a schedule.
+        TypeError: an argument is a schedule or a parameter.
 
     Example:
         >>> nodes = Optim(langevin(0.1, momentum=0.5))
@@ -48,9 +50,12 @@ def langevin(learning_rate: Number, momentum: Number = 0.0, temperature: Number 
         Oliviers, Bogacz and Meulemans, Learning probability distributions of sensory inputs with Monte Carlo predictive
         coding, PLOS Computational Biology 20 (2024).
     """
-    if callable(learning_rate):
-        raise TypeError("langevin expected a number as learning_rate, found a schedule: use optax.inject_hyperparams")
-    numbers = all(isinstance(value, (int, float)) for value in (learning_rate, momentum, temperature))
+    given = {"learning_rate": learning_rate, "momentum": momentum, "temperature": temperature}
+    for name, value in given.items():
+        if callable(value) or isinstance(value, BaseParam):
+            found = "a schedule" if callable(value) else kind_of(value)
+            raise TypeError(f"langevin expected a number as {name}, found {found}: use optax.inject_hyperparams")
+    numbers = all(isinstance(value, (int, float)) for value in given.values())
     if numbers and not (learning_rate > 0 and 0 <= momentum < 1 and temperature >= 0):
         raise ValueError(
             "langevin expected a positive learning_rate, 0 <= momentum < 1 and temperature >= 0, found "

@@ -29,7 +29,9 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
     """An optax optimiser of the parameters that are passed to `init`, with its state in the parameter `state`.
 
     Optax sees them as a dict from path to array. So the labels of `optax.multi_transform`, and masks, are functions of
-    that dict: `lambda params: {path: "fast" if path.endswith("bias") else "slow" for path in params}`.
+    that dict: `lambda params: {path: "fast" if path.endswith("bias") else "slow" for path in params}`. A rate that
+    changes is a schedule, or is set in `optim.state.get().hyperparams` with `optax.inject_hyperparams`; one that is
+    read from a parameter would be compiled as it is, which is warned of.
 
     Args:
         optax_fn: an optax optimiser, such as `optax.adam(1e-3)`, or a function without arguments that returns one.
@@ -50,6 +52,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
 
     def __init__(self, optax_fn: OptaxFn, parameters: Tree | None = None) -> None:
         refusals.check_optimiser(optax_fn, "Optim")
+        refusals.warn_of_reads(optax_fn, "Optim")
         self.optax_fn = optax_fn
         self._origin = Origin()
         self.state = Param(None)

@@ -38,6 +38,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
 
     def __init__(self, optax_fn: OptaxFn, leaf_fn: Filter, parameters: Tree | None = None) -> None:
         refusals.check_optimiser(optax_fn, "OptimTree")
+        refusals.warn_of_reads(optax_fn, "OptimTree")
         refusals.check_leaf_fn(leaf_fn)
         self.optax_fn, self.leaf_fn = optax_fn, leaf_fn
         self._origin = Origin()

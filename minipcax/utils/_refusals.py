@@ -1,15 +1,19 @@
 """Checks of optimisers, and their error messages."""
 
 import inspect
+import warnings
 from collections.abc import Collection, Iterable
+from types import FunctionType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minipcax.core import BaseModule, BaseParam, get
+from minipcax.core import BaseModule, BaseParam, DynamicParam, get
 from minipcax.core.filter import Filter, as_predicate
+from minipcax.core.reach import closure, reach
 from minipcax.core.refusals import kind_of
+from minipcax.core.surroundings import surroundings
 from minipcax.core.tree import is_param, paths_of_params
 from minipcax.utils._optax import OptaxState, is_optimiser
 from minipcax.utils._targets import Gradients, Targets, Tree, by_path, filled, shapes_of
@@ -35,6 +39,36 @@ def check_optimiser(candidate: object, name: str, made: bool = False) -> None:
         raise TypeError(f"{expected} {function}, {error}: call it, as in optax.sgd(0.1)") from error
     except ValueError:  # it has no signature
         return
+
+
+def warn_of_reads(optax_fn: object, name: str) -> None:
+    """Warns of parameters that a function of the optimiser, such as a schedule, reads from around it."""
+    found = list[str]()
+
+    def reads(node: object) -> bool:
+        if isinstance(node, FunctionType):
+            found.extend(key for key, value in _around(node).items() if _holds_learned(value))
+        return bool(found)
+
+    if reach(optax_fn, reads) is not None:
+        warnings.warn(
+            f"{name}: the optimiser reads parameters from around it, in {names(found)}, which are compiled as they are "
+            "now, once and for all: for a rate that changes use a schedule, or optax.inject_hyperparams, which keeps "
+            "it in optim.state.get().hyperparams; what is not to change is frozen",
+            stacklevel=3,
+        )
+
+
+def _around(fn: FunctionType) -> dict[str, object]:
+    is_users = fn.__module__ is None or fn.__module__.partition(".")[0] not in ("optax", "jax", "minipcax")
+    return surroundings(fn) if is_users else closure(fn)
+
+
+def _holds_learned(value: object) -> bool:
+    def is_learned(node: object) -> bool:
+        return isinstance(node, DynamicParam) and not node.is_carried and not getattr(node, "frozen", False)
+
+    return not isinstance(value, FunctionType) and reach(value, is_learned, closures=False) is not None
 
 
 def check_parameters(parameters: Tree, targets: Targets, name: str) -> None:

@@ -95,6 +95,12 @@ def test_arguments_out_of_range(arguments: tuple[float, ...]) -> None:
         pxl.langevin(*arguments)
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "momentum", "temperature"])
+def test_a_parameter_is_not_a_number(name: str) -> None:
+    with pytest.raises(TypeError, match=f"langevin expected a number as {name}, found a Param: use optax.inject_hyper"):
+        pxl.langevin(**{"learning_rate": 0.1, name: px.Param(jnp.array(0.1))})  # type: ignore[arg-type]  # what is tested
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_density_is_learned_from_data(seed: int) -> None:

@@ -493,6 +493,43 @@ def test_hyperparameters_can_be_read_and_changed_between_steps() -> None:
         check(train(XS[0], model=model, optim=optim), {name: -rate * grad for name, grad in gradient.items()})
 
 
+class Scheduled(px.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = px.Param(jnp.array(0.1))
+
+    def schedule(self, count: Any) -> Array:
+        rate: Array = self.rate.get()
+        return rate
+
+
+RATE, SCHEDULED = px.Param(jnp.array(0.1)), Scheduled()
+
+
+@pytest.mark.parametrize(
+    ("optax_fn", "name"),
+    [
+        (optax.sgd(lambda count: RATE.get()), "RATE"),
+        (lambda: optax.sgd(float(RATE.get())), "RATE"),
+        ((lambda rate: optax.adamw(lambda count: rate.get()))(RATE), "rate"),
+        (optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(SCHEDULED.schedule)), r"\w+"),
+        (optax.sgd(partial(lambda count, rate: rate.get(), rate=RATE)), r"\w+"),
+        (optax.masked(optax.sgd(lambda count: SCHEDULED.rate.get()), True), "SCHEDULED"),
+    ],
+)
+def test_a_rate_that_is_read_from_a_parameter_is_warned_of(optax_fn: Any, name: str) -> None:
+    words = rf"the optimiser reads parameters from around it, in {name}, .* optax\.inject_hyperparams"
+    for make in (lambda: pxu.Optim(optax_fn), lambda: pxu.OptimTree(optax_fn, px.Param)):
+        with pytest.warns(UserWarning, match=words) as caught:
+            make()
+        assert caught[0].filename == __file__
+    RATE.frozen = SCHEDULED.frozen = True
+    try:
+        pxu.Optim(optax_fn)  # and not warned of
+    finally:
+        RATE.frozen = SCHEDULED.frozen = False
+
+
 def test_the_state_is_read_as_optax_gives_it() -> None:
     model = Model()
     optim = pxu.Optim(optax.adam(0.1), WEIGHTS(model))
