@@ -58,17 +58,19 @@ def distances(
     """Inference; |g − target|² after every step, for the gradient g of every layer's weights."""
     pxl.initialise(x, y, model=model)
     relax = pxl.relax_errors if errors else pxl.relax
-    if errors:
-        for vode in model.vodes[:-1]:
-            vode.h.set(jnp.zeros_like(vode.h.get()))
-    optim = pxu.Optim(optax.sgd(rate, momentum=momentum), pxl.NODES(model))  # type: ignore[arg-type]  # an array will do
+    optim = pxu.Optim(optax.sgd(rate, momentum=momentum))  # type: ignore[arg-type]  # an array will do
+    before = relax(x, steps, record=True, model=model, optim=optim).states
+    assert before is not None
+    last = {f".vodes[{number}].h": vode.h.get() for number, vode in enumerate(model.vodes[:-1])}
+    after = {path: jnp.concatenate([before[path][1:], end[None]]) for path, end in last.items()}
 
-    def one_step(no_input: None, *, model: MLP, optim: pxu.Optim) -> tuple[tuple[()], Array]:
-        relax(x, 1, reset=False, model=model, optim=optim)
+    def after_a_step(states: dict[str, Array], *, model: MLP) -> tuple[tuple[()], Array]:
+        for number, vode in enumerate(model.vodes[:-1]):
+            vode.h.set(states[f".vodes[{number}].h"])
         grads = states_then_gradients(x, errors, model=model)
         return (), jnp.stack([((grad - goal) ** 2).sum() for grad, goal in zip(grads, target, strict=True)])
 
-    result: Array = pxf.scan(one_step, length=steps)(model=model, optim=optim)[1]
+    result: Array = pxf.scan(after_a_step, after)(model=model)[1]
     return result
 
 

@@ -114,18 +114,16 @@ def relax_errors(
     x: Batch,
     steps: int,
     unroll: int | bool = 1,
-    reset: bool = True,
     tolerance: Tolerance | None = None,
-    record: bool = False,
     *,
+    record: bool = False,
     model: Model,
     optim: Optim | Solver,
 ) -> History:
     """Infers the errors of the nodes, inside a `jit`, and leaves them in place of the states `h`; see `EPC`.
 
-    It takes the arguments of `relax`. With `reset`, it starts from errors of zero with a new optimiser, otherwise from
-    those that are there; with `record`, the history also has the errors before every step, under the paths of the
-    states.
+    It takes the arguments of `relax`, except `reset`: it starts from errors of zero, with a new optimiser. With
+    `record`, the history also has the errors before every step, under the paths of the states.
 
     Returns:
         A `History`, with energies of shape (steps, nodes).
@@ -145,11 +143,15 @@ def relax_errors(
     check_states(model)
     check_squared_errors(model, "EPC")
     check_order(x, model, _errors_apart)
-    if reset or isinstance(optim, Solver) or optim.state.get() is None:
-        for node in split_nodes(model)[0].values():
-            # Zeros, sharded as the states are, which `zeros_like` of JAX 0.12 forgets.
-            node.h.set(jnp.where(False, node.h.get(), 0))
-    return descend(OBJECTIVE, x, steps, unroll, tolerance, reset, record, model=model, optim=optim)
+    states = [(node.h, node.h.get()) for node in split_nodes(model)[0].values()]
+    try:
+        for h, state in states:
+            h.set(jnp.where(False, state, 0))  # sharded as the state is, which `zeros_like` of JAX 0.12 forgets
+        return descend(OBJECTIVE, x, steps, unroll, tolerance, record=record, model=model, optim=optim)
+    except BaseException:
+        for h, state in states:
+            h.set(state)
+        raise
 
 
 @over_batch

@@ -119,7 +119,7 @@ def descend(
     steps: int,
     unroll: int | bool,
     tolerance: Tolerance | None,
-    reset: bool,
+    reset: bool = True,
     record: bool = False,
     *,
     model: Model,

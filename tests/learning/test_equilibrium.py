@@ -247,3 +247,16 @@ def test_nodes_with_another_energy_are_refused() -> None:
     with pytest.raises(ValueError, match=r"EPC expected .* se_energy .* found others in \.vodes\[0\]: use PC"):
         gradients(pxl.EPC(1), model, X, Y)
     assert model.vodes[0].h.get() is None
+
+
+def test_what_interrupts_the_inference_of_errors_leaves_the_states() -> None:
+    class Broken(pxl.Solver):
+        def solve(self, problem: pxl.Problem, steps: int) -> pxl.Solution:
+            raise RuntimeError("broken")
+
+    model = Chain([SIZE, 7, SIZE])
+    pxl.initialise(X, Y, model=model)
+    before = model.vodes[0].h.get()
+    with pytest.raises(RuntimeError, match="broken"):
+        pxl.relax_errors(X, 2, model=model, optim=Broken())
+    assert model.vodes[0].h.get() is before
