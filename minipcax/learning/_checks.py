@@ -155,7 +155,7 @@ def check_no_stack(model: Model, name: str) -> None:
             )
 
 
-def check_squared_errors(model: Model, name: str, precisions: bool = True) -> None:
+def check_squared_errors(model: Model, name: str) -> None:
     """Raises if the energy of an inferred node is not of h − u alone, or if the node has rules of its own."""
     built_in = Vode().ruleset
     for path, node in split_nodes(model)[0].items():
@@ -164,5 +164,3 @@ def check_squared_errors(model: Model, name: str, precisions: bool = True) -> No
                 f"{name} expected every inferred node to have se_energy and the built-in rules, found others in "
                 f"{path}: use PC for this model"
             )
-        if hasattr(node, "precision") and not precisions:
-            raise ValueError(f"{name} expected nodes without a precision, found one in {path}: use PC for this model")

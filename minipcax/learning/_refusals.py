@@ -111,16 +111,18 @@ def misspelt_entry(path: str, name: str, meant: str) -> ValueError:
     )
 
 
-def not_a_chain(nodes: Iterable[str], path: str, observed: bool, others: list[str], lacks: bool) -> ValueError:
+def not_a_chain(nodes: Iterable[str], found: str) -> ValueError:
     """The error for a model in which a node does not predict the next."""
-    wrong = f"{path} is {'observed' if observed else 'not'}"
-    if others:
-        wrong = f"the energy of {path} {'does not depend' if lacks else 'depends'} on the state of {', '.join(others)}"
     return ValueError(
         f"ZIL expected a chain, in which every node predicts the next, in the order {', '.join(nodes)}, and only the "
-        f"last is observed; found that {wrong}: assign the nodes in the order in which they are called, or use PC for "
+        f"last is observed; found that {found}: assign the nodes in the order in which they are called, or use PC for "
         "this model"
     )
+
+
+def has_precision(path: str) -> ValueError:
+    """The error for an inferred node of `ZIL` with a precision, which would scale its error."""
+    return ValueError(f"ZIL expected nodes without a precision, found one in {path}: use PC for this model")
 
 
 def unknown_nudge(path: str, energy_fn: EnergyFn | None) -> ValueError:

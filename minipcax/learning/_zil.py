@@ -12,15 +12,27 @@ import minipcax.learning._refusals as refusals
 from minipcax.core import tree_ref, tree_unref
 from minipcax.functional import grad, scan
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._checks import check_no_stack, check_squared_errors
+from minipcax.learning._checks import check_no_stack, check_no_target, check_squared_errors
 from minipcax.learning._descent import descent
-from minipcax.learning._energies import energies_by_node
+from minipcax.learning._energies import energies_of
 from minipcax.learning._forward import start
 from minipcax.learning._inference import OBJECTIVE
-from minipcax.learning._influence import influences
-from minipcax.learning._model import NODES, WEIGHTS, Batch, Gradients, Model, split_nodes, vodes
+from minipcax.learning._influence import influences, union
+from minipcax.learning._model import (
+    NODES,
+    WEIGHTS,
+    Batch,
+    Gradients,
+    Model,
+    Sample,
+    keep_statistics,
+    over_batch,
+    split_nodes,
+    vodes,
+)
 from minipcax.learning._report import History, Report
-from minipcax.utils import Optim
+from minipcax.predictive_coding import VodeParam
+from minipcax.utils import Optim, step
 
 
 @grad({"model": WEIGHTS})
@@ -66,7 +78,7 @@ class ZIL(Algorithm):
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         check_no_stack(model, "ZIL")
-        check_squared_errors(model, "ZIL", precisions=False)
+        check_squared_errors(model, "ZIL")
         predictions, loss = start(x, y, model=model)
         _check_chain(x, model)
 
@@ -87,19 +99,40 @@ class ZIL(Algorithm):
 
 
 def _check_chain(x: Batch, model: Model) -> None:
-    """Raises if an energy does not depend on exactly the states of its node and of the one before."""
+    """Raises unless a node's energy depends on its state and the one before, and its prediction on the latter alone."""
 
-    def energies(states: dict[str, Array], reference: Any, x: Batch) -> list[Float[Array, " batch"]]:
+    def look(states: dict[str, Array], reference: Any, x: Batch) -> tuple[list[Any], dict[str, Any]]:
         copy = tree_unref(reference)
         for path, node in vodes(copy).items():
             node.h.set(states[path])
-        return energies_by_node(x, model=copy)
+        energies, predictions = _look(x, model=copy)
+        return energies, predictions
 
     states = {path: node.h.get() for path, node in vodes(model).items()}
-    found = influences(energies, states, tree_ref(model), x)
+    energies, predictions = influences(look, states, tree_ref(model), x)
     nodes, observed = [*model.nodes()], split_nodes(model)[1]
     for number, path in enumerate(nodes):
-        expected = nodes[max(number - 1, 0) : number + 1]
-        others = [state for state in states if (f"[0][{state!r}]" in found[number]) != (state in expected)]
-        if others or (path in observed) != (number == len(nodes) - 1):
-            raise refusals.not_a_chain(nodes, path, path in observed, others, lacks=bool({*others} & {*expected}))
+        before, here = nodes[max(number - 1, 0) : number], nodes[number : number + 1]
+        if (path in observed) != (number == len(nodes) - 1):
+            raise refusals.not_a_chain(nodes, f"{path} is {'observed' if path in observed else 'not'}")
+        for name, found, expected in (
+            ("energy", energies[number], before + here),
+            ("prediction", predictions.get(path), before),
+        ):
+            others = [state for state in states if (f"[0][{state!r}]" in union(found)) != (state in expected)]
+            if others:
+                depends = "does not depend" if {*others} & {*expected} else "depends"
+                raise refusals.not_a_chain(nodes, f"the {name} of {path} {depends} on the state of {', '.join(others)}")
+
+
+@over_batch
+def _look(x: Sample, *, model: Model) -> tuple[list[Float[Array, "..."]], dict[str, Any]]:
+    """Returns the energy of each node, and the prediction of each, by path."""
+    keep_statistics(model)
+    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+        model(x)
+        check_no_target(model)
+        for path, node in split_nodes(model)[0].items():
+            if node.get("precision") is not None:
+                raise refusals.has_precision(path)
+        return energies_of(model.nodes()), {path: node.get("u") for path, node in vodes(model).items()}

@@ -139,7 +139,9 @@ class Wired(Chain):
 
     def __call__(self, x: Array, y: Array | None = None) -> Array:
         first, second, last = self.vodes if self.wiring != "another order" else [self.vodes[i] for i in (1, 0, 2)]
-        h = first(jnp.tanh(self.layers[0](x)))
+        own = first.get("h") if self.wiring == "its own state" and first.status is None else 0
+        precision = 3.0 if self.wiring == "precision" else None
+        h = first(jnp.tanh(self.layers[0](x)) + own, precision=precision)
         u = self.layers[1](h) + (h if self.wiring == "residual" else x)
         g = second(jax.nn.relu(u) if self.wiring != "parallel" else jnp.tanh(self.layers[1](x)))
         u = self.layers[2](g if self.wiring != "parallel" else h + g)
@@ -157,6 +159,7 @@ class Wired(Chain):
         ("parallel", r"the energy of \.vodes\[1\] does not depend on the state of \.vodes\[0\]"),
         ("an observed node in the middle", r"\.vodes\[1\] is observed"),
         ("one state for two", r"the energy of \.vodes\[0\]"),
+        ("its own state", r"the prediction of \.vodes\[0\] depends on the state of \.vodes\[0\]"),
         ("residual", None),
         ("input", None),
     ],
@@ -170,3 +173,9 @@ def test_a_model_that_is_not_a_chain(wiring: str, words: str | None) -> None:
     else:
         with pytest.raises(ValueError, match=f"ZIL expected a chain, .* found that {words}"):
             gradients(pxl.ZIL(), model, x, y)
+
+
+def test_a_precision_that_is_given_in_the_call_is_refused() -> None:
+    x = jnp.ones((4, 5))
+    with pytest.raises(ValueError, match=r"ZIL expected nodes without a precision, found one in \.vodes\[0\]: use PC"):
+        gradients(pxl.ZIL(), Wired("precision"), x, x)
