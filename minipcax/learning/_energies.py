@@ -36,21 +36,13 @@ def joined(energies: Sequence[Float[Array, "..."]]) -> Float[Array, " energies"]
     return jnp.concatenate([jnp.ravel(each) for each in energies])
 
 
-def sample_energies(x: Sample, *, model: Model) -> list[Float[Array, "..."]]:
-    """Calls the model on one sample, and returns the energy of each node, at the present states."""
+def joined_energies(x: Sample, *, model: Model) -> Float[Array, " energies"]:
+    """Calls the model on one sample, and returns the energies of all nodes, at the present states, in one array."""
     keep_statistics(model)
     with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
         model(x)
         check_no_target(model)
-        return energies_of(model.nodes())
-
-
-energies_by_node = over_batch(sample_energies)  # one array for each node, with an axis of samples
-
-
-def joined_energies(x: Sample, *, model: Model) -> Float[Array, " energies"]:
-    """Like `sample_energies`, in one array."""
-    return joined(sample_energies(x, model=model))
+        return joined(energies_of(model.nodes()))
 
 
 _joined_energies = over_batch(joined_energies)
