@@ -11,7 +11,7 @@ from minipcax.functional import jit
 from minipcax.learning._checks import check_loop, check_model, check_observed
 from minipcax.learning._forward import clear_other_batches
 from minipcax.learning._hyperparameters import Hyperparameters
-from minipcax.learning._model import PER_SAMPLE, Batch, Model
+from minipcax.learning._model import PER_SAMPLE, Batch, Model, status_of
 from minipcax.learning._optimisers import check_kinds, check_nodes, check_weights, warn_of_unlearned
 from minipcax.learning._pass import check_pass
 from minipcax.learning._report import Report
@@ -103,7 +103,7 @@ def _train(algorithm: Algorithm, x: Batch, y: Batch, *, model: Model, nodes: Any
     if getattr(algorithm, "start", None) is start_from_present:
         cleared = M(VodeParam.Cache)
         clear_other_batches((x, y), model)
-    with step(model, clear_params=(cleared, cleared)):
+    with step(model, status_of(model), clear_params=(cleared, cleared)):
         # `forward` checks the pass as well, for those who call it by hand; here, an algorithm may have one of its own.
         warn_of_unlearned(model, check_pass(x, y, model=model, learns=True))
         return algorithm.train(x, y, model=model, nodes=nodes, weights=weights)

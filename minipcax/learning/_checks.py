@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from minipcax.core.refusals import kind_of
+from minipcax.core.tree import path_name, walk
 from minipcax.learning._model import Batch, Model, energy_function, split_nodes, vodes
 from minipcax.learning._solver import GradientTolerance, Problem, Solution, Solver
-from minipcax.predictive_coding import Vode, ce_energy, se_energy
+from minipcax.predictive_coding import EnergyModule, Vode, ce_energy, se_energy
 
 
 @contextmanager
@@ -96,6 +97,12 @@ def check_model(model: Model) -> None:
         )
     if not model.nodes():
         raise ValueError("expected a model with value nodes, found none: put a Vode after each layer")
+    statuses = {module.status: path_name(path) for path, module in walk(model) if isinstance(module, EnergyModule)}
+    if len(statuses) > 1:
+        found = ", ".join(f"{status!r} in {path or 'the model'}" for status, path in statuses.items())
+        raise ValueError(
+            f"expected a model of one status, found {found}: set that of all its modules, with step(model, status)"
+        )
 
 
 def check_samples(x: Batch, y: Batch) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from minipcax.functional import cond, scan
 from minipcax.learning._energies import Objective, names_of
-from minipcax.learning._model import NODES, Batch, Model, Number
+from minipcax.learning._model import NODES, Batch, Model, Number, status_of
 from minipcax.learning._optimisers import check_nodes
 from minipcax.learning._report import History
 from minipcax.learning._solver import GradientTolerance, States, inferred, states_of
@@ -81,7 +81,9 @@ def loop(
     if reset or optim.state.get() is None:
         optim.init(NODES(model))
     run = _all_steps if tolerance is None else partial(_until_settled, tolerance)
-    with step(model, clear_params=(VodeParam.Cache, None)):  # in a loop, parameters cannot be cleared for good
+    with step(
+        model, status_of(model), clear_params=(VodeParam.Cache, None)
+    ):  # in a loop, parameters cannot be cleared for good
         (energies, counts, settled), states = run(move, steps, unroll, record, tracked)
     if reset:
         optim.clear()

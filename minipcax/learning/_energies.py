@@ -11,7 +11,16 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._checks import check_model, check_no_target, check_states, naming
-from minipcax.learning._model import Batch, Gradients, Model, Sample, keep_statistics, keeping_keys, over_batch
+from minipcax.learning._model import (
+    Batch,
+    Gradients,
+    Model,
+    Sample,
+    keep_statistics,
+    keeping_keys,
+    over_batch,
+    status_of,
+)
 from minipcax.predictive_coding import EnergyModule, Vode, VodeParam
 from minipcax.utils import M, step
 
@@ -39,7 +48,7 @@ def joined(energies: Sequence[Float[Array, "..."]]) -> Float[Array, " energies"]
 def joined_energies(x: Sample, *, model: Model) -> Float[Array, " energies"]:
     """Calls the model on one sample, and returns the energies of all nodes, at the present states, in one array."""
     keep_statistics(model)
-    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+    with step(model, status_of(model), clear_params=(VodeParam.Cache, VodeParam.Cache)):
         model(x)
         check_no_target(model)
         return joined(energies_of(model.nodes()))

@@ -35,6 +35,7 @@ from minipcax.learning._model import (
     keep_statistics,
     over_batch,
     split_nodes,
+    status_of,
 )
 from minipcax.learning._order import check_order
 from minipcax.learning._report import History, Report
@@ -176,7 +177,7 @@ def states_from_errors(x: Sample, *, model: Model) -> None:
     """
     check_states(model)
     keep_statistics(model)
-    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)), _errors_apart(model):
+    with step(model, status_of(model), clear_params=(VodeParam.Cache, VodeParam.Cache)), _errors_apart(model):
         model(x)
 
 

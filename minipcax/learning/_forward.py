@@ -3,7 +3,7 @@
 A model is an `EnergyModule` whose call takes one sample, `model(x, y)`: it sends x through its layers and value nodes,
 clamps the output node to the target y unless that is `None`, and returns its prediction. Nodes with `h.frozen = True`,
 such as the clamped one, are not inferred; weights with `frozen = True` are not learned. The states are `VodeParam`s, or
-of a subclass.
+of a subclass. Here, the status is `STATUS.INIT`; inference and learning follow the rules of the status that they find.
 
 Layers that look across samples find the batch as the axis "batch" of a `vmap`. The running statistics of `BatchNorm`
 are updated by `initialise`, unless in eval mode, and by nothing else. `Dropout` draws a new mask in every step, unless

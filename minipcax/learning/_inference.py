@@ -12,7 +12,7 @@ from minipcax.functional import jit
 from minipcax.learning._checks import check_loop, check_minima, check_model, check_solution, check_states, checked_stop
 from minipcax.learning._descent import Tolerance, descent, loop
 from minipcax.learning._energies import Objective, joined_energies, names_of
-from minipcax.learning._model import NODES, Batch, Model, over_samples
+from minipcax.learning._model import NODES, Batch, Model, over_samples, status_of
 from minipcax.learning._optimisers import check_kind
 from minipcax.learning._report import History
 from minipcax.learning._solver import GradientTolerance, Problem, Snapshot, Solver, inferred
@@ -157,7 +157,7 @@ def _solve(
             param.set(solution.states[path])
         return solution.snapshots, solution.gradients
 
-    with step(model, clear_params=(VodeParam.Cache, None)):
+    with step(model, status_of(model), clear_params=(VodeParam.Cache, None)):
         name = "GradientTolerance(per_sample=True) with a solver"
         snapshots, gradients = (over_samples(solve, name) if per_sample else solve)(x, model=model)
     if per_sample:

@@ -10,7 +10,7 @@ from minipcax.core.random import keeping_key
 from minipcax.core.tree import path_name, walk
 from minipcax.functional import Vmap, vmap
 from minipcax.nn import BatchNorm, LayerParam
-from minipcax.predictive_coding import EnergyModule, Vode, VodeParam
+from minipcax.predictive_coding import STATUS, EnergyModule, Vode, VodeParam
 from minipcax.utils import M
 
 P = ParamSpec("P")
@@ -103,6 +103,12 @@ def keeping_keys(fn: Callable[[Model], R], model: Model) -> Callable[[Model], R]
         return fn(copy)
 
     return keeping_key(keyed)
+
+
+def status_of(model: Model) -> str | None:
+    """Returns the status in which the model infers: the present one, but not `STATUS.INIT`, which makes states anew."""
+    status: str | None = getattr(model, "status", None)
+    return None if status == STATUS.INIT else status
 
 
 def split_nodes(model: Model) -> tuple[dict[str, Vode[Any]], dict[str, Vode[Any]]]:

@@ -15,7 +15,7 @@ from jaxtyping import Array
 import minipcax.learning._refusals as refusals
 from minipcax.core import tree_ref, tree_unref
 from minipcax.learning._influence import influences, union
-from minipcax.learning._model import Batch, Model, Sample, keep_statistics, over_batch, split_nodes, vodes
+from minipcax.learning._model import Batch, Model, Sample, keep_statistics, over_batch, split_nodes, status_of, vodes
 from minipcax.predictive_coding import VodeParam
 from minipcax.utils import step
 
@@ -51,7 +51,7 @@ def _predictions(block: Block, x: Batch, *, model: Model) -> dict[str, Any]:
     @over_batch
     def of_sample(x: Sample, *, model: Model) -> dict[str, Any]:
         keep_statistics(model)
-        with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)), block(model):
+        with step(model, status_of(model), clear_params=(VodeParam.Cache, VodeParam.Cache)), block(model):
             model(x)
             return {path: node.get("u") for path, node in vodes(model).items()}
 

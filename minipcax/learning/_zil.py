@@ -28,6 +28,7 @@ from minipcax.learning._model import (
     keep_statistics,
     over_batch,
     split_nodes,
+    status_of,
     vodes,
 )
 from minipcax.learning._report import History, Report
@@ -129,7 +130,7 @@ def _check_chain(x: Batch, model: Model) -> None:
 def _look(x: Sample, *, model: Model) -> tuple[list[Float[Array, "..."]], dict[str, Any]]:
     """Returns the energy of each node, and the prediction of each, by path."""
     keep_statistics(model)
-    with step(model, clear_params=(VodeParam.Cache, VodeParam.Cache)):
+    with step(model, status_of(model), clear_params=(VodeParam.Cache, VodeParam.Cache)):
         model(x)
         check_no_target(model)
         for path, node in split_nodes(model)[0].items():

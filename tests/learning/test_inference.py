@@ -24,7 +24,7 @@ import minipcax.learning as pxl
 import minipcax.nn as pxnn
 import minipcax.predictive_coding as pxc
 import minipcax.utils as pxu
-from tests.learning.chains import Chain
+from tests.learning.chains import Chain, gradients
 
 Floats = NDArray[np.float64]
 SIZES = [4, 6, 5, 3]
@@ -292,3 +292,40 @@ def test_the_contents_of_the_cache_do_not_matter() -> None:
                 vode.cache.set({"E": jnp.zeros(BATCH)})
         results.append((first, pxl.infer(as_jax(x), 3, model=model, optim=pxu.Optim(optax.sgd(0.1)))))
     jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+def test_inference_follows_the_rules_of_the_present_status() -> None:
+    """In a status without the prediction of the first node: E = ½h² + ½(y − W₂h)², where h starts at tanh(W₁x)."""
+    model = Chain([4, 5, 3])
+    tforms = {"nothing": lambda vode, key, value, rkg: jnp.zeros_like(value)}
+    model.vodes[0] = pxc.Vode(ruleset={"alone": ("u <- u:nothing",)}, tforms=tforms)
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.normal(size=(BATCH, size)), jnp.float32) for size in (4, 3))
+    first, second = model.weights
+
+    def energy(h: Array, weight: Array) -> Array:
+        return 0.5 * (h**2).sum(axis=1) + 0.5 * ((y - h @ weight.T) ** 2).sum(axis=1)
+
+    h = jnp.tanh(x @ first.T)
+    moved = h - 0.1 * jax.grad(lambda h: energy(h, second).sum())(h)
+    with pxu.step(model, "alone"):
+        grads, report = gradients(pxl.PC(1), model, x, y)
+        pxl.initialise(x, y, model=model)
+        np.testing.assert_allclose(pxl.energies(x, model=model), energy(h, second), rtol=1e-5)
+        history = pxl.infer(x, 1, model=model, optim=pxu.Optim(optax.sgd(0.1)))
+        assert model.status == "alone"
+    np.testing.assert_allclose(history[0], energy(h, second).mean(), rtol=1e-5)
+    np.testing.assert_allclose(report.history.total, history, rtol=1e-6)
+    np.testing.assert_allclose(model.vodes[0].h.get(), moved, atol=1e-6)
+    expected = jax.grad(lambda weight: energy(moved, weight).mean())(second)
+    np.testing.assert_allclose(grads[".layers[1].nn.weight"], expected, atol=1e-6)
+    assert not grads[".layers[0].nn.weight"].any()
+
+
+def test_a_model_has_one_status() -> None:
+    model, _, x, y = build("tanh", "squared error")
+    pxl.initialise(as_jax(x), as_jax(y), model=model)
+    model.vodes[1].status = "other"
+    words = r"expected a model of one status, found None in .*, 'other' in \.vodes\[1\]: .* step\(model, status\)"
+    with pytest.raises(ValueError, match=words):
+        pxl.infer(as_jax(x), 5, model=model, optim=pxu.Optim(optax.sgd(0.1)))

@@ -142,11 +142,29 @@ class Guessed(Chain):
         return super().__call__(x, y)
 
 
+class Decay(pxc.EnergyModule):
+    """A penalty on the weights of a layer."""
+
+    def __init__(self, layer: pxnn.Linear) -> None:
+        super().__init__()
+        self.layer = pxnn.shared(layer)
+
+    def energy(self) -> Array:
+        energy: Array = 0.5 * (self.layer.nn.weight.get() ** 2).sum()
+        return energy
+
+
 def test_weights_that_learn_without_a_nudge_are_not_nudged() -> None:
     model = chain()
     model.vodes[-1].energy_fn = partial(pxc.se_energy, log_normaliser=True)
     model.vodes[-1].precision = pxnn.LayerParam(jnp.ones(3))
-    for each, found in ((model, r"a precision .* in \.vodes\[2\]"), (Guessed(), r"a network .* in \.guess")):
+    decaying = chain()
+    decaying.decay = Decay(decaying.layers[0])  # type: ignore[attr-defined]  # an attribute more
+    for each, found in (
+        (model, r"a precision .* in \.vodes\[2\]"),
+        (Guessed(), r"a network .* in \.guess"),
+        (decaying, r"an energy .* in \.decay"),
+    ):
         assert jnp.isfinite(gradients(pxl.PC(2), each, X, Y)[1].loss)
         with pytest.raises(ValueError, match=rf"Nudging divides gradients by beta, .*, found {found}: use PC"):
             gradients(pxl.Nudging(0.5, 2), each, X, Y)
