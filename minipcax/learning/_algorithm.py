@@ -27,8 +27,8 @@ class Algorithm(Hyperparameters, ABC):
 
     A new algorithm is a subclass with a `train` method. Its annotated attributes are its hyperparameters: it becomes a
     frozen dataclass without a decorator. `train` consists of `start` (the forward pass), `relax` and `learn`, or of
-    parts of your own. Hyperparameters that are floats or arrays are traced, so a schedule does not compile again; for a
-    new value of any other, it does.
+    parts of your own. Hyperparameters that are floats or arrays, or containers of these alone, are traced, so a
+    schedule does not compile again; for a new value of any other, it does.
 
     Raises:
         ValueError: `steps` or `unroll`, if there are any, is not a positive int.
@@ -68,7 +68,7 @@ class Algorithm(Hyperparameters, ABC):
             ValueError: the model has no observed node (`h.frozen = True`), or none that targets reach; it skips a
                 node or calls one twice; the batch is empty; or `weights` was not initialised with `WEIGHTS(model)`.
             TypeError: an optimiser is not an `Optim`, the model is not an `EnergyModule` with a call, a hyperparameter
-                is or holds a parameter, or Python code depends on a traced one.
+                is or holds a parameter, or arrays beside other things, or Python code depends on a traced one.
         """
         check_kinds(nodes, weights)
         try:

@@ -60,7 +60,7 @@ def descent(objective: Objective, x: Batch, tolerance: GradientTolerance | None 
         for path, param in inferred(model).items():
             state = param.get()
             stays = settled.reshape(-1, *[1] * (state.ndim - 1))
-            param.set(jnp.where(stays, state, state + updates[path]))
+            param.set(jnp.where(stays, state, optax.apply_updates(state, updates[path])))
         return moved(energies, optim, settled)
 
     return move

@@ -1,4 +1,4 @@
-"""Objects of hyperparameters: immutable, and pytrees whose floats and arrays are traced.
+"""Objects of hyperparameters: immutable, and pytrees whose floats and arrays are traced, also those of containers.
 
 So a schedule does not compile again, while everything else about an algorithm or a solver is structure.
 """
@@ -12,7 +12,10 @@ import jax.core
 import numpy as np
 from jax.tree_util import GetAttrKey
 
+import minipcax.learning._refusals as refusals
+
 TRACED = (float, np.floating, np.ndarray, jax.Array)
+CONTAINERS = (tuple, list, dict)
 
 
 @dataclass_transform(frozen_default=True)
@@ -36,9 +39,17 @@ class Hyperparameters:
         return super().__new__(cls)
 
     def _flatten(self) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
-        traced = {name: value for name, value in vars(self).items() if isinstance(value, (*TRACED, Hyperparameters))}
-        static = tuple((name, value) for name, value in vars(self).items() if name not in traced)
+        traced = {name: value for name, value in vars(self).items() if _is_traced(value)}
+        static = tuple((name, self._fixed(name, value)) for name, value in vars(self).items() if name not in traced)
         return [(GetAttrKey(name), value) for name, value in traced.items()], (tuple(traced), static)
+
+    def _fixed(self, name: str, value: Any) -> Any:
+        """Returns a hyperparameter as structure: a container is copied, as it may be changed in place later."""
+        if not isinstance(value, CONTAINERS):
+            return value
+        if any(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(value)):
+            raise refusals.mixed(self, name, value)
+        return jax.tree.map(lambda leaf: leaf, value)
 
     @classmethod
     def _unflatten(cls, structure: tuple[Any, ...], children: Iterable[Any]) -> Self:
@@ -47,6 +58,15 @@ class Hyperparameters:
         vars(made).update(zip(names, children, strict=True))
         vars(made).update(static)
         return made
+
+
+def _is_traced(value: object) -> bool:
+    leaves = jax.tree.leaves(value, is_leaf=_is_hyperparameters) if isinstance(value, CONTAINERS) else [value]
+    return bool(leaves) and all(isinstance(leaf, (*TRACED, Hyperparameters)) for leaf in leaves)
+
+
+def _is_hyperparameters(value: object) -> bool:
+    return isinstance(value, Hyperparameters)
 
 
 def check_number(owner: object, name: str, value: Any, least: float = 0) -> None:  # anything that a caller may write

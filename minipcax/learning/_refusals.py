@@ -158,6 +158,14 @@ def held(owner: object, where: str) -> TypeError:
     )
 
 
+def mixed(owner: object, name: str, value: object) -> TypeError:
+    """The error for a container of arrays, which are traced, and of what JAX cannot trace or has no need to."""
+    return TypeError(
+        f"{type(owner).__name__}.{name} expected a container of floats and arrays alone, which are traced, or one "
+        f"without arrays, found {value!r}: make two hyperparameters of it"
+    )
+
+
 def traced_choice(algorithm: object, name: str) -> TypeError:
     """The error for Python code that depends on a hyperparameter which is traced."""
     return TypeError(

@@ -88,6 +88,34 @@ def test_floats_are_traced_and_the_rest_is_structure() -> None:
         assert Noted.traced == traced
 
 
+class InContainers(pxl.Algorithm):
+    rates: dict[str, Any]
+    times: list[Any]
+
+    def train(self, x: Any, y: Any, *, model: pxl.Model, nodes: pxu.Optim, weights: pxu.Optim) -> pxl.Report:
+        return Noted(self.rates["weights"], self.times[0]).train(x, y, model=model, nodes=nodes, weights=weights)
+
+
+def test_containers_of_floats_and_arrays_are_traced_and_others_may_be_changed() -> None:
+    model = Chain([5, 3])
+    nodes, weights = pxu.Optim(optax.sgd(0.1)), pxu.Optim(optax.sgd(1.0), pxl.WEIGHTS(model))
+    changing = InContainers({"weights": 0.1}, [1])
+    Noted.traced = 0
+    for rate, times, traced in [(0.1, 1, 1), (0.2, 1, 1), (0.2, 2, 2), (0.3, 2, 2), (0.1, 1, 2)]:
+        changing.rates["weights"], changing.times[0] = rate, times
+        for algorithm in (changing, InContainers({"weights": rate}, [times])):
+            expected = model.weights[0]
+            for _ in range(times):
+                expected -= rate * (X @ expected.T - Y).T @ X / len(X)
+            algorithm(X, Y, model=model, nodes=nodes, weights=weights)
+            np.testing.assert_allclose(model.weights[0], expected, atol=1e-5)
+            assert Noted.traced == traced
+    changing.times[1:] = [jnp.ones(2)]
+    words = r"InContainers\.times expected a container of floats and arrays alone, .* found \[2, Array"
+    with pytest.raises(TypeError, match=words):
+        changing(X, Y, model=model, nodes=nodes, weights=weights)
+
+
 class Plain(pxl.Algorithm):
     """Backpropagation with a rate of its own, as a plain class."""
 
@@ -297,3 +325,20 @@ def test_one_step_of_incremental_learning_is_that_of_pc_at_the_forward_values() 
     expected, _ = gradients(pxl.PC(1), Chain([5, 4, 3]), X, Y, optax.sgd(0.0))
     np.testing.assert_array_equal(found[".layers[0].nn.weight"], 0)
     assert relative_difference(*({".": grads[".layers[1].nn.weight"]} for grads in (found, expected))) < 1e-6
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.usefixtures("standard_promotion")
+def test_a_tolerance_of_the_gradient_keeps_the_dtype_of_states(per_sample: bool) -> None:
+    """As optax does, whatever the updates are; here, the rate of float32 makes them float32."""
+    found = []
+    for tolerance in (None, pxl.GradientTolerance(0.0, per_sample)):
+        model = Chain([5, 4, 3])
+        for layer in model.layers:
+            layer.nn.weight.set(layer.nn.weight.get().astype(jnp.bfloat16))
+        pxl.initialise(X.astype(jnp.bfloat16), Y.astype(jnp.bfloat16), model=model)
+        optim = pxu.Optim(optax.sgd(jnp.float32(0.1)))
+        pxl.infer(X.astype(jnp.bfloat16), 3, tolerance=tolerance, model=model, optim=optim)
+        found.append(model.vodes[0].h.get())
+    assert found[0].dtype == found[1].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(*found)
