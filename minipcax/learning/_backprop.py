@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from minipcax.functional import value_and_grad
 from minipcax.learning._algorithm import Algorithm
-from minipcax.learning._checks import check_observed
+from minipcax.learning._checks import check_observed, check_value_nodes
 from minipcax.learning._energies import names_of
 from minipcax.learning._forward import forward
 from minipcax.learning._model import WEIGHTS, Batch, Model, keeping_keys, split_nodes
@@ -34,7 +34,7 @@ class Backprop(Algorithm):
     There is no inference: the optimiser of the nodes is not used, and the history has one step, the loss.
 
     Raises:
-        ValueError: in a call, the model has no observed node.
+        ValueError: in a call, the model has no observed node, or energies other than those of value nodes.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -48,6 +48,7 @@ class Backprop(Algorithm):
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim, weights: Optim) -> Report:
         check_observed(model, "Backprop")
+        check_value_nodes(model, "Backprop")
         value_fn = keeping_keys(lambda model: _loss(x, y, model=model)[0], model)
         (loss, (losses, predictions)), gradients = _loss_and_gradients(x, y, model=model)
         weights.step(model, gradients["model"], value=loss, value_fn=value_fn)

@@ -12,7 +12,7 @@ from minipcax.core.refusals import kind_of
 from minipcax.core.tree import path_name, walk
 from minipcax.learning._model import Batch, Model, energy_function, split_nodes, vodes
 from minipcax.learning._solver import GradientTolerance, Problem, Solution, Solver
-from minipcax.predictive_coding import EnergyModule, Vode, ce_energy, se_energy
+from minipcax.predictive_coding import EnergyModule, Vode, VodeParam, ce_energy, se_energy
 
 
 @contextmanager
@@ -97,6 +97,12 @@ def check_model(model: Model) -> None:
         )
     if not model.nodes():
         raise ValueError("expected a model with value nodes, found none: put a Vode after each layer")
+    for path, node in vodes(model).items():
+        if not isinstance(node.h, VodeParam):
+            raise TypeError(
+                f"expected the state of {path or 'the model'} to be a VodeParam, which has a value for each sample, "
+                f"found {kind_of(node.h)}: give the node a param_type that is a subclass of VodeParam"
+            )
     statuses = {module.status: path_name(path) for path, module in walk(model) if isinstance(module, EnergyModule)}
     if len(statuses) > 1:
         found = ", ".join(f"{status!r} in {path or 'the model'}" for status, path in statuses.items())
@@ -152,18 +158,35 @@ def check_minima(model: Model) -> None:
             )
 
 
+def check_value_nodes(model: Model, name: str) -> None:
+    """Raises if the model has an energy other than those of value nodes."""
+    for path, node in model.nodes().items():
+        built_in = isinstance(node, Vode) and (type(node).energy is Vode.energy or _is_of_stack(node))
+        if not built_in:
+            raise ValueError(
+                f"{name} expected a model with the energies of value nodes alone, found {kind_of(node)} in "
+                f"{path or 'the model'}, whose energy() is its own: make it a Vode with an energy_fn, or use PC, which "
+                "takes any energy"
+            )
+
+
 def check_no_stack(model: Model, name: str) -> None:
     """Raises if the model has a `Stack`."""
     for path, node in vodes(model).items():
-        if node.energy_names() != [""]:
+        if _is_of_stack(node):
             raise ValueError(
                 f"{name} expected single nodes, to see whether each predicts the next, found those of a Stack in {path}"
                 ": use a list of blocks and nodes, or Backprop, whose gradients are the same"
             )
 
 
+def _is_of_stack(node: Vode[Any]) -> bool:
+    return node.energy_names() != [""]
+
+
 def check_squared_errors(model: Model, name: str) -> None:
-    """Raises if the energy of an inferred node is not of h − u alone, or if the node has rules of its own."""
+    """Raises if an energy of the model is not of h − u alone, except in observed nodes, or if a node has own rules."""
+    check_value_nodes(model, name)
     built_in = Vode().ruleset
     for path, node in split_nodes(model)[0].items():
         if energy_function(node) is not se_energy or node.ruleset != built_in:

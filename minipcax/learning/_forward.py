@@ -118,12 +118,17 @@ def predict(x: Batch, model: Model) -> Batch:
         model: the model; call `model.eval()` first if it has `Dropout` or `BatchNorm`.
 
     Raises:
-        ValueError: the model has no value nodes.
+        ValueError: the model has no value nodes, or x holds no arrays.
 
     Example:
         >>> predict(jnp.ones((5, 2)), ResidualNetwork(2, 4, 1, depth=2)).shape
         (5, 1)
     """
+    if not jax.tree.leaves(x):
+        raise ValueError(
+            f"predict expected a batch of samples, found {x!r}: a model without inputs makes one prediction, "
+            "model(None) within step(model, STATUS.INIT); initialise(None, y, model=model) returns one for each y"
+        )
     return _predict(x, model)  # by position, and so on a copy
 
 

@@ -1,7 +1,7 @@
 """Monte Carlo predictive coding: inference that samples states instead of finding the most likely ones.
 
-A sample draws the noise of all its states in one row of random numbers. So it is the same whether layers are the nodes
-of a list or those of a `Stack`, whose states come in one array.
+A sample draws the noise of all its states in one row of random numbers, in the order of their paths. So it is the same
+whether layers are the nodes of a list or those of a `Stack`, whose states come in one array, if both have one name.
 """
 
 import re

@@ -11,6 +11,7 @@ from jaxtyping import Array
 import minipcax.learning._refusals as refusals
 from minipcax.core.tree import path_name, walk
 from minipcax.learning._algorithm import Algorithm
+from minipcax.learning._checks import check_value_nodes
 from minipcax.learning._forward import forward
 from minipcax.learning._inference import relax
 from minipcax.learning._learning import learn
@@ -44,9 +45,6 @@ def _check_energies(model: Model) -> None:
     for place, module in walk(model):
         if isinstance(module, Amortised):
             raise refusals.nudged(path_name(place), "a network that learns from where inference ends")
-    for path, module in model.nodes().items():
-        if not isinstance(module, Vode):
-            raise refusals.nudged(path, "an energy that is not that of a value node")
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ class Nudging(Algorithm):
 
     Raises:
         ValueError: β is 0 or not from −1 to 1, `steps` or `unroll` is not a positive int, or, in a call, an observed
-            node has an energy function other than `se_energy` and `ce_energy`, or the model learns a precision, or
-            has an `Amortised` node or an energy module other than value nodes.
+            node has an energy function other than `se_energy` and `ce_energy`, the model learns a precision, or has
+            an `Amortised` node or energies other than those of value nodes.
 
     Example:
         >>> model, x, y = ResidualNetwork(2, 4, 1, depth=2), jnp.ones((5, 2)), jnp.ones((5, 1))
@@ -92,6 +90,7 @@ class Nudging(Algorithm):
             raise refusals.other_beta(self.beta)
 
     def train(self, x: Batch, y: Batch, *, model: Model, nodes: Optim | Solver, weights: Optim) -> Report:
+        check_value_nodes(model, "Nudging")
         with step(model, status_of(model), clear_params=(None, VodeParam.Cache)):
             predictions, observed = forward(x, y, model=model)
             _check_energies(model)

@@ -30,7 +30,10 @@ def check_kinds(nodes: Optim | Solver, weights: Optim) -> None:
 def check_kind(name: str, optim: object, kinds: type | UnionType) -> None:
     """Raises unless an optimiser, or what is given as one, is of one of these kinds."""
     if not isinstance(optim, kinds):
-        raise TypeError(f"{name} expected an Optim, found {kind_of(optim)}: write Optim(optax.sgd(...))")
+        write = "write Optim(optax.sgd(...))"
+        if isinstance(optim, OptimTree):
+            write = "write Optim(optax.multi_transform(...)) for rates by layer; learn takes an OptimTree"
+        raise TypeError(f"{name} expected an Optim, found {kind_of(optim)}: {write}")
 
 
 def check_no_solver(optim: Optim | Solver, name: str) -> None:

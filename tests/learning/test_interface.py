@@ -111,7 +111,7 @@ def test_containers_of_floats_and_arrays_are_traced_and_others_may_be_changed() 
             np.testing.assert_allclose(model.weights[0], expected, atol=1e-5)
             assert Noted.traced == traced
     changing.times[1:] = [jnp.ones(2)]
-    words = r"InContainers\.times expected a container of floats and arrays alone, .* found \[2, Array"
+    words = r"InContainers\.times expected a container of floats and arrays alone, .* found \[1, Array"
     with pytest.raises(TypeError, match=words):
         changing(X, Y, model=model, nodes=nodes, weights=weights)
 

@@ -142,6 +142,13 @@ class Guessed(Chain):
         return super().__call__(x, y)
 
 
+class Doubled(pxc.Vode):
+    """Has an energy() of its own."""
+
+    def energy(self, rkg: px.RandomKeyGenerator = px.RKG) -> Array:
+        return 2 * super().energy(rkg)
+
+
 class Decay(pxc.EnergyModule):
     """A penalty on the weights of a layer."""
 
@@ -154,17 +161,23 @@ class Decay(pxc.EnergyModule):
         return energy
 
 
+@pytest.mark.parametrize("algorithm", [pxl.Nudging(0.5, 2), pxl.Backprop(), pxl.ZIL(), pxl.EPC(2)], ids=repr)
+def test_energies_of_its_own_are_those_of_value_nodes(algorithm: pxl.Algorithm) -> None:
+    decaying, doubled = chain(), chain()
+    decaying.decay = Decay(decaying.layers[0])  # type: ignore[attr-defined]  # an attribute more
+    doubled.vodes[0] = Doubled()
+    for model, found in ((decaying, r"a Decay in \.decay"), (doubled, r"a Doubled in \.vodes\[0\]")):
+        gradients(pxl.PC(2), model, X, Y)
+        words = f"{type(algorithm).__name__} expected a model with the energies of value nodes alone, found {found}"
+        with pytest.raises(ValueError, match=words):
+            gradients(algorithm, model, X, Y)
+
+
 def test_weights_that_learn_without_a_nudge_are_not_nudged() -> None:
     model = chain()
     model.vodes[-1].energy_fn = partial(pxc.se_energy, log_normaliser=True)
     model.vodes[-1].precision = pxnn.LayerParam(jnp.ones(3))
-    decaying = chain()
-    decaying.decay = Decay(decaying.layers[0])  # type: ignore[attr-defined]  # an attribute more
-    for each, found in (
-        (model, r"a precision .* in \.vodes\[2\]"),
-        (Guessed(), r"a network .* in \.guess"),
-        (decaying, r"an energy .* in \.decay"),
-    ):
+    for each, found in ((model, r"a precision .* in \.vodes\[2\]"), (Guessed(), r"a network .* in \.guess")):
         assert jnp.isfinite(gradients(pxl.PC(2), each, X, Y)[1].loss)
         with pytest.raises(ValueError, match=rf"Nudging divides gradients by beta, .*, found {found}: use PC"):
             gradients(pxl.Nudging(0.5, 2), each, X, Y)
@@ -308,6 +321,29 @@ def test_what_is_not_an_optimiser(call: Callable[..., Any], optim: Any) -> None:
     pxl.initialise(X, Y, model=model)
     with pytest.raises(TypeError, match=r"^optim expected an Optim, found .*: write Optim\("):
         call(X, *(() if call is pxl.learn else (2,)), model=model, optim=optim)
+
+
+def test_one_optimiser_for_each_layer_is_for_steps_by_hand() -> None:
+    model = chain()
+    weights = pxu.OptimTree(optax.sgd(0.1), pxnn.Linear, pxl.WEIGHTS(model))
+    words = r"weights expected an Optim, found an OptimTree: write .*optax\.multi_transform.*; learn takes an OptimTree"
+    with pytest.raises(TypeError, match=words):
+        pxl.PC(2)(X, Y, model=model, nodes=pxu.Optim(optax.sgd(0.1)), weights=weights)  # type: ignore[arg-type]  # what is tested
+
+
+def test_a_prediction_for_no_samples() -> None:
+    words = r"predict expected a batch of samples, found None: .* initialise\(None, y, model=model\)"
+    with pytest.raises(ValueError, match=words):
+        pxl.predict(None, chain())
+
+
+def test_a_state_that_does_not_belong_to_a_sample() -> None:
+    model = chain()
+    model.vodes[1] = pxc.Vode(param_type=px.Param)  # type: ignore[arg-type]  # what is tested
+    words = r"expected the state of \.vodes\[1\] to be a VodeParam, .* found a Param: .*param_type"
+    for call in (lambda: train(pxl.PC(2), model, X, Y), lambda: pxl.initialise(X, Y, model=model)):
+        with pytest.raises(TypeError, match=words):
+            call()
 
 
 @pytest.mark.parametrize("call", [pxl.initialise, pxl.predict])
