@@ -23,7 +23,7 @@ from minipcax.core._node import Branch
 from minipcax.core._param import Param
 from minipcax.core._parameter import DynamicParam
 from minipcax.core._ties import HasTies, followed, tied
-from minipcax.core.refusals import refuse_array_for_param, refuse_params
+from minipcax.core.refusals import refuse_array_for_param, refuse_param_of_class, refuse_params
 from minipcax.core.structure import Structure, snapshot
 from minipcax.core.trace import last_change, refuse_escape
 from minipcax.core.tree import children, leaves, path_name, walk
@@ -77,6 +77,8 @@ class BaseModule(Branch):
         inherited = (name for base in cls.__bases__ for name in getattr(base, "_static_names", ()))
         cls._static_names = (*dict.fromkeys((*inherited, *static)),)  # each once
         cls._order = {}
+        for name, value in vars(cls).items():
+            refuse_param_of_class(cls, name, value)
         _register(cls)
 
     if TYPE_CHECKING:

@@ -74,6 +74,12 @@ class Param(ArrayOperators, DynamicParam[Value]):
                 raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
             return getattr(array_of(self), name)
 
+        def __setitem__(self, index, value):
+            raise TypeError(
+                f"{type(self).__name__} does not support item assignment, as JAX's arrays do not: write "
+                "param.set(param.at[index].set(value))"
+            )
+
 
 Values = dict[str, Any] | None  # arrays, or pytrees of them; `None` when cleared
 

@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from minipcax.core._parameter import DynamicParam
+from minipcax.core._node import Branch
+from minipcax.core._parameter import BaseParam, DynamicParam
 from minipcax.core.reach import reach
 
 
@@ -28,6 +29,18 @@ def refuse_params(value: object, place: str, closures: bool = True) -> None:
         raise TypeError(
             f"{place} is for what JAX must not trace, found {found}, which would keep its value and never learn: "
             "assign a Param or a Module as it is; if a class of your own holds it, make that class a Module"
+        )
+
+
+def refuse_param_of_class(cls: type, name: str, value: object) -> None:
+    """Raises if a parameter is written in the body of a class."""
+    where = path_to_param(value) if isinstance(value, (BaseParam, Branch, list, tuple, dict)) else None
+    if where is not None:
+        found = kind_of(value) + (f" that holds a parameter at {where}" if where else "")
+        raise TypeError(
+            f"{cls.__name__}.{name} expected parameters to be made in __init__, found {found} in the body of the "
+            "class, which all objects would share and no transform would find: write "
+            f"self.{name} = ..., or in a dataclass {name} = field(default_factory=...)"
         )
 
 

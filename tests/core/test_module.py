@@ -412,3 +412,20 @@ def test_the_type_that_a_generic_module_was_made_with_is_no_child() -> None:
 
     double(box=box)
     assert float(box.scale) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (px.Param(jnp.ones(2)), r"a Param in"),
+        ([Weight(jnp.ones(2))], r"a list that holds a parameter at \[0\] in"),
+        (Block([Weight(jnp.ones(2))]), r"a Block that holds a parameter at \..* in"),
+    ],
+)
+def test_a_parameter_in_the_body_of_a_class_is_refused(value: Any, found: str) -> None:
+    """Transforms find what an object holds; what its class holds they would compile as it is."""
+    words = rf"Layer\.w expected parameters to be made in __init__, found {found} the body .*: write self\.w = "
+    with pytest.raises(TypeError, match=words):
+        type("Layer", (px.Module,), {"w": value})
+    layer = type("Layer", (px.Module,), {"w": px.static(3), "size": 2, "call": staticmethod(lambda x: x)})
+    assert layer.size == 2  # type: ignore[attr-defined]  # made in this test

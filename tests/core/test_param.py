@@ -335,6 +335,8 @@ def test_what_an_operator_does_not_take_fails_as_for_the_array() -> None:
                 operator.add(left, right)
         with pytest.raises(TypeError, match="item assignment"):
             operator.setitem(value, 0, 1.0)  # type: ignore[call-overload]  # this is what is tested
+    with pytest.raises(TypeError, match=r"^Param does not support item assignment, .* param\.set\(param\.at\[index\]"):
+        operator.setitem(px.Param(VECTOR), 0, 1.0)  # type: ignore[call-overload]  # this is what is tested
 
 
 def test_a_name_that_arrays_lack_is_an_attribute_error() -> None:
