@@ -117,7 +117,7 @@ def restarted(state: PyTree, first: PyTree, params: Targets) -> PyTree:
         for key in path:
             param = params.get(key.key) if isinstance(key, DictKey) else None
             frozen = frozen_layers(param)
-            if param is not None and frozen and jnp.shape(leaf) in map(jnp.shape, jax.tree.leaves(param.get())):
+            if param is not None and frozen and jnp.shape(leaf) in map(jnp.shape, jax.tree.leaves(param.value)):
                 return leaf.at[jnp.array(frozen)].set(new[jnp.array(frozen)])
         return leaf
 

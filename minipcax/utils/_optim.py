@@ -108,7 +108,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         name = "Optim.init" if former is None else "Optim.retarget"
         targets = by_path(parameters)
         refusals.check_parameters(parameters, targets, name)
-        values, optimiser = {path: param.get() for path, param in targets.items()}, self._optax()
+        values, optimiser = {path: param.value for path, param in targets.items()}, self._optax()
         with optax_refusals.starting(name, targets):
             state = optimiser.init(values)
         if former is not None and self.state.get() is not None:
@@ -155,7 +155,7 @@ class Optim(BaseModule, static=("optax_fn", "_origin")):
         params, gradients = refusals.checked_step(module, grads, state, scale_by, allow_none)
         if not gradients.keys() >= {*state.targets}:
             return None
-        values, scaled = ({path: tree[path].get() for path in state.targets} for tree in (params, gradients))
+        values, scaled = ({path: tree[path].value for path in state.targets} for tree in (params, gradients))
         scaled = {path: without_frozen_layers(params[path], grad) for path, grad in scaled.items()}
         if scale_by is not None:
             scaled = jax.tree.map(lambda grad: jnp.asarray(grad * scale_by, jnp.result_type(grad)), scaled)

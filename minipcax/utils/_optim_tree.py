@@ -124,7 +124,7 @@ class OptimTree(BaseModule, static=("optax_fn", "leaf_fn", "_origin")):
             for node, of_node in updates.items():
                 params = by_path(nodes[node])
                 for path, update in by_path(of_node).items():
-                    params[path].set(optax.apply_updates(params[path].get(), update.get()))
+                    params[path].set(optax.apply_updates(params[path].value, update.value))
 
     def clear(self) -> None:
         """Removes all optimisers; call `init` before the next step."""

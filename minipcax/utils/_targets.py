@@ -31,7 +31,7 @@ def by_path(tree: Tree) -> Targets:
 
 def filled(grads: Gradients) -> Targets:
     """The parameters in a tree of gradients that hold one, by path."""
-    return {path: grad for path, grad in by_path(grads).items() if grad.get() is not None}
+    return {path: grad for path, grad in by_path(grads).items() if grad.value is not None}
 
 
 def shapes_of(values: Iterable[Any]) -> tuple[str, ...]:

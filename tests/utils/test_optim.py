@@ -753,3 +753,19 @@ def test_moments_are_never_broadcast_to_other_shapes() -> None:
     with pytest.raises(ValueError, match=r"other shapes than init was given.*\(4,\).*\(4, 4\).*call init"):
         optim.step([param], [px.Param(jnp.ones((4, 4)))])
     assert param.shape == (4, 4)
+
+
+class Positive(px.Param):
+    """Reads as the softplus of what it holds."""
+
+    def get(self) -> Any:
+        return None if self.value is None else jax.nn.softplus(self.value)
+
+
+def test_what_moves_is_what_a_parameter_holds() -> None:
+    """However a subclass reads it: dx/dr of 3 softplus(r) at r = 0 is 3/2."""
+    for make in (lambda p: pxu.Optim(optax.sgd(0.1), p), lambda p: pxu.OptimTree(optax.sgd(0.1), px.Param, p)):
+        p = [Positive(jnp.array(0.0))]
+        optim, grads = make(p), pxf.grad({"p": True})(lambda *, p: 3 * p[0])(p=p)["p"]
+        optim.step(p, grads)
+        np.testing.assert_allclose(p[0].value, -0.1 * 1.5, rtol=1e-6)
