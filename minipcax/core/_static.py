@@ -23,8 +23,8 @@ R = TypeVar("R")
 class StaticParam(BaseParam[T]):
     """A parameter whose value JAX does not trace: it is part of the tree structure.
 
-    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replacing it with `set` compiles anew;
-    changes inside a dict or list that it holds are not noticed. Usually it is made with `static(value)`.
+    Calls, attributes, iteration, `len`, `in`, indexing and `==` go to the value. Replacing it with `set`, or changing a
+    dict, list or set in it, compiles anew. Usually it is made with `static(value)`.
 
     Args:
         value: anything whose `==` returns a bool: a function, a string, a number, an enum, a list, a dict, `None`.

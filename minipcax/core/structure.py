@@ -16,10 +16,12 @@ class Structure:
         return snapshot(self._value)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Structure) or type(self._value) is not type(other._value):
+        if not isinstance(other, Structure):
             return False
         if self._value is other._value:
             return True
+        if _types(self._value) != _types(other._value):
+            return False
         try:
             return bool(self._value == other._value)
         except (TypeError, ValueError) as error:
@@ -33,6 +35,19 @@ class Structure:
             return hash(self._value)
         except TypeError:
             return hash(type(self._value))  # such values may share a hash: == tells them apart
+
+
+def parts(value: object) -> list[Any] | None:
+    """Returns what a dict, list, tuple or set holds, or `None` for anything else."""
+    if isinstance(value, dict):
+        return [*value.values()]
+    return [*value] if isinstance(value, (list, tuple, set)) else None
+
+
+def _types(value: object) -> Any:
+    """Returns its type, and those of its parts: 1 and True are equal, but not the same."""
+    inner = parts(value)
+    return type(value) if inner is None else (type(value), [*map(_types, inner)])
 
 
 def snapshot(value: Any) -> Any:

@@ -6,7 +6,8 @@ run in C:
 
 - what only assignment changes, the attributes of modules and the values of statics, which is most of what there is: it
   is compared only if `last_change` tells of an assignment since;
-- what may also change in place, the lists and dicts of a model and the attributes of parameters: always.
+- what may also change in place, the lists and dicts of a model and of its structure, and the attributes of parameters:
+  always.
 
 Models are remembered weakly: what is known of one is dropped when the model is. Keywords that are neither modules nor
 arrays, such as a `Param` or a list of modules, are walked over in every call.
@@ -22,6 +23,7 @@ from jax.tree_util import all_leaves
 
 import minipcax.functional._refusals as refusals
 from minipcax.core import RKG, BaseModule, BaseParam, StaticParam
+from minipcax.core.structure import parts
 from minipcax.core.trace import in_vmap, last_change
 from minipcax.core.tree import children
 from minipcax.functional._types import ARRAY_TYPES, Keywords
@@ -57,16 +59,18 @@ class Watch:
             if id(node) not in self._seen:
                 self._seen.add(id(node))
                 self._look_into(vars(node))
+                for attribute in vars(node).values():
+                    self._look_at_structure(attribute)
                 if isinstance(node, StaticParam):
                     self._live_statics.append(node)
+                    self._look_at_structure(node._value)
         elif isinstance(node, BaseModule):
             if id(node) in self._seen and node is not RKG:
                 raise refusals.reached_twice(node, self._keywords)
             self._seen.add(id(node))
             self._live_attributes += (vars(node).keys(), vars(node).values(), _END)
             for name, child in vars(node).items():
-                if name not in node._static_names:
-                    self._look(child)
+                (self._look_at_structure if name in node._static_names else self._look)(child)
         elif node is None or isinstance(node, ARRAY_TYPES):
             return
         elif all_leaves([node]):
@@ -83,6 +87,14 @@ class Watch:
             self.sees_all = False  # only JAX knows how to look into a pytree from elsewhere
             for _, child in children(node):
                 self._look(child)
+
+    def _look_at_structure(self, value: object) -> None:
+        if isinstance(value, dict):
+            self._look_into(value)
+        elif isinstance(value, (list, tuple, set)):
+            self._live_containers += (value, _END)
+        for item in parts(value) or ():
+            self._look_at_structure(item)
 
     def _look_into(self, contents: dict[Any, Any]) -> None:
         if contents:

@@ -384,6 +384,13 @@ def test_a_static_without_one_bool_for_an_answer_says_so(value: Any) -> None:
     assert any("== that gives one bool" in message and "Param" in message for message in messages)
 
 
+@pytest.mark.parametrize(("one", "other"), [([0, 1], [False, True]), ({"a": 1}, {"a": 1.0}), ((1, [2]), (1, (2,)))])
+def test_statics_of_other_types_are_not_the_same(one: Any, other: Any) -> None:
+    """Also inside, where Python calls them equal."""
+    assert structure(px.static(one)) == structure(px.static(copy.deepcopy(one)))
+    assert structure(px.static(one)) != structure(px.static(other))
+
+
 def test_get_unwraps_parameters_only() -> None:
     value = jnp.ones(2)
     values = {"u": value}

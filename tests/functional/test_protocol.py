@@ -213,6 +213,27 @@ def test_what_is_changed_in_place_inside_does_not_escape(transform: Any, raises:
     assert model.numbers == {"n": [0]}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.notes.append(1),
+        lambda model: model.numbers.get()["n"].append(1),
+        lambda model: model.numbers.get().update(m=[0]),
+        lambda model: model.p.about.update(n=1),
+    ],
+)
+def test_what_is_changed_in_place_outside_is_seen(change: Any) -> None:
+    model = Noting()
+
+    @pxf.jit
+    def count(*, model: Any) -> Any:
+        return len(model.notes) + sum(map(len, model.numbers.values())) + model.p.about["n"]
+
+    assert count(model=model) == 1
+    change(model)
+    assert count(model=model) == 2
+
+
 def test_statics_and_modes_are_seen_inside() -> None:
     model = Net()
     model.eval()
