@@ -39,6 +39,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 SKIPPED = {
     "test_objects_that_are_not_models": "jaxtyping words it otherwise",
     "test_a_rate_that_is_read_from_a_parameter_is_warned_of": "calls lie between the warning and its cause",
+    "test_gradients_of_bare_arrays_are_warned_of_as_they_do_not_learn": "calls lie between the warning and its cause",
     "test_integers_of_numpy_are_numbers_of_steps": "they are taken for ints, which annotations do not say",
     "test_inference_needs_states": "jaxtyping words it otherwise that an argument is positional-only",
     "test_masks_that_do_not_fit": "a mask is refused when the function is called, not where it is given",

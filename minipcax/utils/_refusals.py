@@ -14,7 +14,7 @@ from minipcax.core.filter import Filter, as_predicate
 from minipcax.core.reach import closure, reach
 from minipcax.core.refusals import kind_of
 from minipcax.core.surroundings import surroundings
-from minipcax.core.tree import is_param, paths_of_params
+from minipcax.core.tree import is_param, path_name, paths_of_params
 from minipcax.utils._optax import OptaxState, is_optimiser
 from minipcax.utils._targets import Gradients, Targets, Tree, by_path, filled, shapes_of
 
@@ -160,6 +160,17 @@ def check_gradients(
         raise TypeError(
             f"{name} expected gradients in parameters, in the places of the model's, as functional.grad gives them, "
             f"found {kind_of(leaves[0])} in their place"
+        )
+    bare = [
+        path_name(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(grads, is_leaf=is_param)
+        if isinstance(leaf, jax.Array) and leaf.ndim and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    if bare:
+        warnings.warn(
+            f"{name} was given gradients of bare arrays, {names(bare)}, which no optimiser changes: make them Params, "
+            "or select what is differentiated with a mask, such as M(LayerParam)",
+            stacklevel=4,
         )
     if not gradients or not targets or not gradients.keys().isdisjoint(targets):
         return

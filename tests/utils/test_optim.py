@@ -769,3 +769,22 @@ def test_what_moves_is_what_a_parameter_holds() -> None:
         optim, grads = make(p), pxf.grad({"p": True})(lambda *, p: 3 * p[0])(p=p)["p"]
         optim.step(p, grads)
         np.testing.assert_allclose(p[0].value, -0.1 * 1.5, rtol=1e-6)
+
+
+class Bare(px.Module):
+    """A bare array where a weight is meant, beside a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.b = jnp.ones(2), px.Param(jnp.zeros(2))
+
+
+def test_gradients_of_bare_arrays_are_warned_of_as_they_do_not_learn() -> None:
+    model = Bare()
+    grads = pxf.grad({"model": True})(lambda *, model: (model.w * model.b).sum())(model=model)["model"]
+    words = r"Optim\.step was given gradients of bare arrays, \.w, which no optimiser changes: make them Params"
+    with pytest.warns(UserWarning, match=words) as caught:
+        pxu.Optim(optax.sgd(0.1), model).step(model, grads)
+    assert caught[0].filename == __file__
+    grads = pxf.grad({"model": pxu.M(px.Param)})(lambda *, model: (model.w * model.b).sum())(model=model)["model"]
+    pxu.Optim(optax.sgd(0.1), model).step(model, grads)
