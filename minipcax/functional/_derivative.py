@@ -102,7 +102,7 @@ class Derivative(Transform[P, R]):
         tracked = collect(keywords)
         values = tracked.values(keywords)
         chosen = []
-        for index, answer in enumerate(answers(self.kwargs_mask, keywords)):
+        for index, answer in enumerate(answers(self.kwargs_mask, keywords, self._name)):
             name = partial(tracked.path, index, keywords)
             refusals.check_is_bool(answer, name, self._name)
             if answer is not None and answer is not False:

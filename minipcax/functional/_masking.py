@@ -23,50 +23,82 @@ Answer = TypeVar("Answer")  # an axis, or a bool
 Mask = Function | Mapping[Any, Function | Answer | None]
 
 
-def answers(mask: Mask[Any], keywords: Keywords) -> list[Any]:
+def answers(mask: Mask[Any], keywords: Keywords, transform: str) -> list[Any]:
     """The answers of a mask, in the order of `Tracked.leaves`; `None` where it has none.
 
     Raises:
         TypeError: the mask is neither a callable nor a dict.
-        ValueError: the mask names a keyword that was not passed, or its answers do not fit the arguments.
+        ValueError: the mask names a keyword that was not passed, its answers do not fit the arguments, or it gives two
+            of them to one parameter.
     """
-    tree = tree_ref((global_key, keywords))[1]
     if callable(mask):
-        answered = _ask(mask, tree)
+        trees = _without_repeats(keywords)
+        answered = _ask(mask, trees)
         refusals.check_answer_by_keyword(answered, keywords)
+        pairs = {name: (trees[name], answered[name]) for name in keywords}
     elif isinstance(mask, Mapping):
-        answered = dict.fromkeys(keywords)
+        submasks = dict.fromkeys(keywords)
         for names, submask in mask.items():
             names = names if isinstance(names, tuple) else (names,)
             refusals.check_keywords(names, keywords)
-            answered |= {name: _answer(submask, tree[name]) for name in names}
+            submasks |= dict.fromkeys(names, submask)
+        pairs = {name: _answer(submasks[name], tree) for name, tree in keywords.items()}
     else:
         raise TypeError(f"expected a mask that is a callable or a dict by keyword, found {mask!r}")
 
-    found = []
+    found: list[Any] = [None]  # for the first leaf, the key of `RKG`, which no mask knows
+    first: dict[int, tuple[str, Any]] = {}  # for each parameter, the keyword and the answer of its first occurrence
+    for name in sorted(keywords):
+        for node, answer in _side_by_side(name, *pairs[name]):
+            if is_dynamic(node) and id(node) in first:
+                keyword, before = first[id(node)]
+                # Within a keyword, M selects a parameter at its first occurrence alone, and later gives None or False.
+                if _said(answer) != _said(before) and (keyword != name or _said(answer) is not None):
+                    raise refusals.two_answers(transform, before, answer, node, keywords)
+            else:
+                first[id(node)] = name, answer
+                found.append(answer)
+    return found
+
+
+def _side_by_side(name: str, tree: Any, answer: Any) -> list[tuple[Any, Any]]:
+    """The parameters and bare arrays of a keyword, and what a mask answers in the place of each."""
+    pairs: list[tuple[Any, Any]] = []
 
     def visit(node: Any, answer: Any) -> None:
-        if is_dynamic(node) or isinstance(node, ARRAY_TYPES):
+        if (is_dynamic(node) and node is not global_key) or isinstance(node, ARRAY_TYPES):
             # A mask like `jax.tree.map(lambda array: 0, model)` puts its answer inside a parameter; M keeps the node.
-            found.append(answer if answer is node else get(answer))
+            pairs.append((node, answer if answer is node else get(answer)))
 
-    for name in sorted(keywords):
-        answer = _everywhere(None, tree[name]) if answered[name] is None else answered[name]
-        try:
-            jax.tree.map(visit, tree[name], answer, is_leaf=is_param)
-        except ValueError as error:
-            raise refusals.mask_does_not_fit(name, answer) from error
-    return [None, *found]  # the first leaf is the key of `RKG`, which no mask knows
+    try:
+        jax.tree.map(visit, tree, _everywhere(None, tree) if answer is None else answer, is_leaf=is_param)
+    except ValueError as error:
+        raise refusals.mask_does_not_fit(name, answer) from error
+    return pairs
 
 
-def _answer(submask: Any, tree: Any) -> Any:
-    """The answers of a mask for one keyword, as a tree."""
+def _said(answer: Any) -> tuple[type, Any] | None:
+    """What an answer means, to be compared: None and False are a no, the parameter itself is a yes."""
+    if answer is None or answer is False:
+        return None
+    answer = True if is_param(answer) else answer
+    return type(answer), answer if isinstance(answer, int) else None  # anything else is refused by the transform
+
+
+def _without_repeats(tree: Any) -> Any:
+    """A tree in which each parameter occurs once, and the key of `RKG` never."""
+    return tree_ref((global_key, tree))[1]
+
+
+def _answer(submask: Any, tree: Any) -> tuple[Any, Any]:
+    """The tree of one keyword, and what a mask answers for it, as a tree."""
     is_answer = is_param(submask) or all_leaves([submask])
     if isinstance(submask, type(tree)) and not is_answer:  # a tree of answers, whose class may have a __call__
-        return submask
+        return tree, submask
+    tree = _without_repeats(tree)
     if callable(submask):
-        return _ask(submask, tree)
-    return _everywhere(submask, tree) if is_answer else submask
+        return tree, _ask(submask, tree)
+    return tree, _everywhere(submask, tree) if is_answer else submask
 
 
 def _ask(mask: Function, tree: Any) -> Any:

@@ -45,7 +45,7 @@ class Vmap(Transform[P, R]):
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         tracked = collect(keywords)
         values = tracked.values(keywords)
-        axes = answers(self.kwargs_mask, keywords)
+        axes = answers(self.kwargs_mask, keywords, "vmap")
         names = [partial(tracked.path, index, keywords) for index in range(len(values))]
         for axis, name in zip(axes, names, strict=True):
             refusals.check_is_axis(axis, "the mask", name, "; with M, write M(...).to((None, 0))")
@@ -138,8 +138,8 @@ def vmap(
         A decorator. The decorated function takes and returns arrays with the mapped axis.
 
     Raises:
-        ValueError: in a call, nothing is mapped, lane counts disagree, an array lacks the axis, or each lane writes
-            another value to a parameter that they share.
+        ValueError: in a call, nothing is mapped, lane counts disagree, an array lacks the axis, one parameter is given
+            two axes, or each lane writes another value to a parameter that they share.
         TypeError: in a call, the mask gives something that is neither an int nor `None`.
 
     Example:

@@ -157,6 +157,91 @@ def test_a_shared_parameter_has_one_axis() -> None:
     assert p.tolist() == [1.0, 2.0]
 
 
+def scaled(x: jax.Array, *, a: Any, b: Any) -> jax.Array:
+    """Of one parameter, or of what holds it."""
+    return jnp.sum(x * jax.tree.leaves(b)[0])
+
+
+@pytest.mark.parametrize(
+    "mask, axes",
+    [
+        ({"b": 0}, "None and 0"),
+        ({"a": 0}, "0 and None"),
+        ({"a": None, "b": 0}, "None and 0"),
+        ({"a": 0, "b": 1}, "0 and 1"),
+        ({"b": pxu.M(px.Param).to((None, 0))}, "None and 0"),
+        ({("a",): pxu.M(State).to((None, 0)), "b": pxu.M(px.Param).to((None, 0))}, "None and 0"),
+        ({"a": lambda tree: jax.tree.map(lambda array: 0, tree), ("b",): None}, "0 and None"),
+    ],
+)
+def test_two_keywords_that_give_one_parameter_two_axes_are_refused(mask: Any, axes: str) -> None:
+    p = px.Param(jnp.eye(2))
+    for keywords, places in (({"a": p, "b": p}, "a and b"), ({"a": [p], "b": {"u": p}}, r"a\[0\] and b\['u'\]")):
+        with refused(f"mask of vmap gives {axes} to one parameter, which is at {places}: .*once"):
+            pxf.vmap(mask)(scaled)(jnp.ones(2), **keywords)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {("a", "b"): 0},
+        {"a": 0, "b": pxu.M(px.Param).to((None, 0))},
+        {("a", "b"): pxu.M(px.Param).to((None, 0))},
+        pxu.M(px.Param).to((None, 0)),
+        pxu.M(State).to((0, None)),
+    ],
+)
+def test_two_keywords_that_give_one_parameter_one_axis(mask: Any) -> None:
+    p, x = px.Param(jnp.array([[1.0, 2.0], [3.0, 4.0]])), jnp.array([1.0, 10.0])
+    close(pxf.vmap(mask)(scaled)(x, a=p, b=[p]), jax.vmap(lambda x, p: jnp.sum(x * p))(x, p.get()))
+
+
+def test_a_tree_of_answers_that_contradicts_itself_is_refused() -> None:
+    p, x = px.Param(jnp.ones(2)), jnp.ones(2)
+    cases: list[tuple[Any, Any, str]] = [
+        ({"x": p, "y": p}, {"x": None, "y": 0}, r"model\['x'\] and model\['y'\]"),
+        ([p, {"y": p}], [1, {"y": 0}], r"model\[0\] and model\[1\]\['y'\]"),
+    ]
+    for model, axes, paths in cases:
+        with refused(rf"gives \S+ and 0 to one parameter, which is at {paths}: give it the same answer"):
+            pxf.vmap({"model": axes})(lambda x, *, model: x)(x, model=model)
+
+
+def except_weights(node: Any) -> int | None:
+    return None if isinstance(node, Weight) else 0
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        pxu.M(State).to((None, 0)),
+        pxu.M(Weight).to((0, None)),
+        lambda tree: jax.tree.map(except_weights, tree, is_leaf=lambda node: isinstance(node, px.BaseParam)),
+    ],
+)
+@pytest.mark.parametrize("form", ["container", "module", "module, asked before the call"])
+def test_masks_answer_for_the_first_place_of_a_parameter(mask: Any, form: str) -> None:
+    """Where it occurs again they find a placeholder, whatever they say of that."""
+    weight, state, x = Weight(jnp.array(3.0)), State(jnp.array([1.0, 2.0])), jnp.array([1.0, 10.0])
+    children = {"a": weight, "b": state, "c": weight, "d": state}
+    model: Any = children if form == "container" else Holder(**children)
+
+    @pxf.vmap({"model": mask(model) if "before" in form else mask})
+    def step(x: jax.Array, *, model: Any) -> Any:
+        each = model if isinstance(model, dict) else vars(model)
+        return x * each["c"] * each["d"]
+
+    close(step(x, model=model), 3.0 * x * state.get())
+
+
+def test_the_answers_of_M_for_a_container_may_be_asked_for_before_the_call() -> None:
+    p, x = px.Param(jnp.array([1.0, 2.0])), jnp.array([1.0, 10.0])
+    model = [p, {"y": p}]
+    axes: Any = pxu.M(px.Param).to((None, 0))(model)
+    assert axes == [0, {"y": None}]
+    close(pxf.vmap({"model": axes})(lambda x, *, model: x * model[1]["y"])(x, model=model), x * p.get())
+
+
 @pytest.mark.parametrize("axis", [0, 5, -7, None])
 def test_a_cleared_parameter_takes_any_axis(axis: int | None) -> None:
     p, cache = px.Param(None), px.ParamDict()
