@@ -93,7 +93,8 @@ def value_and_grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = 
     Raises:
         TypeError: in a call, the function does not return a scalar, or, with `has_aux`, not `value, *aux`; or a
             selected parameter is not a floating-point value.
-        ValueError: in a call, the mask names a keyword, or `argnums` an argument, that is not passed.
+        ValueError: in a call, the mask names a keyword, or `argnums` an argument, that is not passed; or one parameter
+            is in two keywords, of which the mask selects one.
 
     Example:
         >>> @value_and_grad({"w": True})

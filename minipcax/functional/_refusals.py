@@ -145,8 +145,9 @@ def mask_does_not_fit(keyword: str, answer: object) -> ValueError:
 def two_answers(transform: str, first: object, second: object, param: object, keywords: Keywords) -> ValueError:
     """For a parameter that a mask treats in two ways, in two keywords or in two places of one."""
     paths = [keyword_path(path) for path, node in walk(keywords) if node is param]
+    before, after = (True if answer is param else answer for answer in (first, second))  # M answers with the parameter
     return ValueError(
-        f"the mask of {transform} gives {first!r} and {second!r} to one parameter, which is at {' and '.join(paths)}: "
+        f"the mask of {transform} gives {before!r} and {after!r} to one parameter, which is at {' and '.join(paths)}: "
         "give it the same answer in all of its places (None stands for a keyword that the mask leaves out), or pass it "
         "once"
     )

@@ -134,6 +134,55 @@ def test_a_shared_parameter_gets_the_sum_at_its_first_occurrence() -> None:
     assert grads["b"].third is None
 
 
+DERIVATIVES: dict[str, Any] = {
+    "grad": pxf.grad,
+    "value_and_grad": pxf.value_and_grad,
+    "vjp": pxf.vjp,
+    "jacrev": pxf.jacrev,
+    "jacfwd": pxf.jacfwd,
+    "hessian": pxf.hessian,
+    "jvp": lambda mask: lambda fn: lambda **keywords: pxf.jvp(mask)(fn)({}, **keywords),
+}
+
+
+@pytest.mark.parametrize("transform", DERIVATIVES.values(), ids=DERIVATIVES)
+@pytest.mark.parametrize(
+    "mask, answers",
+    [
+        ({"head": True}, "None and True"),
+        ({"backbone": True}, "True and None"),
+        ({"backbone": False, "head": True}, "False and True"),
+        ({"head": pxu.M(px.Param).to((False, True))}, "None and True"),
+        ({"head": pxu.M(px.Param)}, "None and True"),
+        ({("head", "backbone"): {"w": True}, "backbone": {"w": None}}, "None and True"),
+    ],
+)
+def test_a_parameter_that_one_keyword_selects_and_another_does_not_is_refused(
+    transform: Any, mask: Any, answers: str
+) -> None:
+    w = px.Param(jnp.array(3.0))
+    with refused(rf"gives {answers} to one parameter, .* at backbone\['w'\] and head\['w'\]: .*in all .*once"):
+        transform(mask)(lambda *, backbone, head: head["w"] ** 2)(backbone={"w": w}, head={"w": w})
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {("backbone", "head"): True},
+        {"backbone": pxu.M(px.Param), "head": True},
+        {"backbone": pxu.M(px.Param).to((False, True)), "head": {"w": True}},
+        pxu.M(px.Param),
+    ],
+)
+def test_a_parameter_that_all_keywords_select_has_its_gradient_in_the_first(mask: Any) -> None:
+    w = px.Param(jnp.array(3.0))
+    grads = pxf.grad(mask)(lambda *, backbone, head: backbone["w"] * head["w"])(backbone={"w": w}, head={"w": w})
+    assert float(grads["backbone"]["w"]) == jax.grad(lambda w: w**2)(3.0)
+    assert grads["head"] == {"w": None}
+    unselected = pxf.grad({"backbone": None, "head": False})(lambda *, backbone, head: head**2)(backbone=w, head=w)
+    assert unselected == {"backbone": None, "head": None}
+
+
 def all_true(tree: Any) -> Any:
     return jax.tree.map(lambda node: True, tree, is_leaf=lambda node: isinstance(node, px.BaseParam))
 
