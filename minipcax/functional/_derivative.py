@@ -25,6 +25,8 @@ Aux = TypeVarTuple("Aux")
 Gradients = dict[str, Any]
 PositionalGradients = Any  # trees of the structure of the arguments
 Derivatives = Any  # `Gradients`; with `argnums` a pair of `PositionalGradients` and `Gradients`, as `grad` returns it
+# The default. Any other empty mask was given by the caller, and selects nothing.
+NO_MASK: Mask[bool] = {}
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Derivative(Transform[P, R]):
     def __init__(
         self,
         fn: Callable[P, Any],  # what it returns is for subclasses to say
-        kwargs_mask: Mask[bool] = {},
+        kwargs_mask: Mask[bool] = NO_MASK,
         argnums: int | Sequence[int] = (),
         has_aux: bool = False,
     ) -> None:
@@ -99,6 +101,8 @@ class Derivative(Transform[P, R]):
         return tree_ref(output)
 
     def _problem(self, args: tuple[Any, ...], keywords: Keywords) -> Problem:
+        if self.kwargs_mask is NO_MASK and self.argnums == ():
+            raise refusals.nothing_to_differentiate(self._name)
         tracked = collect(keywords)
         values = tracked.values(keywords)
         chosen = []

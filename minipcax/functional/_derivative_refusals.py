@@ -11,6 +11,14 @@ from minipcax.functional._refusals import Name
 from minipcax.functional._types import ARRAY_TYPES, Value
 
 
+def nothing_to_differentiate(transform: str) -> TypeError:
+    """For a transform that was given neither a mask nor `argnums`."""
+    return TypeError(
+        f"{transform} was not told what to differentiate: give argnums=0 for the first positional argument (the "
+        "default of JAX), or a mask of the keyword arguments, such as {'model': M(LayerParam)}"
+    )
+
+
 def check_is_bool(answer: object, name: Name, transform: str) -> None:
     """Raises if a mask says anything but yes or no of a parameter; the parameter itself means yes."""
     if not (answer is None or isinstance(answer, bool) or is_param(answer)):

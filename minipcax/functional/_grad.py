@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 import minipcax.functional._derivative_refusals as refusals
 from minipcax.core import Param, get
 from minipcax.functional._base import P, R, decorator
-from minipcax.functional._derivative import Aux, Derivative, Gradients, PositionalGradients
+from minipcax.functional._derivative import NO_MASK, Aux, Derivative, Gradients, PositionalGradients
 from minipcax.functional._masking import Mask
 from minipcax.functional._types import Keywords
 
@@ -74,7 +74,7 @@ def value_and_grad(
     [Callable[P, tuple[Scalar, *Aux]]],
     ValueAndGrad[P, tuple[tuple[Scalar, tuple[*Aux]], tuple[PositionalGradients, Gradients]]],
 ]: ...
-def value_and_grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+def value_and_grad(kwargs_mask: Mask[bool] = NO_MASK, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """Differentiates a function that returns a scalar: `jax.value_and_grad`, with tracked keyword arguments.
 
     The gradient of a shared parameter is the sum over its uses, at its first occurrence.
@@ -91,8 +91,8 @@ def value_and_grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = 
         positional arguments, and this dict.
 
     Raises:
-        TypeError: in a call, the function does not return a scalar, or, with `has_aux`, not `value, *aux`; or a
-            selected parameter is not a floating-point value.
+        TypeError: in a call, the function does not return a scalar, or, with `has_aux`, not `value, *aux`; a selected
+            parameter is not a floating-point value; or neither a mask nor `argnums` was given.
         ValueError: in a call, the mask names a keyword, or `argnums` an argument, that is not passed; or one parameter
             is in two keywords, of which the mask selects one.
 
@@ -125,7 +125,7 @@ def grad(
 ) -> Callable[
     [Callable[P, tuple[Number, *Aux]]], Grad[P, tuple[tuple[PositionalGradients, Gradients], tuple[*Aux]]]
 ]: ...
-def grad(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+def grad(kwargs_mask: Mask[bool] = NO_MASK, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """Differentiates a function that returns a scalar: `value_and_grad` without the value, like `jax.grad`.
 
     Args:

@@ -15,7 +15,7 @@ import minipcax.functional._derivative_refusals as refusals
 from minipcax.core import Param, get
 from minipcax.core.tree import is_dynamic
 from minipcax.functional._base import P, R, decorator
-from minipcax.functional._derivative import Aux, Derivative, Derivatives, Form
+from minipcax.functional._derivative import NO_MASK, Aux, Derivative, Derivatives, Form
 from minipcax.functional._masking import Mask
 from minipcax.functional._types import Function, Keywords
 
@@ -36,7 +36,7 @@ class Jacobian(Derivative[P, R]):
     def __init__(
         self,
         fn: Callable[P, Any],  # arrays, in any tree
-        kwargs_mask: Mask[bool] = {},
+        kwargs_mask: Mask[bool] = NO_MASK,
         argnums: int | Sequence[int] = (),
         has_aux: bool = False,
         mode: Literal["reverse", "forward"] = "reverse",
@@ -58,9 +58,8 @@ class Jacobian(Derivative[P, R]):
             value, effects = problem.function(*point)
             return value, (value, effects)  # JAX returns the derivatives alone
 
-        differentiate = jax.jacrev if self.mode == "reverse" else _forward(problem.point)
-        every = tuple(range(len(problem.point)))
-        raw, (value, effects) = differentiate(function, argnums=every, has_aux=True)(*problem.point)
+        differentiate = jax.jacrev if self.mode == "reverse" else jax.jacfwd
+        raw, (value, effects) = _differentiated(differentiate, function, problem.point)
         aux = problem.finish(effects)
         derivatives = _arranged(problem.form, value, raw)
         return (derivatives, aux) if self.has_aux else derivatives
@@ -82,9 +81,11 @@ class Hessian(Derivative[P, R]):
 
     def _transformed(self, args: tuple[Any, ...], keywords: Keywords) -> Any:
         problem = self._problem(args, keywords)
-        every = tuple(range(len(problem.point)))
-        gradient = jax.jacrev(problem.function, argnums=every, has_aux=True)
-        raw, effects = _forward(problem.point)(gradient, argnums=every, has_aux=True)(*problem.point)
+
+        def gradient(*point: Any) -> Any:
+            return _differentiated(jax.jacrev, problem.function, point)
+
+        raw, effects = _differentiated(jax.jacfwd, gradient, problem.point)
         aux = problem.finish(effects)
         rows = problem.form.arrange(_arranged(problem.form, problem.point, raw, _Row))
         derivatives = jax.tree.map(_without_parameter, rows, is_leaf=is_dynamic)
@@ -103,9 +104,12 @@ def _without_parameter(node: Any) -> Any:
     return jax.tree.map(lambda row: row.derivatives, get(node))
 
 
-def _forward(point: tuple[Any, ...]) -> Function:
-    """Differentiates forwards, unless there is nothing to differentiate, which `jax.jacfwd` does not take."""
-    return jax.jacfwd if jax.tree.leaves(point) else jax.jacrev
+def _differentiated(differentiate: Function, function: Function, point: tuple[Any, ...]) -> Any:
+    """The derivatives of a function that returns `value, aux` with respect to all of its arguments, and aux."""
+    if not jax.tree.leaves(point):  # JAX does not take a point without arrays, whose structure is the answer
+        value, aux = function(*point)
+        return jax.tree.map(lambda _: point, value), aux
+    return differentiate(function, argnums=tuple(range(len(point))), has_aux=True)(*point)
 
 
 def _arranged(form: Form, outputs: Any, raw: Any, kind: Function = lambda derivatives: derivatives) -> Any:
@@ -122,7 +126,7 @@ def jacrev(
 def jacrev(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[object, *Aux]]], Jacobian[P, tuple[Jacobians, tuple[*Aux]]]]: ...
-def jacrev(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+def jacrev(kwargs_mask: Mask[bool] = NO_MASK, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """Computes the Jacobian of a function row by row: `jax.jacrev`, with tracked keyword arguments.
 
     It costs one backward pass for each number that the function returns, so it suits functions that return few.
@@ -139,7 +143,8 @@ def jacrev(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_
         `has_aux`, it returns `(jacobian, aux)`.
 
     Raises:
-        TypeError: in a call, a selected parameter, or an output, is not a floating-point value.
+        TypeError: in a call, a selected parameter, or an output, is not a floating-point value; or neither a mask nor
+            `argnums` was given.
 
     Example:
         >>> @jacrev({"w": True})
@@ -159,7 +164,7 @@ def jacfwd(
 def jacfwd(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[object, *Aux]]], Jacobian[P, tuple[Jacobians, tuple[*Aux]]]]: ...
-def jacfwd(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+def jacfwd(kwargs_mask: Mask[bool] = NO_MASK, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """Computes the Jacobian of a function column by column: `jax.jacfwd`, with tracked keyword arguments.
 
     It costs one forward pass for each number that is differentiated, so it suits functions of few numbers. It also
@@ -197,7 +202,7 @@ def hessian(
 def hessian(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[Number, *Aux]]], Hessian[P, tuple[Derivatives, tuple[*Aux]]]]: ...
-def hessian(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+def hessian(kwargs_mask: Mask[bool] = NO_MASK, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """Computes the second derivatives of a function that returns a scalar: `jax.hessian`, with tracked keywords.
 
     It is the forward Jacobian of the gradient, and costs about one gradient for each number that is differentiated.
@@ -213,8 +218,8 @@ def hessian(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has
         `(*w.shape, *w.shape)`. With `has_aux`, it returns `(hessian, aux)`.
 
     Raises:
-        TypeError: in a call, the function does not return a scalar, or a selected parameter is not a floating-point
-            value.
+        TypeError: in a call, the function does not return a scalar, a selected parameter is not a floating-point
+            value, or neither a mask nor `argnums` was given.
 
     Example:
         >>> @hessian({("a", "b"): True})

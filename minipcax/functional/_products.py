@@ -15,7 +15,7 @@ import minipcax.functional._derivative_refusals as refusals
 from minipcax.core import get, tree_ref, tree_unref
 from minipcax.core.tree import is_dynamic, path_name
 from minipcax.functional._base import P, R, decorator
-from minipcax.functional._derivative import Aux, Derivative, Derivatives, Form, Problem
+from minipcax.functional._derivative import NO_MASK, Aux, Derivative, Derivatives, Form, Problem
 from minipcax.functional._masking import Mask
 from minipcax.functional._refusals import keyword_path
 from minipcax.functional._types import Keywords
@@ -36,7 +36,7 @@ class Jvp(Derivative[P, R]):
     def __init__(
         self,
         fn: Callable[P, Any],  # arrays, in any tree
-        kwargs_mask: Mask[bool] = {},
+        kwargs_mask: Mask[bool] = NO_MASK,
         argnums: int | Sequence[int] = (),
         has_aux: bool = False,
     ) -> None:
@@ -168,7 +168,7 @@ def jvp(
 def jvp(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[R, *Aux]]], Jvp[Concatenate[Derivatives, P], tuple[R, R, tuple[*Aux]]]]: ...
-def jvp(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+def jvp(kwargs_mask: Mask[bool] = NO_MASK, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """Differentiates a function in one direction, J v: `jax.jvp`, with tracked keyword arguments.
 
     One forward pass gives the product of the Jacobian and a vector. What the function writes are values, as in a call.
@@ -185,7 +185,8 @@ def jvp(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux
         parameters or bare arrays.
 
     Raises:
-        TypeError: in a call, the tangents do not have this structure, or the shapes and dtypes of what moves.
+        TypeError: in a call, the tangents do not have this structure, or the shapes and dtypes of what moves; or
+            neither a mask nor `argnums` was given.
 
     Example:
         >>> @jvp({"w": True})
@@ -206,7 +207,7 @@ def vjp(
 def vjp(
     kwargs_mask: Mask[bool] = ..., argnums: int | Sequence[int] = (), *, has_aux: Literal[True]
 ) -> Callable[[Callable[P, tuple[R, *Aux]]], Vjp[P, tuple[R, Pullback[R], tuple[*Aux]]]]: ...
-def vjp(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
+def vjp(kwargs_mask: Mask[bool] = NO_MASK, argnums: int | Sequence[int] = (), has_aux: bool = False) -> Any:
     """Returns the value of a function and its pullback v ↦ vᵀ J: `jax.vjp`, with tracked keyword arguments.
 
     The pullback multiplies a vector by the Jacobian in one backward pass; it may be called several times. What the
@@ -222,7 +223,8 @@ def vjp(kwargs_mask: Mask[bool] = {}, argnums: int | Sequence[int] = (), has_aux
         a cotangent of the structure of the value, and returns the derivatives as `grad` does.
 
     Raises:
-        TypeError: in a call, an output is not a floating-point value, or the cotangent is not like the value.
+        TypeError: in a call, an output is not a floating-point value, the cotangent is not like the value, or neither a
+            mask nor `argnums` was given.
 
     Example:
         >>> @vjp({"w": True})

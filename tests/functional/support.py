@@ -80,7 +80,7 @@ def vmapped(fn: Function) -> Function:
 
 def differentiated(fn: Function) -> Function:
     """`fn` of the same arguments, through value_and_grad."""
-    both = pxf.value_and_grad()(fn)
+    both = pxf.value_and_grad({})(fn)
     return lambda x, **tracked: both(x, **tracked)[0]
 
 

@@ -149,7 +149,7 @@ def test_nothing_changes_if_the_function_raises() -> None:
         px.RKG()
         raise KeyError("planted")
 
-    for call in (fn, pxf.jit(fn), pxf.grad()(fn)):
+    for call in (fn, pxf.jit(fn), pxf.grad({})(fn)):
         with pytest.raises(KeyError, match="planted"):
             call(model=model)
     before.check()

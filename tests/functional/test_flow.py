@@ -292,7 +292,7 @@ class Tally(px.Module):
 NUMBER = jnp.array(3.0)
 AROUND: dict[str, Callable[[Any], Any]] = {
     "jit": pxf.jit,
-    "value_and_grad": lambda fn: lambda *args: pxf.value_and_grad()(fn)(*args)[0],
+    "value_and_grad": lambda fn: lambda *args: pxf.value_and_grad({})(fn)(*args)[0],
     "switch": lambda fn: lambda *args: pxf.switch([lambda *args: NUMBER, fn])(1, *args),
     "jit of jit": lambda fn: pxf.jit(pxf.jit(fn)),
 }

@@ -1,5 +1,6 @@
 """`value_and_grad` and `grad` against `jax.value_and_grad`, and closed forms."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,17 @@ from tests.oracles import close
 
 Y = jnp.array([-1.0, 0.5])
 W = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+
+
+DERIVATIVES: dict[str, Any] = {
+    "grad": pxf.grad,
+    "value_and_grad": pxf.value_and_grad,
+    "vjp": pxf.vjp,
+    "jacrev": pxf.jacrev,
+    "jacfwd": pxf.jacfwd,
+    "hessian": pxf.hessian,
+    "jvp": lambda *mask, **options: lambda fn: partial(pxf.jvp(*mask, **options)(fn), {}),
+}
 
 
 def by_hand(w: Any, x: Any, y: Any) -> jax.Array:
@@ -57,6 +69,28 @@ def test_all_forms_of_the_result(argnums: Any, has_aux: bool) -> None:
     aux = (X, {"y": Y})
     close(both(X, Y, w=Weight(W)), (((value, aux) if has_aux else value), expected))
     close(only(X, Y, w=Weight(W)), (expected, aux) if has_aux else expected)
+
+
+@pytest.mark.parametrize("transform", DERIVATIVES.values(), ids=DERIVATIVES)
+@pytest.mark.parametrize("options", [{}, {"argnums": ()}, {"has_aux": False}])
+def test_neither_a_mask_nor_argnums(transform: Any, options: dict[str, Any]) -> None:
+    """JAX differentiates the first argument by default; here there is no default, in the call if not before."""
+    w, calls = px.Param(jnp.array(2.0)), px.Param(jnp.array(0))
+
+    def square(x: Any, *, w: px.Param, calls: px.Param) -> Any:
+        calls += 1
+        return w * x**2
+
+    name = "jacobian|hessian|grad|vjp|jvp"
+    with refused(rf"^({name}) was not told what to differentiate: .*argnums=0.*mask", TypeError):
+        transform(**options)(square)(3.0, w=w, calls=calls)
+    assert int(calls) == 0
+
+
+@pytest.mark.parametrize("mask", [{}, {"w": None}, lambda tree: dict.fromkeys(tree)])
+def test_a_mask_that_selects_nothing_is_no_mistake(mask: Any) -> None:
+    value, grads = pxf.value_and_grad(mask)(lambda x, *, w: w * x)(3.0, w=px.Param(jnp.array(2.0)))
+    assert (float(value), grads) == (6.0, {"w": None})
 
 
 def test_positional_trees_and_parameters() -> None:
@@ -132,17 +166,6 @@ def test_a_shared_parameter_gets_the_sum_at_its_first_occurrence() -> None:
     assert type(grads["b"].first[1]) is Weight
     assert grads["b"].second == {"p": None}
     assert grads["b"].third is None
-
-
-DERIVATIVES: dict[str, Any] = {
-    "grad": pxf.grad,
-    "value_and_grad": pxf.value_and_grad,
-    "vjp": pxf.vjp,
-    "jacrev": pxf.jacrev,
-    "jacfwd": pxf.jacfwd,
-    "hessian": pxf.hessian,
-    "jvp": lambda mask: lambda fn: lambda **keywords: pxf.jvp(mask)(fn)({}, **keywords),
-}
 
 
 @pytest.mark.parametrize("transform", DERIVATIVES.values(), ids=DERIVATIVES)

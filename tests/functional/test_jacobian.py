@@ -106,6 +106,44 @@ def test_all_forms_of_a_hessian(argnums: Any, has_aux: bool) -> None:
     close(hessian({"x": X}, Y, w=Weight(W)), (outer, (Y,)) if has_aux else outer)
 
 
+@pytest.mark.parametrize("has_aux", [False, True])
+@pytest.mark.parametrize("mask", [{"w": False, "cleared": True}, pxu.M(Weight)])
+@each_mode
+def test_where_nothing_is_differentiated_the_structure_remains(mode: str, mask: Any, has_aux: bool) -> None:
+    w, count, cleared = px.Param(X), px.Param(jnp.array(0)), px.Param(None)
+
+    def value(*, w: px.Param, count: px.Param, cleared: px.Param) -> Any:
+        count += 1
+        return {"a": w * 2.0, "b": (jnp.sum(w.get()), None)}
+
+    def fn(**tracked: Any) -> Any:
+        return (value(**tracked), "aux") if has_aux else value(**tracked)
+
+    found = MODES[mode][0](mask, has_aux=has_aux)(fn)(w=w, count=count, cleared=cleared)
+    derivatives, aux = found if has_aux else (found, ("aux",))
+    assert aux == ("aux",)
+    for each in (derivatives["a"], derivatives["b"][0]):
+        kept = each.pop("cleared")
+        assert each == {"w": None, "count": None}
+        assert kept.get() is None if isinstance(mask, dict) else kept is None
+    assert derivatives["b"][1] is None
+    assert int(count) == 1, "what the function writes is written"
+
+
+def test_a_hessian_of_nothing_has_the_structure_of_the_keywords() -> None:
+    w, count = px.Param(X), px.Param(jnp.array(0))
+
+    @pxf.hessian({"w": False}, has_aux=True)
+    def fn(*, w: px.Param, count: px.Param) -> Any:
+        count += 1
+        return jnp.sum(w**2), w.get()
+
+    derivatives, (aux,) = fn(w=w, count=count)
+    assert derivatives == {"w": None, "count": None}
+    close(aux, X)
+    assert int(count) == 1
+
+
 @each_mode
 def test_a_shared_parameter_is_differentiated_once_at_its_first_occurrence(mode: str) -> None:
     model = Net()
@@ -311,18 +349,18 @@ def test_mistakes() -> None:
             r"mask of jacobian gives 0 for model\.p: expected True",
         ),
         (
-            pxf.hessian()(vector),
+            pxf.hessian({})(vector),
             TypeError,
             r"hessian expected .* a scalar, found an array of shape \(2,\).*jacfwd of jac",
         ),
-        (pxf.hessian(has_aux=True)(vector), TypeError, r"with has_aux, hessian expected .* value, \*aux"),
+        (pxf.hessian({}, has_aux=True)(vector), TypeError, r"with has_aux, hessian expected .* value, \*aux"),
         (pxf.jacrev(argnums=1)(vector), ValueError, "argnums of jacobian names the positional argument 1"),
         (
-            pxf.jacrev()(lambda *, model: [model.p.get(), (1, 2)]),
+            pxf.jacrev({})(lambda *, model: [model.p.get(), (1, 2)]),
             TypeError,
             r"found int32 at output\[1\]\[0\].*has_aux",
         ),
-        (pxf.jacfwd()(lambda *, model: {"a": "text"}), TypeError, r"found str at output\['a'\].*has_aux"),
+        (pxf.jacfwd({})(lambda *, model: {"a": "text"}), TypeError, r"found str at output\['a'\].*has_aux"),
         (pxf.jacrev({"modle": True})(vector), ValueError, r"'modle'.*\['model'\]"),
     ]
     for fn, error, words in cases:

@@ -221,7 +221,7 @@ def test_what_is_no_array() -> None:
 @pytest.mark.parametrize("use", [jnp.zeros, range, bool])
 def test_a_number_that_should_be_structure(use: Callable[[Any], Any]) -> None:
     model = Holder(inner=Holder(steps=3), p=px.Param(X), x=X)
-    inner = pxf.value_and_grad()(lambda *, model: (use(model.inner.steps), jnp.zeros(()))[1])
+    inner = pxf.value_and_grad({})(lambda *, model: (use(model.inner.steps), jnp.zeros(()))[1])
     with pytest.raises(TypeError) as caught:
         pxf.jit(lambda *, model: inner(model=model))(model=model)
     (note,) = [note for note in caught.value.__notes__ if "static" in note]

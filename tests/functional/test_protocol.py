@@ -104,7 +104,7 @@ def test_a_positional_parameter_is_a_copy(name: str) -> None:
     transforms: dict[str, Any] = {
         "jit": pxf.jit(step),
         "vmap": pxf.vmap({}, in_axes=(0, 0, None))(step),
-        "value_and_grad": pxf.value_and_grad()(step),
+        "value_and_grad": pxf.value_and_grad({})(step),
     }
     transforms[name](p, cache, model)
     close(p.get(), np.ones(2))
@@ -190,7 +190,7 @@ class Noting(px.Module, static=("notes",)):
 
 
 @pytest.mark.parametrize("raises", [False, True])
-@pytest.mark.parametrize("transform", [pxf.jit, pxf.value_and_grad()], ids=["jit", "value_and_grad"])
+@pytest.mark.parametrize("transform", [pxf.jit, pxf.value_and_grad({})], ids=["jit", "value_and_grad"])
 def test_what_is_changed_in_place_inside_does_not_escape(transform: Any, raises: bool) -> None:
     model, seen = Noting(), []
 

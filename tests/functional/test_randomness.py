@@ -36,10 +36,10 @@ def draw_three() -> Any:
 WITHOUT_LANES: dict[str, Callable[[Callable[[], Any]], Callable[[], Any]]] = {
     "jit": pxf.jit,
     "jit-jit": lambda fn: pxf.jit(pxf.jit(fn)),
-    "value_and_grad": lambda fn: lambda: pxf.value_and_grad()(fn)()[0],
-    "jit-value_and_grad": lambda fn: lambda: pxf.jit(pxf.value_and_grad()(fn))()[0],
-    "value_and_grad-jit": lambda fn: lambda: pxf.value_and_grad()(pxf.jit(fn))()[0],
-    "grad with aux": lambda fn: lambda: pxf.grad(has_aux=True)(lambda: (jnp.zeros(()), fn()))()[1][0],
+    "value_and_grad": lambda fn: lambda: pxf.value_and_grad({})(fn)()[0],
+    "jit-value_and_grad": lambda fn: lambda: pxf.jit(pxf.value_and_grad({})(fn))()[0],
+    "value_and_grad-jit": lambda fn: lambda: pxf.value_and_grad({})(pxf.jit(fn))()[0],
+    "grad with aux": lambda fn: lambda: pxf.grad({}, has_aux=True)(lambda: (jnp.zeros(()), fn()))()[1][0],
 }
 
 
@@ -138,8 +138,8 @@ def test_a_model_that_holds_the_global_generator_shares_its_key(name: str) -> No
 
     transforms: dict[str, Callable[..., Any]] = {
         "jit": pxf.jit(step),
-        "value_and_grad": lambda *, model: pxf.value_and_grad()(step)(model=model)[0],
-        "jit-value_and_grad": lambda *, model: pxf.jit(pxf.value_and_grad()(step))(model=model)[0],
+        "value_and_grad": lambda *, model: pxf.value_and_grad({})(step)(model=model)[0],
+        "jit-value_and_grad": lambda *, model: pxf.jit(pxf.value_and_grad({})(step))(model=model)[0],
     }
     found = transforms[name](model=model)
     key, keys = draws(jax.random.PRNGKey(SEED), 3)
