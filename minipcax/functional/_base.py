@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from inspect import Parameter, Signature
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 import minipcax.functional._refusals as refusals
 from minipcax.core import RKG, BaseModule, BaseParam
@@ -33,7 +33,9 @@ class Transform(Generic[P, R]):
         self._bound = _bound_keywords(fn)
         # An argument that a call gives by position takes the place of a default.
         by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        self._positions = [p.name for p in parameters_of(fn) if p.kind in by_position and p.name != "self"]
+        names = [p.name for p in parameters_of(fn) if p.kind in by_position]
+        self._positions = [name for name in names if name != "self"]
+        self._of_self: bool = fn._of_self if isinstance(fn, Transform) else names[:1] == ["self"]
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,16 +66,37 @@ class Transform(Generic[P, R]):
         """Calls the undecorated function. The keywords include what it is bound to: inside `run`, the copies."""
         return _call(self.fn, args, keywords)
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
     def __get__(
         self: "Transform[Concatenate[Instance, Q], R]", instance: Instance, owner: type[Instance] | None = None
-    ) -> Callable[Q, R]:
+    ) -> Callable[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
         # As for plain functions (https://docs.python.org/3/howto/descriptor.html), but `self` goes by name.
-        if instance is None:
-            return self  # type: ignore[return-value]  # looked up on the class, it is the function itself
-        return functools.partial(self, self=instance)  # type: ignore[arg-type]  # `self` is a tracked keyword
+        return self._unbound if instance is None else functools.partial(self, self=instance)  # type: ignore[arg-type]  # `self` is a tracked keyword
+
+    @functools.cached_property
+    def _unbound(self) -> Any:  # `Self`, of a class that type checkers do not see
+        """What a class returns: the transform itself, but `Counter.count(counter, x)` is `counter.count(x)`."""
+        if not self._of_self:
+            return self
+        kind = type(self)
+        unbound: Any = object.__new__(type(kind.__name__, (_Unbound, kind), {}))
+        vars(unbound).update(vars(self))
+        return unbound
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(fn={describe(self.fn)})"
+
+
+class _Unbound(Transform[P, R]):
+    """A transform that takes `self` first, instead of by name."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R:
+        if args and "self" not in kwargs:
+            args, kwargs = args[1:], {"self": args[0], **kwargs}
+        return super().__call__(*args, **kwargs)
 
 
 def _call(fn: Function, args: tuple[Any, ...], keywords: Keywords) -> Any:

@@ -151,7 +151,7 @@ def test_static_arguments_of_methods_and_of_control_flow() -> None:
     x, power = jnp.array(2.0), Power()
     assert [float(y) for y in (power.by_name(x, 3), power.by_name(x, n=3), power.by_number(x, n=3))] == [8.0] * 3
     with refused(r"static_argnums=\(2,\).* only accepts 2 positional arguments"):
-        pxf.jit(static_argnums=2)(Power.by_number.fn)  # type: ignore[attr-defined]  # the function itself
+        pxf.jit(static_argnums=2)(Power.by_number.fn)  # the function itself
 
     branches = pxf.jit(static_argnames="n")(pxf.cond(lambda x, n: x**n, lambda x, n: x * n))
     assert (float(branches(True, x, 3)), float(branches(False, x, 3))) == (8.0, 6.0)

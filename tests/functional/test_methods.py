@@ -13,6 +13,7 @@ import pytest
 import minipcax as px
 import minipcax.functional as pxf
 from tests.functional.support import Traces, check_no_tracer, differentiated
+from tests.oracles import close
 
 
 class Counter(px.Module):
@@ -99,8 +100,98 @@ def test_methods_of_two_models_do_not_mix() -> None:
 
 def test_a_method_called_on_the_class_with_self_by_keyword() -> None:
     model = Counter()
-    Counter.add(1.0, self=model)  # type: ignore[call-arg]  # not how methods are called
+    add: Any = Counter.add  # a type checker wants self first
+    add(1.0, self=model)
     assert float(model.count) == 1.0
+
+
+class Everything(px.Module):
+    """A method through every transform."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = px.Param(jnp.array(2.0))
+
+    def change(self, x: Any, times: int = 1) -> Any:
+        self.p *= x * times
+        return self.p**2
+
+    jit = pxf.jit(change)
+    jit_of_static = pxf.jit(static_argnums=1)(change)
+    checkpoint = pxf.checkpoint(change)
+    grad = pxf.grad({"self": True}, argnums=0)(change)
+    vjp = pxf.vjp({"self": True})(change)
+    jvp = pxf.jvp(argnums=0)(change)
+    jacfwd = pxf.jacfwd({"self": True})(change)
+    hessian = pxf.hessian({"self": True})(change)
+    switch = pxf.switch([change, change])
+    nested = pxf.jit(pxf.value_and_grad({"self": True})(pxf.checkpoint(change)))
+
+    def reset(self, x: Any) -> Any:
+        self.p.set(jnp.array(5.0))
+        return x * self.p
+
+    vmap = pxf.vmap(in_axes=(0,))(reset)
+    of_others = pxf.jit(lambda x: 3.0 * x)
+
+    def scanned(self, x: Any, total: Any) -> Any:
+        self.p += x
+        return total + self.p, None
+
+    scan: Any = pxf.jit(pxf.scan(scanned, jnp.arange(3.0)))  # type: ignore[misc]  # mypy takes self for x
+    while_loop = pxf.while_loop(lambda self, x: self.change(x), lambda self, x: self.p < 100.0)
+
+
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "jit_of_static": (3.0, 2),
+    "jvp": ((jnp.array(1.0), {}), jnp.array(3.0)),
+    "vmap": (jnp.arange(3.0),),
+    "switch": (1, 3.0),
+    "scan": (0.0,),
+    "while_loop": (jnp.array(3.0),),
+}
+METHODS = [
+    name for name, value in vars(Everything).items() if hasattr(value, "fn") and name not in ("of_others", "vmap")
+]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_called_through_its_class_is_that_of_the_instance(name: str) -> None:
+    by_class, by_instance = Everything(), Everything()
+    args = ARGUMENTS.get(name, (jnp.array(3.0),))
+    found, expected = getattr(Everything, name)(by_class, *args), getattr(by_instance, name)(*args)
+    if name == "vjp":
+        (value, found), (same, expected) = found, expected
+        found, expected = (value, found(value)), (same, expected(same))
+    close(found, expected)
+    assert float(by_class.p) == float(by_instance.p) != 2.0
+    check_no_tracer()
+
+
+def test_a_subclass_that_calls_the_method_of_its_base_by_the_name_of_the_class() -> None:
+    class Loud(Counter):
+        def add(self, x: Any, times: float = 1.0) -> Any:
+            return -Counter.add(self, x, times=times)
+
+        @pxf.jit
+        def decorated(self, x: Any) -> Any:
+            return -Counter.decorated(self, x)
+
+    model = Loud()
+    assert [float(model.add(1.0)), float(model.add(1.0, 2.0)), float(model.decorated(4.0))] == [-10.0, -30.0, -7.0]
+    assert float(model.count) == 7.0
+
+
+def test_a_transform_that_a_class_gives_is_what_it_was() -> None:
+    assert Counter.add is Counter.add
+    assert isinstance(Counter.add, pxf.Jit)
+    assert isinstance(Everything.nested.fn, pxf.ValueAndGrad)
+    assert repr(Everything.nested) == "Jit(fn=ValueAndGrad(fn=Checkpoint(fn=change(times=1))))"
+    assert repr(pxf.vmap()(Counter.slope)) == "Vmap(fn=Jit(fn=ValueAndGrad(fn=slope)))"
+    assert [*inspect.signature(Counter.add).parameters] == ["self", "x", "times"]
+    assert Counter.add.__wrapped__ is Counter.add.fn is vars(Counter)["add"].fn  # type: ignore[attr-defined]  # set by functools
+    assert "func" in Counter.add.lower(Counter(), 1.0).as_text()
+    assert float(Everything.of_others(2.0)) == 6.0
 
 
 def test_nested_transforms_as_methods() -> None:
@@ -312,7 +403,7 @@ def test_repr_names_every_layer(transform: Any, expected: str) -> None:
 
 
 def test_a_transform_looks_like_its_function() -> None:
-    assert Counter.add.__name__ == "add"
+    assert vars(Counter)["add"].__name__ == Counter.add.__name__ == "add"  # type: ignore[attr-defined]  # set by functools
     assert Counter.add.__doc__ == "Adds."
     compiled = pxf.jit(pxf.vmap()(shifted))
     assert inspect.signature(compiled) == inspect.signature(shifted)

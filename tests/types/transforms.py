@@ -112,6 +112,7 @@ def nested_three_deep() -> None:
 def methods_are_called_without_self(scaled: Scaled) -> None:
     assert_type(scaled.loss(x), Array)
     assert_type(scaled.loss(x, scale=2.0), Array)
+    assert_type(Scaled.loss(scaled, x, scale=2.0), Array)
 
 
 def the_classes_that_transforms_make() -> None:
