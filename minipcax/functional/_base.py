@@ -115,17 +115,17 @@ def _call(fn: Function, args: tuple[Any, ...], keywords: Keywords) -> Any:
 def _bound_keywords(fn: Function) -> Keywords:
     """Whatever a function is bound to that holds parameters, by keyword."""
     if isinstance(fn, functools.partial):
-        if _is_tracked(fn.args):
+        if is_tracked(fn.args):
             raise refusals.bound_by_position(describe(fn))
         keywords = {**_bound_keywords(fn.func), **fn.keywords}
-        return {name: value for name, value in keywords.items() if _is_tracked(value)}
+        return {name: value for name, value in keywords.items() if is_tracked(value)}
     if isinstance(fn, Transform):
         return fn._bound
     if isinstance(fn, BaseModule):
         return {**_bound_keywords(type(fn).__call__), "self": fn}
-    if inspect.ismethod(fn) and _is_tracked(fn.__self__):
+    if inspect.ismethod(fn) and is_tracked(fn.__self__):
         return {**_bound_keywords(fn.__func__), "self": fn.__self__}
-    return {p.name: p.default for p in parameters_of(fn) if p.default is not p.empty and _is_tracked(p.default)}
+    return {p.name: p.default for p in parameters_of(fn) if p.default is not p.empty and is_tracked(p.default)}
 
 
 def decorator(name: str, make: Callable[[Function], Any]) -> Function:
@@ -160,7 +160,7 @@ def parameters_of(fn: Function) -> Iterable[Parameter]:
         return ()
 
 
-def _is_tracked(value: object) -> bool:
+def is_tracked(value: object) -> bool:
     """Whether a value holds parameters or modules. Every call carries the key of `RKG` anyway."""
     return value is not RKG and any(isinstance(node, (BaseParam, BaseModule)) for _, node in walk(value))
 

@@ -10,19 +10,24 @@ from minipcax.core import DynamicParam
 from minipcax.core.reach import reach
 from minipcax.core.surroundings import surroundings
 from minipcax.core.trace import OUTSIDE, current_trace
-from minipcax.functional._types import Function
+from minipcax.functional._base import is_tracked
+from minipcax.functional._types import Function, Keywords
 
 
 def warn_of_models(fn: Function) -> None:
     """Warns if a function that is being compiled names a model that was made outside of any transform."""
     if current_trace() == OUTSIDE:  # under `jax.disable_jit()` nothing is compiled
         return
+    around: Keywords = {}
     while not inspect.isfunction(fn):  # unwrap transforms, what jax.jit returns, partials and methods
+        if inspect.ismethod(fn) and not is_tracked(fn.__self__):
+            around["self"] = fn.__self__
         inner = (getattr(fn, name, None) for name in ("__wrapped__", "func", "__func__"))
         fn = next(filter(callable, inner), None)  # type: ignore[assignment]  # which ends the loop
         if fn is None:
             return
-    models = [name for name, value in surroundings(fn).items() if reach(value, _is_read) is not None]
+    around |= surroundings(fn)
+    models = [name for name, value in around.items() if reach(value, _is_read) is not None]
     if models:
         warnings.warn(
             f"{fn.__qualname__} reads {', '.join(models)} from around it, which jit compiles as it is now, once and "

@@ -116,6 +116,15 @@ def test_nor_is_one_in_an_object_or_behind_a_decorator() -> None:
             pxf.jit(fn)(jnp.ones(1))
 
 
+def test_nor_is_one_in_the_object_that_a_method_is_bound_to() -> None:
+    trainer, x = Trainer(), jnp.ones(1)
+    for fn in (trainer.forward, partial(trainer.forward), pxf.checkpoint(trainer.forward)):
+        with pytest.warns(UserWarning, match=r"Trainer\.forward reads self from around it.*make its class a Module"):
+            pxf.jit(fn)(x)
+    trainer.layer.frozen = True  # it is not to change
+    assert jnp.array_equal(pxf.jit(trainer.forward)(x), trainer.layer(x))
+
+
 def test_what_is_no_closed_over_model_is_not_warned_of() -> None:
     model, factor = pxnn.Linear(1, 1, rkg=px.RandomKeyGenerator(0)), jnp.ones(1)
 
