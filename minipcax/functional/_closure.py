@@ -5,6 +5,7 @@ JAX compiles such a model as constants, which keep the values that they had when
 
 import inspect
 import warnings
+from types import MethodType
 
 from minipcax.core import DynamicParam
 from minipcax.core.reach import reach
@@ -20,8 +21,8 @@ def warn_of_models(fn: Function) -> None:
         return
     around: Keywords = {}
     while not inspect.isfunction(fn):  # unwrap transforms, what jax.jit returns, partials and methods
-        if inspect.ismethod(fn) and not is_tracked(fn.__self__):
-            around["self"] = fn.__self__
+        if inspect.ismethod(fn):
+            around |= _named_of_self(fn)
         inner = (getattr(fn, name, None) for name in ("__wrapped__", "func", "__func__"))
         fn = next(filter(callable, inner), None)  # type: ignore[assignment]  # which ends the loop
         if fn is None:
@@ -36,6 +37,14 @@ def warn_of_models(fn: Function) -> None:
             f"not to change is frozen, {models[0]}.frozen = True",
             stacklevel=2,
         )
+
+
+def _named_of_self(method: MethodType) -> Keywords:
+    """The attributes of the object that a method is bound to which its code names, unless the object is tracked."""
+    named = getattr(method.__func__, "__code__", None)
+    if named is None or is_tracked(method.__self__):
+        return {}
+    return {name: value for name, value in getattr(method.__self__, "__dict__", {}).items() if name in named.co_names}
 
 
 def _is_read(node: object) -> bool:

@@ -100,6 +100,9 @@ class Trainer:
     def forward(self, x: jax.Array) -> jax.Array:
         return self.layer(x)
 
+    def step(self, x: jax.Array, *, given: pxnn.Linear) -> jax.Array:
+        return given(x)
+
 
 def wrapped(fn: Any) -> Any:
     @functools.wraps(fn)
@@ -119,8 +122,9 @@ def test_nor_is_one_in_an_object_or_behind_a_decorator() -> None:
 def test_nor_is_one_in_the_object_that_a_method_is_bound_to() -> None:
     trainer, x = Trainer(), jnp.ones(1)
     for fn in (trainer.forward, partial(trainer.forward), pxf.checkpoint(trainer.forward)):
-        with pytest.warns(UserWarning, match=r"Trainer\.forward reads self from around it.*make its class a Module"):
+        with pytest.warns(UserWarning, match=r"Trainer\.forward reads layer from around it.*make its class a Module"):
             pxf.jit(fn)(x)
+    assert jnp.array_equal(pxf.jit(trainer.step)(x, given=trainer.layer), trainer.layer(x))  # which is given
     trainer.layer.frozen = True  # it is not to change
     assert jnp.array_equal(pxf.jit(trainer.forward)(x), trainer.layer(x))
 
