@@ -177,7 +177,7 @@ def test_a_shared_parameter_gets_the_sum_at_its_first_occurrence() -> None:
         ({"backbone": False, "head": True}, "False and True"),
         ({"head": pxu.M(px.Param).to((False, True))}, "None and True"),
         ({"head": pxu.M(px.Param)}, "None and True"),
-        ({("head", "backbone"): {"w": True}, "backbone": {"w": None}}, "None and True"),
+        ({("head", "backbone"): True, "backbone": None}, "None and True"),
     ],
 )
 def test_a_parameter_that_one_keyword_selects_and_another_does_not_is_refused(
