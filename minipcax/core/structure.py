@@ -45,9 +45,12 @@ def parts(value: object) -> list[Any] | None:
 
 
 def _types(value: object) -> Any:
-    """Returns its type, and those of its parts: 1 and True are equal, but not the same."""
-    inner = parts(value)
-    return type(value) if inner is None else (type(value), [*map(_types, inner)])
+    """Returns its type, and those of its parts: 1 and True are equal, but not the same. A dict or set has no order."""
+    if isinstance(value, dict):
+        return type(value), {key: _types(item) for key, item in value.items()}
+    if isinstance(value, set):
+        return type(value), {item: type(item) for item in value}
+    return (type(value), [*map(_types, value)]) if isinstance(value, (list, tuple)) else type(value)
 
 
 def snapshot(value: Any) -> Any:

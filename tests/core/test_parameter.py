@@ -384,11 +384,21 @@ def test_a_static_without_one_bool_for_an_answer_says_so(value: Any) -> None:
     assert any("== that gives one bool" in message and "Param" in message for message in messages)
 
 
-@pytest.mark.parametrize(("one", "other"), [([0, 1], [False, True]), ({"a": 1}, {"a": 1.0}), ((1, [2]), (1, (2,)))])
+@pytest.mark.parametrize(
+    ("one", "other"), [([0, 1], [False, True]), ({"a": 1}, {"a": 1.0}), ((1, [2]), (1, (2,))), ({1, "a"}, {True, "a"})]
+)
 def test_statics_of_other_types_are_not_the_same(one: Any, other: Any) -> None:
     """Also inside, where Python calls them equal."""
     assert structure(px.static(one)) == structure(px.static(copy.deepcopy(one)))
     assert structure(px.static(one)) != structure(px.static(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({"a": 1, "b": "x"}, {"b": "x", "a": 1}), ({0, 8, 1.5}, {8, 1.5, 0}), ({8, 0.0, 16}, {16, 0.0, 8})],
+)
+def test_a_dict_or_a_set_in_another_order_is_the_same(one: Any, other: Any) -> None:
+    assert structure(px.static(one)) == structure(px.static(other))
 
 
 def test_get_unwraps_parameters_only() -> None:
