@@ -82,6 +82,8 @@ def _noise_like(tree: Tree, key: Array) -> Tree:
     A row goes through the arrays in the order of their paths, in which layer 10 comes after layer 2.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    if not leaves:  # where a mask gives all parameters to other optimisers
+        return tree
     arrays = [array for _, array in leaves]
     lengths = {array.shape[0] if array.ndim else 1 for array in arrays}
     rows = lengths.pop() if len(lengths) == 1 else 1
@@ -94,4 +96,4 @@ def _noise_like(tree: Tree, key: Array) -> Tree:
 
 
 def _in_words(path: str) -> tuple[tuple[int, str], ...]:
-    return tuple((int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path))
+    return tuple((int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", path))

@@ -72,6 +72,13 @@ def test_without_temperature_it_is_momentum_sgd() -> None:
         jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-6), updates, expected)
 
 
+def test_beside_an_optimiser_of_all_parameters() -> None:
+    optimiser = optax.multi_transform({"moves": optax.sgd(0.5), "samples": pxl.langevin(0.1)}, {"w": "moves"})
+    w = {"w": jnp.ones(2)}
+    updates, _ = optimiser.update(w, optimiser.init(w))
+    np.testing.assert_allclose(updates["w"], [-0.5, -0.5])
+
+
 def test_every_batch_has_its_own_noise_and_the_key_goes_on() -> None:
     model, optim = Gaussian(), pxu.Optim(pxl.langevin(0.1))
     x = jnp.zeros((4, 1))
